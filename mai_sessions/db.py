@@ -1,0 +1,91 @@
+"""The pool of connections to PostgreSQL, and PostgreSQL's errors as ours."""
+
+import select
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Any, LiteralString
+
+import psycopg
+import psycopg_pool
+from psycopg.abc import Buffer
+from psycopg.adapt import Loader
+from psycopg.rows import TupleRow
+
+from mai_sessions.config import Settings
+from mai_sessions.errors import Conflict, Unavailable
+
+Connection = psycopg.Connection[TupleRow]
+
+
+class Database:
+    """A pool that is built closed, so that a process may fork, and opened by the first use in the process that uses it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._pool = psycopg_pool.ConnectionPool(
+            settings.database_url,
+            open=False,
+            min_size=1,
+            max_size=settings.threads,
+            timeout=settings.pool_timeout,
+            kwargs={
+                "autocommit": True,
+                "application_name": "mai-sessions",
+                "connect_timeout": 5,
+                "options": f"-c timezone=UTC -c statement_timeout={settings.statement_timeout * 1000:.0f}",
+            },
+            configure=_load_json_as_bytes,
+            check=_check_open,
+            name="mai-sessions",
+        )
+
+    def open(self) -> None:
+        """Start connecting, without waiting for the first connection."""
+        self._pool.open()
+
+    def close(self) -> None:
+        """Close every connection; there is no opening again."""
+        self._pool.close()
+
+    @contextmanager
+    def connection(self) -> Generator[Connection]:
+        """Lend an autocommit connection. Raises Conflict and Unavailable for what PostgreSQL says so."""
+        self._pool.open()
+        with translated_errors(), self._pool.connection() as conn:
+            yield conn
+
+
+def fetch_one(conn: Connection, query: LiteralString, params: Mapping[str, Any]) -> TupleRow | None:
+    """Run one statement and return its first row, or None."""
+    return conn.execute(query, params).fetchone()
+
+
+@contextmanager
+def translated_errors() -> Generator[None]:
+    """Turn psycopg's errors into ours; one that no rule foresees stays what it is, a defect for the log."""
+    try:
+        yield
+    except psycopg.errors.UniqueViolation as error:
+        raise Conflict(error.diag.constraint_name or "") from error
+    # OperationalError: no connection, shut down, out of disk, memory or connections, cancelled by statement_timeout,
+    # deadlock. ReadOnlySqlTransaction: the primary has become a standby.
+    except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
+        raise Unavailable("Database not available") from error
+
+
+def _check_open(conn: Connection) -> None:
+    """Refuse a connection that the server has closed. An idle one has nothing to read but its end, so no round trip is needed."""
+    poll = select.poll()
+    poll.register(conn.pgconn.socket, select.POLLIN)
+    if poll.poll(0):
+        raise psycopg.OperationalError("the server closed the connection")
+
+
+def _load_json_as_bytes(conn: Connection) -> None:
+    conn.adapters.register_loader("json", _BytesLoader)
+
+
+class _BytesLoader(Loader):
+    """JSON that PostgreSQL built goes to the client as it came."""
+
+    def load(self, data: Buffer) -> bytes:
+        return bytes(data)

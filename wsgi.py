@@ -1,0 +1,5 @@
+"""The WSGI application, for `gunicorn wsgi:app`."""
+
+from mai_sessions import create_app
+
+app = create_app()
