@@ -1,0 +1,23 @@
+"""The backend that keeps the chats of an LLM frontend."""
+
+from flask import Flask
+
+from mai_sessions import api, migrations, problems, request_id
+from mai_sessions.config import Settings
+from mai_sessions.db import Database
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Make the application, with the database's schema brought up to date.
+
+    Raises StartupError when a setting does not fit, the database cannot be reached or its schema is not what it should be.
+    """
+    settings = settings or Settings.from_environ()
+    migrations.migrate(settings.database_url, settings.migrate)
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body
+    app.extensions["mai-sessions"] = Database(settings)
+    request_id.init_app(app)
+    problems.init_app(app)
+    api.init_app(app)
+    return app

@@ -1,4 +1,7 @@
-"""What can go wrong, as types. They know neither HTTP nor SQL: `problems.py` turns them into answers, `db.py` makes them from PostgreSQL's."""
+"""What can go wrong, as types.
+
+They know neither HTTP nor SQL: `db.py` makes them from PostgreSQL's errors, `problems.py` turns them into answers.
+"""
 
 
 class Error(Exception):
@@ -34,3 +37,7 @@ class Invalid(Error):
 
 class Unavailable(Error):
     """The database is away, or too busy to answer in time; the same request may succeed in a moment."""
+
+
+class Stale(Error):
+    """The row is no longer in the version that the caller named."""

@@ -1,0 +1,26 @@
+"""The routes."""
+
+from flask import Flask
+from flask_smorest import Api
+
+from mai_sessions.api import health, messages, requests, sessions
+from mai_sessions.api.blueprint import api, root
+
+__all__ = ["health", "init_app", "messages", "sessions"]
+
+
+class _Api(Api):  # type: ignore[misc]
+    def _register_error_handlers(self) -> None:
+        """Leave the errors to `problems.py`."""
+
+
+def init_app(app: Flask) -> None:
+    """Put the routes into the application."""
+    app.config.update(API_TITLE="mai-sessions", API_VERSION="v1", OPENAPI_VERSION="3.1.0")
+    # No redirects, ever: every path answers with and without a slash at its end.
+    app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False
+    requests.init_app(app)
+    smorest = _Api(app)
+    smorest.register_blueprint(root)
+    smorest.register_blueprint(api)

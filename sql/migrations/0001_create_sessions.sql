@@ -24,6 +24,7 @@ CREATE TABLE sessions (
     version              uuid             NOT NULL,
     message_count        integer          NOT NULL DEFAULT 0,
     last_seq             integer          NOT NULL DEFAULT 0,
+    newest_seq           integer,
     last_message_preview text,
     CONSTRAINT sessions_pkey PRIMARY KEY (user_id, id),
     CONSTRAINT sessions_user_id_check CHECK (char_length(user_id) BETWEEN 1 AND 255),
@@ -38,7 +39,8 @@ COMMENT ON TABLE sessions IS 'A chat; what a list shows of it stands on its row'
 COMMENT ON COLUMN sessions.version IS 'A new value with every write to the session or its messages; the ETag';
 COMMENT ON COLUMN sessions.message_count IS 'Rows of this session in messages; moved by the statements that make and delete them';
 COMMENT ON COLUMN sessions.last_seq IS 'The highest seq ever given to a message of this session';
-COMMENT ON COLUMN sessions.last_message_preview IS 'The first 100 characters of the newest message';
+COMMENT ON COLUMN sessions.newest_seq IS 'The seq of the newest message that is still there';
+COMMENT ON COLUMN sessions.last_message_preview IS 'The first 100 characters of that message';
 
 -- Serves list_sessions: a page of a user's sessions, newest first.
 CREATE INDEX sessions_user_id_updated_at_id_idx ON sessions (user_id, updated_at DESC, id DESC);
@@ -50,13 +52,13 @@ CREATE TABLE messages (
     created_at       timestamptz      NOT NULL,
     response_time_ms double precision,
     seq              integer          NOT NULL,
-    revision         integer          NOT NULL DEFAULT 1,
     token_count      integer          NOT NULL,
     is_error         boolean          NOT NULL,
     role             text             NOT NULL,
     content          text             NOT NULL,
     model_id         text,
     agent_name       text,
+    images           text[]           NOT NULL,
     documents        text[]           NOT NULL,
     CONSTRAINT messages_pkey PRIMARY KEY (user_id, session_id, seq),
     CONSTRAINT messages_session_fkey FOREIGN KEY (user_id, session_id) REFERENCES sessions (user_id, id) ON DELETE CASCADE,
@@ -70,7 +72,7 @@ CREATE TABLE messages (
 
 COMMENT ON TABLE messages IS 'What was said in a session, in the order of seq';
 COMMENT ON COLUMN messages.seq IS 'Place in the session: 1, 2, 3 …; never moved or given again';
-COMMENT ON COLUMN messages.revision IS 'Counts the writes to this message; with its id, the ETag';
+COMMENT ON COLUMN messages.images IS 'The sha256 of each image that came with the message, in lower-case hexadecimal';
 COMMENT ON COLUMN messages.documents IS 'Names of the documents that came with the message';
 
 -- Serves the statements that read, change and delete one message.

@@ -1,0 +1,61 @@
+"""The blueprint that every resource puts its routes on, and how a request's body is read and checked."""
+
+from typing import Any, NoReturn
+
+import flask_smorest
+import orjson
+from flask import Request
+from marshmallow import EXCLUDE, Schema, ValidationError
+from webargs.flaskparser import FlaskParser
+from werkzeug.exceptions import UnsupportedMediaType
+
+from mai_sessions.errors import Invalid
+
+_LOCATIONS = {"json": "body"}
+
+
+class _Parser(FlaskParser):
+    DEFAULT_UNKNOWN_BY_LOCATION = {"json": EXCLUDE, "query": EXCLUDE}  # noqa: RUF012 - the form that webargs asks for
+
+    def load_json(self, req: Request, schema: Schema) -> Any:
+        mimetype = req.mimetype
+        if mimetype and mimetype != "application/json" and not mimetype.endswith("+json"):
+            raise UnsupportedMediaType("The body must be application/json")
+        body = req.get_data()
+        if not body:
+            return {}
+        try:
+            return orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            raise Invalid("The body is not JSON", [_error(["body"], str(error), "json")]) from None
+
+    def handle_error(self, error: ValidationError, *args: Any, **kwargs: Any) -> NoReturn:
+        errors = [
+            _error([_LOCATIONS.get(location, location), *loc], text, getattr(text, "type", "invalid"))
+            for location, messages in error.messages_dict.items()
+            for loc, text in _flatten(messages)
+        ]
+        raise Invalid("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in errors), errors)
+
+
+def _error(loc: list[str | int], msg: str, type: str) -> dict[str, Any]:
+    return {"loc": loc, "msg": str(msg), "type": type}
+
+
+def _flatten(messages: Any) -> list[tuple[list[str | int], str]]:
+    """marshmallow's nested messages as a list of paths and texts."""
+    if isinstance(messages, dict):
+        return [
+            ([*([] if key == "_schema" else [key]), *loc], text)
+            for key, nested in messages.items()
+            for loc, text in _flatten(nested)
+        ]
+    return [([], text) for text in messages]
+
+
+class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
+    ARGUMENTS_PARSER = _Parser()
+
+
+root = Blueprint("root", __name__)
+api = Blueprint("api", __name__, url_prefix="/api/v1")

@@ -1,0 +1,84 @@
+"""Messages."""
+
+from typing import Any
+from uuid import UUID
+
+from flask import Response, request
+
+from mai_sessions.api.blueprint import api
+from mai_sessions.api.requests import connection, if_match, json_response, known_versions
+from mai_sessions.identity import current_user_id
+from mai_sessions.repository import messages
+from mai_sessions.schemas.messages import Message, MessageCreate, MessageListQuery, MessagePatch
+
+
+@api.get("/sessions/<session_id:session_id>/messages", tags=["messages"])
+@api.arguments(MessageListQuery(), location="query")
+@api.response(200, Message(many=True))
+def list_messages(query: dict[str, Any], session_id: UUID) -> Response:
+    """List the messages of a session, oldest first"""
+    with connection() as conn:
+        page = messages.messages(conn, current_user_id(), session_id, known_versions=known_versions(), **query)
+    return json_response(page.body, tag=page.version, headers=_links(page, query))
+
+
+@api.post("/sessions/<session_id:session_id>/messages", tags=["messages"])
+@api.arguments(MessageCreate())
+@api.response(201, Message)
+def append_message(payload: dict[str, Any], session_id: UUID) -> Response:
+    """Add a message at the end of a session"""
+    with connection() as conn:
+        reply = messages.append_message(conn, current_user_id(), session_id, **payload)
+    return json_response(reply.body, 201, tag=reply.version, headers={"Location": f"{request.path.rstrip('/')}/{reply.id}"})
+
+
+@api.delete("/sessions/<session_id:session_id>/messages", tags=["messages"])
+@api.response(204)
+def clear_messages(session_id: UUID) -> Response:
+    """Remove every message of a session"""
+    with connection() as conn:
+        messages.clear_messages(conn, current_user_id(), session_id, if_match=if_match())
+    return Response(status=204)
+
+
+@api.get("/sessions/<session_id:session_id>/messages/<message_id:message_id>", tags=["messages"])
+@api.response(200, Message)
+def get_message(session_id: UUID, message_id: UUID) -> Response:
+    """Read a message"""
+    with connection() as conn:
+        reply = messages.message(conn, current_user_id(), session_id, message_id)
+    return json_response(reply.body, tag=reply.version)
+
+
+@api.patch("/sessions/<session_id:session_id>/messages/<message_id:message_id>", tags=["messages"])
+@api.arguments(MessagePatch())
+@api.response(200, Message)
+def patch_message(payload: dict[str, Any], session_id: UUID, message_id: UUID) -> Response:
+    """Change the content or metadata of a message"""
+    with connection() as conn:
+        reply = messages.patch_message(conn, current_user_id(), session_id, message_id, if_match=if_match(), **payload)
+    return json_response(reply.body, tag=reply.version)
+
+
+@api.delete("/sessions/<session_id:session_id>/messages/<message_id:message_id>", tags=["messages"])
+@api.response(204)
+def delete_message(session_id: UUID, message_id: UUID) -> Response:
+    """Remove a message"""
+    with connection() as conn:
+        messages.delete_message(conn, current_user_id(), session_id, message_id, if_match=if_match())
+    return Response(status=204)
+
+
+def _links(page: messages.MessagePage, query: dict[str, Any]) -> dict[str, str]:
+    """The pages before and after as a Link header (RFC 8288), in the terms of the query: places, or neighbours by `seq`."""
+    limit, offset = query["limit"], query["offset"]
+    if query["after_seq"] is None and query["before_seq"] is None:
+        previous, following = f"offset={max(0, offset - limit)}", f"offset={offset + limit}"
+    else:
+        previous, following = f"before_seq={page.first_seq}", f"after_seq={page.last_seq}"
+    links = [
+        f'<{request.path}?limit={limit}&{place}>; rel="{rel}"'
+        for rel, place, there in (("prev", previous, page.has_previous), ("next", following, page.has_next))
+        if there
+    ]
+    return {"Link": ", ".join(links)} if links else {}

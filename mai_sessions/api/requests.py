@@ -1,0 +1,86 @@
+"""What the routes share: identifiers in paths, conditions in headers, a database connection, and replies that are JSON already."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from uuid import UUID
+
+from flask import Flask, Response, current_app, request
+from werkzeug.exceptions import NotAcceptable, NotFound
+from werkzeug.routing import BaseConverter
+
+from mai_sessions.db import Connection, Database
+from mai_sessions.ids import parse_id
+
+JSON = "application/json"
+
+
+def init_app(app: Flask) -> None:
+    """Know the identifiers in paths, and refuse a request that accepts no JSON."""
+    app.url_map.converters["session_id"] = _SessionIdConverter
+    app.url_map.converters["message_id"] = _MessageIdConverter
+    app.before_request(_refuse_unless_json_is_accepted)
+
+
+class _IdConverter(BaseConverter):
+    """An identifier; a malformed one is an unknown one."""
+
+    noun: str
+
+    def to_python(self, value: str) -> UUID:
+        identifier = parse_id(value)
+        if identifier is None:
+            raise NotFound(f"{self.noun} not found")
+        return identifier
+
+
+class _SessionIdConverter(_IdConverter):
+    noun = "Session"
+
+
+class _MessageIdConverter(_IdConverter):
+    noun = "Message"
+
+
+def _refuse_unless_json_is_accepted() -> None:
+    accept = request.headers.get("Accept")
+    if accept and "*/*" not in accept and not request.accept_mimetypes.accept_json and "image/" not in accept:
+        raise NotAcceptable("The answer is application/json")
+
+
+def connection() -> AbstractContextManager[Connection]:
+    """A connection to the database for the length of a `with`."""
+    database: Database = current_app.extensions["mai-sessions"]
+    return database.connection()
+
+
+def json_response(body: bytes, status: int = 200, *, tag: object = None, headers: Mapping[str, str] | None = None) -> Response:
+    """Answer JSON that is ready; `tag` becomes its strong ETag, with `304` for a caller who has it already."""
+    response = Response(body, status, headers, content_type=JSON)
+    if tag is not None:
+        response.headers["ETag"] = f'"{tag}"'
+        if request.method in ("GET", "HEAD") and str(tag) in _tags("If-None-Match"):
+            response.status_code, response.data = 304, b""
+    return response
+
+
+def known_versions() -> list[UUID]:
+    """The versions that the caller names in If-None-Match."""
+    return _versions("If-None-Match")
+
+
+def if_match() -> list[UUID] | None:
+    """The versions that the caller names in If-Match; None is no condition."""
+    return None if request.headers.get("If-Match", "*").strip() == "*" else _versions("If-Match")
+
+
+def _versions(header: str) -> list[UUID]:
+    return [version for version in map(parse_id, _tags(header)) if version is not None]
+
+
+def _tags(header: str) -> list[str]:
+    """The tags that a header names.
+
+    A proxy that compresses an answer makes its strong tag a weak one (nginx: `W/"…"`). It still names the same version, so it
+    counts, also in If-Match, where it would never match by RFC 9110 §13.1.1.
+    """
+    return [tag.strip().removeprefix("W/").strip('"') for tag in request.headers.get(header, "").split(",")]

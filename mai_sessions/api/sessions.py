@@ -1,0 +1,75 @@
+"""Sessions."""
+
+from hashlib import blake2b
+from typing import Any
+from uuid import UUID
+
+from flask import Response, request
+
+from mai_sessions.api.blueprint import api
+from mai_sessions.api.requests import connection, if_match, json_response, known_versions
+from mai_sessions.identity import current_user_id
+from mai_sessions.ids import new_id
+from mai_sessions.repository import sessions
+from mai_sessions.schemas.sessions import (
+    MessagesLimitQuery,
+    SessionCreate,
+    SessionDetail,
+    SessionList,
+    SessionListQuery,
+    SessionPatch,
+    with_defaults,
+)
+
+
+@api.get("/sessions", tags=["sessions"])
+@api.arguments(SessionListQuery(), location="query")
+@api.response(200, SessionList)
+def list_sessions(query: dict[str, Any]) -> Response:
+    """List the sessions, last written first"""
+    with connection() as conn:
+        body = sessions.sessions(conn, current_user_id(), **query)
+    return json_response(body, tag=blake2b(body, digest_size=16).hexdigest())
+
+
+@api.post("/sessions", tags=["sessions"])
+@api.arguments(SessionCreate(), required=False)
+@api.response(201, SessionDetail)
+def create_session(payload: dict[str, Any]) -> Response:
+    """Make a session"""
+    session_id = payload.pop("id") or new_id()
+    with connection() as conn:
+        reply = sessions.create_session(conn, current_user_id(), session_id=session_id, **payload)
+    return json_response(reply.body, 201, tag=reply.version, headers={"Location": f"{request.path.rstrip('/')}/{reply.id}"})
+
+
+@api.get("/sessions/<session_id:session_id>", tags=["sessions"])
+@api.arguments(MessagesLimitQuery(), location="query")
+@api.response(200, SessionDetail)
+def get_session(query: dict[str, Any], session_id: UUID) -> Response:
+    """Read a session with its messages"""
+    with connection() as conn:
+        reply = sessions.session(conn, current_user_id(), session_id, known_versions=known_versions(), **query)
+    return json_response(reply.body, tag=reply.version)
+
+
+@api.patch("/sessions/<session_id:session_id>", tags=["sessions"])
+@api.arguments(MessagesLimitQuery(), location="query")
+@api.arguments(SessionPatch())
+@api.response(200, SessionDetail)
+def patch_session(query: dict[str, Any], payload: dict[str, Any], session_id: UUID) -> Response:
+    """Change the title, agent or model of a session"""
+    if request.mimetype == "application/merge-patch+json":
+        payload = with_defaults({"clear_model_id": payload.get("model_id", "") is None, **payload})
+    with connection() as conn:
+        reply = sessions.patch_session(conn, current_user_id(), session_id, if_match=if_match(), **payload, **query)
+    return json_response(reply.body, tag=reply.version)
+
+
+@api.delete("/sessions/<session_id:session_id>", tags=["sessions"])
+@api.response(204)
+def delete_session(session_id: UUID) -> Response:
+    """Remove a session and everything of it"""
+    with connection() as conn:
+        sessions.delete_session(conn, current_user_id(), session_id, if_match=if_match())
+    return Response(status=204)

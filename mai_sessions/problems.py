@@ -1,0 +1,65 @@
+"""Errors as problem documents (RFC 9457); nowhere else is an error body built."""
+
+import logging
+from http import HTTPStatus
+
+import orjson
+from flask import Flask, Response, g
+from werkzeug.exceptions import HTTPException
+
+from mai_sessions.errors import Conflict, Error, Invalid, NotFound, Stale, Unavailable
+
+log = logging.getLogger(__name__)
+
+# How long a client should wait before it tries again, in seconds.
+RETRY_AFTER = 1
+
+_STATUS: dict[type[Error], HTTPStatus] = {
+    NotFound: HTTPStatus.NOT_FOUND,
+    Conflict: HTTPStatus.CONFLICT,
+    Stale: HTTPStatus.PRECONDITION_FAILED,
+    Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+}
+
+
+def init_app(app: Flask) -> None:
+    """Answer every error of this application with a problem document."""
+    app.register_error_handler(Error, _foreseen)
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(Exception, _unforeseen)
+
+
+def _foreseen(error: Error) -> Response:
+    status = _STATUS[type(error)]
+    response = _problem(status, str(error), errors=error.errors if isinstance(error, Invalid) else None)
+    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+        log.warning("%s: %s", error, error.__cause__)
+        response.headers["Retry-After"] = str(RETRY_AFTER)
+    return response
+
+
+def _http(error: HTTPException) -> Response:
+    response = _problem(HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR), error.description or "")
+    for name, value in error.get_headers():
+        if name.lower() not in ("content-type", "content-length"):
+            response.headers[name] = value
+    return response
+
+
+def _unforeseen(error: Exception) -> Response:
+    log.error("unforeseen error", exc_info=error)
+    return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed; the log knows more under this request_id")
+
+
+def _problem(status: HTTPStatus, detail: str, errors: list[dict[str, object]] | None = None) -> Response:
+    body = {
+        "type": "about:blank",
+        "title": status.phrase,
+        "status": status.value,
+        "detail": detail or status.description,
+        "request_id": g.request_id,
+    }
+    if errors is not None:
+        body["errors"] = errors
+    return Response(orjson.dumps(body), status.value, content_type="application/problem+json")

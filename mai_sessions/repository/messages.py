@@ -1,0 +1,337 @@
+"""The statements on messages.
+
+Each write moves its session's counters in the same statement, and takes the lock of the session's row before any message's, so that
+writers queue there and do not deadlock.
+"""
+
+from collections.abc import Sequence
+from typing import Any, LiteralString, NamedTuple
+from uuid import UUID
+
+from mai_sessions.db import Connection, fetch_one
+from mai_sessions.errors import NotFound, Stale
+from mai_sessions.ids import new_id
+
+MAX_SEQ = 2**31 - 1
+
+MESSAGE_COLUMNS: LiteralString = """
+m.id, m.session_id, m.seq, m.role, m.content, m.token_count, m.model_id, m.agent_name, m.response_time_ms, m.is_error,
+CASE WHEN m.images = '{}' THEN '[]'::json
+     ELSE (SELECT json_agg('/api/v1/attachments/' || i) FROM unnest(m.images) AS i) END AS images,
+m.documents, m.created_at"""
+
+
+class MessageReply(NamedTuple):
+    """A message: its id, the version of its session, and the JSON of the reply unless the caller knows that version already."""
+
+    id: UUID
+    version: UUID
+    body: bytes | None
+
+
+class MessagePage(NamedTuple):
+    """A page of messages: the JSON as in MessageReply, the first and last `seq` on it, and whether there are messages around it."""
+
+    version: UUID
+    body: bytes | None
+    first_seq: int | None
+    last_seq: int | None
+    has_previous: bool
+    has_next: bool
+
+
+APPEND_MESSAGE: LiteralString = (
+    """
+    WITH /* append_message */ s AS (
+        UPDATE sessions
+           SET message_count        = message_count + 1,
+               last_seq             = last_seq + 1,
+               newest_seq           = last_seq + 1,
+               last_message_preview = left(%(content)s, 100),
+               updated_at           = GREATEST(updated_at, now()),
+               version              = %(version)s
+         WHERE user_id = %(user_id)s AND id = %(session_id)s
+        RETURNING user_id, id, last_seq, updated_at),
+    m AS (
+        INSERT INTO messages (user_id, session_id, id, seq, role, content, token_count, model_id, agent_name,
+                              response_time_ms, is_error, images, documents, created_at)
+        SELECT s.user_id, s.id, %(message_id)s, s.last_seq, %(role)s, %(content)s, %(token_count)s, %(model_id)s,
+               %(agent_name)s, %(response_time_ms)s::float8, %(is_error)s, '{}'::text[], %(documents)s::text[],
+               s.updated_at
+          FROM s
+        RETURNING id, session_id, seq, role, content, token_count, model_id, agent_name, response_time_ms, is_error,
+                  images, documents, created_at)
+    SELECT row_to_json(r) FROM (SELECT """
+    + MESSAGE_COLUMNS
+    + """ FROM m) AS r"""
+)
+
+
+def append_message(conn: Connection, user_id: str, session_id: UUID, **message: Any) -> MessageReply:
+    """Add a message at the end of a session. Raises NotFound."""
+    params = {"user_id": user_id, "session_id": session_id, "message_id": new_id(), "version": new_id(), **message}
+    row = fetch_one(conn, APPEND_MESSAGE, params)
+    if row is None:
+        raise NotFound("Session not found")
+    return MessageReply(params["message_id"], params["version"], row[0])
+
+
+GET_MESSAGE: LiteralString = (
+    """
+    SELECT /* message */ m.id, s.version, (SELECT row_to_json(r) FROM (SELECT """
+    + MESSAGE_COLUMNS
+    + """) AS r)
+      FROM sessions AS s
+      JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
+)
+
+
+def message(conn: Connection, user_id: str, session_id: UUID, message_id: UUID) -> MessageReply:
+    """Read one message. Raises NotFound."""
+    row = fetch_one(conn, GET_MESSAGE, {"user_id": user_id, "session_id": session_id, "message_id": message_id})
+    if row is None:
+        raise NotFound("Message not found")
+    return MessageReply(*row)
+
+
+# For a caller who knows the version already, the messages stay unread.
+_PAGE_OF_MESSAGES: LiteralString = (
+    """
+            SELECT """
+    + MESSAGE_COLUMNS
+    + """
+              FROM messages AS m
+             WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
+               AND m.seq > %(after_seq)s AND m.seq < %(before_seq)s
+               AND s.version <> ALL (%(known_versions)s::uuid[])
+"""
+)
+_PAGE_IN_SESSION: LiteralString = """
+               s.version, coalesce(p.body, '[]'), p.first_seq, p.last_seq,
+               EXISTS (SELECT FROM messages AS o
+                        WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s AND o.seq < p.first_seq),
+               coalesce(s.newest_seq > p.last_seq, false)
+          FROM sessions AS s
+         CROSS JOIN LATERAL (
+            SELECT json_agg(r) AS body, min(r.seq) AS first_seq, max(r.seq) AS last_seq FROM ("""
+
+LIST_MESSAGES: LiteralString = (
+    "SELECT /* messages */"
+    + _PAGE_IN_SESSION
+    + _PAGE_OF_MESSAGES
+    + """
+             ORDER BY m.seq
+             LIMIT %(limit)s OFFSET %(offset)s) AS r) AS p
+         WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
+)
+LIST_LAST_MESSAGES: LiteralString = (
+    "SELECT /* messages, the last ones */"
+    + _PAGE_IN_SESSION
+    + "SELECT * FROM ("
+    + _PAGE_OF_MESSAGES
+    + """
+             ORDER BY m.seq DESC
+             LIMIT %(limit)s OFFSET %(offset)s) AS m ORDER BY m.seq) AS r) AS p
+         WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
+)
+
+
+def messages(
+    conn: Connection,
+    user_id: str,
+    session_id: UUID,
+    *,
+    limit: int,
+    offset: int = 0,
+    after_seq: int | None = None,
+    before_seq: int | None = None,
+    known_versions: Sequence[UUID] = (),
+) -> MessagePage:
+    """Read a page of messages, oldest first: the first ones after `after_seq`, or the last ones before `before_seq`.
+
+    Raises NotFound.
+    """
+    statement = LIST_MESSAGES if before_seq is None else LIST_LAST_MESSAGES
+    row = fetch_one(
+        conn,
+        statement,
+        {
+            "user_id": user_id,
+            "session_id": session_id,
+            "limit": limit,
+            "offset": offset,
+            "after_seq": after_seq or 0,
+            "before_seq": MAX_SEQ if before_seq is None else before_seq,
+            "known_versions": list(known_versions),
+        },
+    )
+    if row is None:
+        raise NotFound("Session not found")
+    return MessagePage(*row)
+
+
+PATCH_MESSAGE: LiteralString = (
+    """
+    WITH /* patch_message */ s AS (
+        UPDATE sessions
+           SET updated_at           = GREATEST(updated_at, now()),
+               version              = %(version)s,
+               last_message_preview = CASE WHEN newest_seq = target.seq AND %(content)s::text IS NOT NULL
+                                           THEN left(%(content)s::text, 100) ELSE last_message_preview END
+          FROM (SELECT seq FROM messages
+                 WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND id = %(message_id)s) AS target
+         WHERE user_id = %(user_id)s AND id = %(session_id)s
+           AND (%(if_match)s::uuid[] IS NULL OR version = ANY (%(if_match)s::uuid[]))
+        RETURNING target.seq),
+    m AS (
+        UPDATE messages
+           SET content          = coalesce(%(content)s::text, content),
+               token_count      = coalesce(%(token_count)s::int, token_count),
+               model_id         = coalesce(%(model_id)s::text, model_id),
+               agent_name       = coalesce(%(agent_name)s::text, agent_name),
+               response_time_ms = coalesce(%(response_time_ms)s::float8, response_time_ms),
+               is_error         = coalesce(%(is_error)s::boolean, is_error)
+          FROM s
+         WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND messages.seq = s.seq
+        RETURNING id, session_id, messages.seq, role, content, token_count, model_id, agent_name, response_time_ms,
+                  is_error, images, documents, created_at)
+    SELECT row_to_json(r) FROM (SELECT """
+    + MESSAGE_COLUMNS
+    + """ FROM m) AS r"""
+)
+
+
+def patch_message(
+    conn: Connection,
+    user_id: str,
+    session_id: UUID,
+    message_id: UUID,
+    *,
+    content: str | None = None,
+    token_count: int | None = None,
+    model_id: str | None = None,
+    agent_name: str | None = None,
+    response_time_ms: float | None = None,
+    is_error: bool | None = None,
+    if_match: Sequence[UUID] | None = None,
+) -> MessageReply:
+    """Change what is given of a message. Raises NotFound, and Stale unless the session's version is one of `if_match`."""
+    version = new_id()
+    params = {
+        "user_id": user_id,
+        "session_id": session_id,
+        "message_id": message_id,
+        "version": version,
+        "content": content,
+        "token_count": token_count,
+        "model_id": model_id,
+        "agent_name": agent_name,
+        "response_time_ms": response_time_ms,
+        "is_error": is_error,
+        "if_match": if_match,
+    }
+    row = fetch_one(conn, PATCH_MESSAGE, params)
+    if row is None:
+        message(conn, user_id, session_id, message_id)
+        raise Stale("The session has been changed since")
+    return MessageReply(message_id, version, row[0])
+
+
+# Which message is the newest but one can only be read from a snapshot, and another writer may come between the snapshot and the
+# lock of the session's row. The version tells: unless it is still the one of the snapshot, nothing is done.
+DELETE_MESSAGE: LiteralString = """
+    WITH /* delete_message */ seen AS (
+        SELECT version FROM sessions WHERE user_id = %(user_id)s AND id = %(session_id)s),
+    target AS (
+        SELECT seq FROM messages
+         WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND id = %(message_id)s),
+    newest AS (
+        SELECT seq, left(content, 100) AS preview FROM messages
+         WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND id <> %(message_id)s
+         ORDER BY seq DESC LIMIT 1),
+    s AS (
+        UPDATE sessions
+           SET message_count        = message_count - 1,
+               newest_seq           = (SELECT seq FROM newest),
+               last_message_preview = (SELECT preview FROM newest),
+               updated_at           = GREATEST(updated_at, now()),
+               version              = %(version)s
+          FROM seen, target
+         WHERE user_id = %(user_id)s AND id = %(session_id)s AND sessions.version = seen.version
+           AND (%(if_match)s::uuid[] IS NULL OR seen.version = ANY (%(if_match)s::uuid[]))
+        RETURNING target.seq),
+    gone AS (
+        DELETE FROM messages USING s
+         WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND messages.seq = s.seq
+        RETURNING messages.seq)
+    SELECT EXISTS (SELECT FROM gone), EXISTS (SELECT FROM target),
+           %(if_match)s::uuid[] IS NULL OR seen.version = ANY (%(if_match)s::uuid[])
+      FROM seen"""
+
+
+def delete_message(
+    conn: Connection, user_id: str, session_id: UUID, message_id: UUID, *, if_match: Sequence[UUID] | None = None
+) -> None:
+    """Remove a message. Raises NotFound, and Stale unless the session's version is one of `if_match`."""
+    params = {
+        "user_id": user_id,
+        "session_id": session_id,
+        "message_id": message_id,
+        "version": new_id(),
+        "if_match": if_match,
+    }
+    _remove(conn, DELETE_MESSAGE, params, "Message not found")
+
+
+CLEAR_MESSAGES: LiteralString = """
+    WITH /* clear_messages */ seen AS (
+        SELECT version FROM sessions WHERE user_id = %(user_id)s AND id = %(session_id)s),
+    s AS (
+        UPDATE sessions
+           SET message_count        = 0,
+               newest_seq           = NULL,
+               last_message_preview = NULL,
+               updated_at           = GREATEST(updated_at, now()),
+               version              = %(version)s
+          FROM seen
+         WHERE user_id = %(user_id)s AND id = %(session_id)s AND sessions.version = seen.version
+           AND (%(if_match)s::uuid[] IS NULL OR seen.version = ANY (%(if_match)s::uuid[]))
+        RETURNING id),
+    gone AS (
+        DELETE FROM messages USING s
+         WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND session_id = s.id)
+    SELECT EXISTS (SELECT FROM s), true,
+           %(if_match)s::uuid[] IS NULL OR seen.version = ANY (%(if_match)s::uuid[])
+      FROM seen"""
+
+
+def clear_messages(conn: Connection, user_id: str, session_id: UUID, *, if_match: Sequence[UUID] | None = None) -> None:
+    """Remove every message of a session. Raises NotFound, and Stale unless the session's version is one of `if_match`."""
+    params = {"user_id": user_id, "session_id": session_id, "version": new_id(), "if_match": if_match}
+    _remove(conn, CLEAR_MESSAGES, params, "Session not found")
+
+
+LOCK_SESSION: LiteralString = """
+    SELECT /* lock_session */ FROM sessions WHERE user_id = %(user_id)s AND id = %(session_id)s FOR UPDATE"""
+
+
+def _remove(conn: Connection, statement: LiteralString, params: dict[str, Any], not_found: str) -> None:
+    """Run a removal once; where another writer came between, again with the session's row locked before the snapshot."""
+    if _removed(conn, statement, params, not_found):
+        return
+    with conn.transaction():
+        conn.execute(LOCK_SESSION, params)
+        _removed(conn, statement, params, not_found)
+
+
+def _removed(conn: Connection, statement: LiteralString, params: dict[str, Any], not_found: str) -> bool:
+    row = fetch_one(conn, statement, params)
+    if row is None:
+        raise NotFound("Session not found")
+    removed, found, fresh = row
+    if not found:
+        raise NotFound(not_found)
+    if not fresh:
+        raise Stale("The session has been changed since")
+    return bool(removed)

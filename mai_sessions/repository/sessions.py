@@ -1,0 +1,250 @@
+"""The statements on sessions."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import LiteralString, NamedTuple
+from uuid import UUID
+
+from mai_sessions.db import Connection, fetch_one
+from mai_sessions.errors import NotFound, Stale
+from mai_sessions.ids import new_id
+from mai_sessions.repository.messages import MESSAGE_COLUMNS
+
+
+class SessionReply(NamedTuple):
+    """A session: its id and version, and the JSON of the reply."""
+
+    id: UUID
+    version: UUID
+    body: bytes
+
+
+# Before every session in the order of the list.
+START = (datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
+
+SUMMARY_COLUMNS: LiteralString = """
+s.id, s.title, s.agent_name, s.model_id, s.created_at, s.updated_at, s.message_count, s.last_message_preview"""
+
+# A cursor is the keys of the last session of a page, and a checksum by which a damaged one is told.
+_PAGE_OF_SESSIONS: LiteralString = (
+    """
+    SELECT json_build_object(
+        'sessions', (SELECT coalesce(json_agg(r), '[]') FROM (SELECT """
+    + SUMMARY_COLUMNS
+    + """ FROM page AS s LIMIT %(limit)s) AS r),
+        'total', coalesce((SELECT total FROM matching), 0),
+        'limit', %(limit)s,
+        'offset', %(offset)s,
+        'next_cursor', (SELECT keys || '.' || left(md5(keys), 8) FROM (
+            SELECT (extract(epoch FROM updated_at) * 1000000)::bigint || '.' || id AS keys
+              FROM page
+             WHERE (SELECT count(*) FROM page) > %(limit)s
+            OFFSET %(limit)s - 1 LIMIT 1) AS last))"""
+)
+
+LIST_SESSIONS: LiteralString = (
+    "WITH /* sessions */ page AS (SELECT"
+    + SUMMARY_COLUMNS
+    + """
+      FROM sessions AS s
+     WHERE s.user_id = %(user_id)s AND (s.updated_at, s.id) < (%(after_updated_at)s, %(after_id)s)
+     ORDER BY s.updated_at DESC, s.id DESC
+     LIMIT %(limit)s + 1 OFFSET %(offset)s),
+    matching AS (
+        SELECT u.session_count AS total FROM users AS u WHERE u.user_id = %(user_id)s)"""
+    + _PAGE_OF_SESSIONS
+)
+SEARCH_SESSIONS: LiteralString = (
+    "WITH /* sessions, by title */ found AS (SELECT"
+    + SUMMARY_COLUMNS
+    + """
+      FROM sessions AS s
+     WHERE s.user_id = %(user_id)s AND s.title ILIKE %(pattern)s),
+    page AS (
+        SELECT"""
+    + SUMMARY_COLUMNS
+    + """
+          FROM found AS s
+         WHERE (s.updated_at, s.id) < (%(after_updated_at)s, %(after_id)s)
+         ORDER BY s.updated_at DESC, s.id DESC
+         LIMIT %(limit)s + 1 OFFSET %(offset)s),
+    matching AS (
+        SELECT count(*) AS total FROM found)"""
+    + _PAGE_OF_SESSIONS
+)
+
+
+def sessions(
+    conn: Connection, user_id: str, *, search: str, limit: int, offset: int, after: tuple[datetime, UUID] = START
+) -> bytes:
+    """Read a page of sessions, last written first, as JSON.
+
+    `search` is a substring of the title, in either case; `after` the `updated_at` and id of the session before the page.
+    """
+    params = {
+        "user_id": user_id,
+        "limit": limit,
+        "offset": offset,
+        "after_updated_at": after[0],
+        "after_id": after[1],
+        "pattern": "%" + search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%",
+    }
+    row = fetch_one(conn, SEARCH_SESSIONS if search else LIST_SESSIONS, params)
+    assert row is not None
+    body: bytes = row[0]
+    return body
+
+
+# The newest messages are those above the seq of the one after them: in this form the primary key gives them in order.
+# For a caller who knows the version already, the messages stay unread.
+_DETAIL: LiteralString = (
+    """
+    SELECT s.id, s.version, (SELECT row_to_json(d) FROM (
+        SELECT"""
+    + SUMMARY_COLUMNS
+    + """, (
+            SELECT coalesce(json_agg(r), '[]') FROM (
+                SELECT"""
+    + MESSAGE_COLUMNS
+    + """
+                  FROM messages AS m
+                 WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
+                   AND m.seq > CASE WHEN %(messages_limit)s::int IS NULL THEN 0 ELSE coalesce((
+                           SELECT o.seq FROM messages AS o
+                            WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s
+                            ORDER BY o.seq DESC
+                           OFFSET %(messages_limit)s::int LIMIT 1), 0) END
+                   AND s.version <> ALL (%(known_versions)s::uuid[])
+                 ORDER BY m.seq) AS r) AS messages) AS d)"""
+)
+
+GET_SESSION: LiteralString = (
+    "/* session */"
+    + _DETAIL
+    + """
+      FROM sessions AS s
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
+)
+
+
+def session(
+    conn: Connection,
+    user_id: str,
+    session_id: UUID,
+    *,
+    messages_limit: int | None = None,
+    known_versions: Sequence[UUID] = (),
+) -> SessionReply:
+    """Read a session with its newest messages, all of them by default. Raises NotFound."""
+    params = {
+        "user_id": user_id,
+        "session_id": session_id,
+        "messages_limit": messages_limit,
+        "known_versions": list(known_versions),
+    }
+    row = fetch_one(conn, GET_SESSION, params)
+    if row is None:
+        raise NotFound("Session not found")
+    return SessionReply(*row)
+
+
+CREATE_SESSION: LiteralString = (
+    """
+    WITH /* create_session */ owner AS (
+        INSERT INTO users (user_id, session_count) VALUES (%(user_id)s, 1)
+            ON CONFLICT (user_id) DO UPDATE SET session_count = users.session_count + 1
+        RETURNING user_id),
+    s AS (
+        INSERT INTO sessions (user_id, id, title, agent_name, model_id, version)
+        SELECT user_id, %(session_id)s, %(title)s, %(agent_name)s, %(model_id)s, %(version)s FROM owner
+        RETURNING id, title, agent_name, model_id, created_at, updated_at, message_count, last_message_preview)
+    SELECT row_to_json(d) FROM (SELECT"""
+    + SUMMARY_COLUMNS
+    + """, '[]'::json AS messages FROM s) AS d"""
+)
+
+
+def create_session(
+    conn: Connection, user_id: str, *, session_id: UUID, title: str, agent_name: str, model_id: str | None
+) -> SessionReply:
+    """Make a session without messages. Raises Conflict when the user has one with this id."""
+    version = new_id()
+    params = {
+        "user_id": user_id,
+        "session_id": session_id,
+        "title": title,
+        "agent_name": agent_name,
+        "model_id": model_id,
+        "version": version,
+    }
+    row = fetch_one(conn, CREATE_SESSION, params)
+    assert row is not None
+    return SessionReply(session_id, version, row[0])
+
+
+PATCH_SESSION: LiteralString = (
+    """
+    WITH /* patch_session */ s AS (
+        UPDATE sessions
+           SET title      = coalesce(%(title)s, title),
+               agent_name = coalesce(%(agent_name)s, agent_name),
+               model_id   = CASE WHEN %(clear_model_id)s THEN NULL ELSE coalesce(%(model_id)s, model_id) END,
+               updated_at = GREATEST(updated_at, now()),
+               version    = %(version)s
+         WHERE user_id = %(user_id)s AND id = %(session_id)s
+           AND (%(if_match)s::uuid[] IS NULL OR version = ANY (%(if_match)s::uuid[]))
+        RETURNING id, title, agent_name, model_id, created_at, updated_at, message_count, last_message_preview, version)"""
+    + _DETAIL
+    + " FROM s"
+)
+
+
+def patch_session(
+    conn: Connection,
+    user_id: str,
+    session_id: UUID,
+    *,
+    title: str | None = None,
+    agent_name: str | None = None,
+    model_id: str | None = None,
+    clear_model_id: bool = False,
+    messages_limit: int | None = None,
+    if_match: Sequence[UUID] | None = None,
+) -> SessionReply:
+    """Change what is given of a session. Raises NotFound, and Stale unless its version is one of `if_match`."""
+    params = {
+        "user_id": user_id,
+        "session_id": session_id,
+        "title": title,
+        "agent_name": agent_name,
+        "model_id": model_id,
+        "clear_model_id": clear_model_id,
+        "messages_limit": messages_limit,
+        "known_versions": [],
+        "version": new_id(),
+        "if_match": if_match,
+    }
+    row = fetch_one(conn, PATCH_SESSION, params)
+    if row is None:
+        session(conn, user_id, session_id, messages_limit=0)
+        raise Stale("The session has been changed since")
+    return SessionReply(*row)
+
+
+DELETE_SESSION: LiteralString = """
+    WITH /* delete_session */ gone AS (
+        DELETE FROM sessions
+         WHERE user_id = %(user_id)s AND id = %(session_id)s
+           AND (%(if_match)s::uuid[] IS NULL OR version = ANY (%(if_match)s::uuid[]))
+        RETURNING user_id)
+    UPDATE users SET session_count = session_count - 1 FROM gone
+     WHERE users.user_id = %(user_id)s AND users.user_id = gone.user_id
+    RETURNING session_count"""
+
+
+def delete_session(conn: Connection, user_id: str, session_id: UUID, *, if_match: Sequence[UUID] | None = None) -> None:
+    """Remove a session and everything of it. Raises NotFound, and Stale unless its version is one of `if_match`."""
+    params = {"user_id": user_id, "session_id": session_id, "if_match": if_match}
+    if fetch_one(conn, DELETE_SESSION, params) is None:
+        session(conn, user_id, session_id, messages_limit=0)
+        raise Stale("The session has been changed since")
