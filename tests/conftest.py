@@ -1,0 +1,176 @@
+"""The suite's PostgreSQL, one database per worker, and a client that holds every answer against the contract."""
+
+import itertools
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from marshmallow import RAISE, Schema
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+from werkzeug.test import TestResponse
+
+from mai_sessions import create_app, embedded, migrations
+from mai_sessions.config import Settings
+
+TEMPLATE = "mai_sessions_template"
+# Nothing of the suite has to survive a power cut.
+FAST_AND_LOOSE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": 300}
+
+_running = ExitStack()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start PostgreSQL once, in the process that commands the workers, unless TEST_DATABASE_URL names one."""
+    for name in [name for name in os.environ if name.startswith("MAI_SESSIONS_")] + ["DATABASE_URL"]:
+        os.environ.pop(name, None)
+    if hasattr(config, "workerinput"):
+        config.stash[_SERVER_URL] = config.workerinput["server_url"]
+        return
+    url = os.environ.get("TEST_DATABASE_URL") or _start_server()
+    config.stash[_SERVER_URL] = url
+    with psycopg.connect(url, autocommit=True) as conn:
+        conn.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(TEMPLATE)))
+        conn.execute(sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(sql.Identifier(TEMPLATE)))
+    migrations.migrate(make_conninfo(url, dbname=TEMPLATE), "on")
+
+
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker where PostgreSQL is."""
+    node.workerinput["server_url"] = node.config.stash[_SERVER_URL]
+
+
+def pytest_unconfigure() -> None:
+    """Stop what was started."""
+    _running.close()
+
+
+_SERVER_URL = pytest.StashKey[str]()
+
+
+def _start_server() -> str:
+    directory = Path(_running.enter_context(tempfile.TemporaryDirectory(prefix="mai-sessions-test-")))
+    # PostgreSQL runs as another user when this is root.
+    directory.chmod(0o755)
+    return _running.enter_context(embedded.postgresql(directory / "data", FAST_AND_LOOSE))
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def server_url(pytestconfig: pytest.Config) -> str:
+    """A superuser's URL of the running PostgreSQL."""
+    return pytestconfig.stash[_SERVER_URL]
+
+
+@pytest.fixture(scope="session")
+def make_database(server_url: str) -> Iterator[Callable[[str], str]]:
+    """Makes databases, each a copy of the one that is named; they go when the session ends."""
+    made = []
+
+    def make(template: str) -> str:
+        name = f"test_{os.getpid()}_{next(_numbers)}"
+        with psycopg.connect(server_url, autocommit=True) as conn:
+            statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+            conn.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
+        made.append(name)
+        return make_conninfo(server_url, dbname=name)
+
+    yield make
+    with psycopg.connect(server_url, autocommit=True) as conn:
+        for name in made:
+            conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def new_database(make_database: Callable[[str], str]) -> str:
+    """The URL of an empty database of the test's own."""
+    return make_database("template0")
+
+
+@pytest.fixture(scope="session")
+def database_url(make_database: Callable[[str], str]) -> str:
+    """The URL of this worker's migrated database."""
+    return make_database(TEMPLATE)
+
+
+@pytest.fixture(scope="session")
+def shared_app(database_url: str) -> Iterator[Flask]:
+    """The application over this worker's database."""
+    app = create_app(Settings(database_url=database_url))
+    app.test_client_class = ContractClient
+    yield app
+    app.extensions["mai-sessions"].close()
+
+
+@pytest.fixture
+def conn(database_url: str) -> Iterator[psycopg.Connection[Any]]:
+    """A connection to this worker's database, which is emptied first."""
+    with psycopg.connect(database_url, autocommit=True, options="-c timezone=UTC") as conn:
+        conn.execute("TRUNCATE users, sessions CASCADE")
+        yield conn
+
+
+@pytest.fixture
+def app(shared_app: Flask, conn: psycopg.Connection[Any]) -> Flask:
+    """The application over an empty database."""
+    return shared_app
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """A client that holds every answer against the contract."""
+    return app.test_client()
+
+
+class ContractClient(FlaskClient):
+    """Checks of every answer what holds for all: contract §1."""
+
+    def open(self, *args: Any, **kwargs: Any) -> TestResponse:
+        """Ask, and check the answer."""
+        response = super().open(*args, **kwargs)
+        assert response.headers["X-Request-ID"]
+        assert not 300 <= response.status_code < 304, "no redirects, ever"
+        if response.status_code >= 400:
+            check_problem(response)
+        elif response.status_code not in (204, 304) and response.request.method not in ("HEAD", "OPTIONS"):
+            self._check_documented(response)
+        return response
+
+    def _check_documented(self, response: TestResponse) -> None:
+        endpoint, _ = self.application.create_url_adapter(response.request).match()  # type: ignore[union-attr]
+        documented = self.application.view_functions[endpoint]._apidoc["response"]["responses"]
+        schema = documented[response.status_code][0].get("schema")
+        if not isinstance(schema, Schema):
+            return
+        assert response.content_type == "application/json"
+        schema.load(response.get_json(), unknown=RAISE)
+        # An explicit offset, in UTC.
+        for stamp in re.findall(r'"(?:created_at|updated_at|timestamp)":\s*"([^"]*)"', response.text):
+            assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?\+00:00", stamp)
+
+
+def check_problem(response: TestResponse) -> None:
+    """Check an error's body: RFC 9457, with a detail that is text and nothing of the inside."""
+    assert response.content_type == "application/problem+json"
+    if response.request.method == "HEAD":
+        return
+    problem = response.get_json()
+    assert problem["status"] == response.status_code
+    assert problem["request_id"] == response.headers["X-Request-ID"]
+    assert set(problem) - {"errors"} == {"type", "title", "status", "detail", "request_id"}
+    assert isinstance(problem["detail"], str)
+    assert problem["detail"]
+    for error in problem.get("errors", []):
+        assert set(error) == {"loc", "msg", "type"}
+    for inside in ("Traceback", "psycopg", "SELECT", "INSERT", "UPDATE", ".py"):
+        assert inside not in problem["detail"]
