@@ -2,7 +2,7 @@
 
 from flask import Flask
 
-from mai_sessions import api, migrations, problems, request_id
+from mai_sessions import api, migrations, problems, request_id, tokens
 from mai_sessions.config import Settings
 from mai_sessions.db import Database
 
@@ -19,5 +19,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["mai-sessions"] = Database(settings)
     request_id.init_app(app)
     problems.init_app(app)
+    tokens.init_app(app, settings.tokenizer)
     api.init_app(app)
     return app

@@ -40,6 +40,13 @@ class Settings:
     max_body: int = _setting(
         "MAI_SESSIONS_MAX_BODY", 64 * 1024 * 1024, "Largest request body; more is `413`", unit="bytes", check=validate.Range(min=1)
     )
+    tokenizer: str = _setting(
+        "MAI_SESSIONS_TOKENIZER",
+        "words",
+        "What a message's `token_count` counts when it is not given: `words`, or the BPE tokens of `cl100k_base` or `o200k_base`, "
+        "which the extra `tokens` brings",
+        check=validate.OneOf(["words", "cl100k_base", "o200k_base"]),
+    )
     pool_timeout: float = _setting(
         "MAI_SESSIONS_POOL_TIMEOUT",
         5.0,

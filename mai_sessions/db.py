@@ -54,9 +54,10 @@ class Database:
             yield conn
 
 
-def fetch_one(conn: Connection, query: LiteralString, params: Mapping[str, Any]) -> TupleRow | None:
-    """Run one statement and return its first row, or None."""
-    return conn.execute(query, params).fetchone()
+def fetch_one(conn: Connection, query: LiteralString, params: Mapping[str, Any], *, binary: bool = False) -> TupleRow | None:
+    """Run one statement and return its first row, or None. Raises Conflict and Unavailable."""
+    with translated_errors():
+        return conn.execute(query, params, binary=binary).fetchone()
 
 
 @contextmanager

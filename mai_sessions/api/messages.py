@@ -6,7 +6,8 @@ from uuid import UUID
 from flask import Response, request
 
 from mai_sessions.api.blueprint import api
-from mai_sessions.api.requests import connection, if_match, json_response, known_versions
+from mai_sessions.api.idempotency import idempotency_key
+from mai_sessions.api.requests import connection, created, if_match, json_response, known_versions
 from mai_sessions.identity import current_user_id
 from mai_sessions.repository import messages
 from mai_sessions.schemas.messages import Message, MessageCreate, MessageListQuery, MessagePatch
@@ -27,9 +28,10 @@ def list_messages(query: dict[str, Any], session_id: UUID) -> Response:
 @api.response(201, Message)
 def append_message(payload: dict[str, Any], session_id: UUID) -> Response:
     """Add a message at the end of a session"""
+    key = idempotency_key(f"sessions/{session_id}/messages", payload)
     with connection() as conn:
-        reply = messages.append_message(conn, current_user_id(), session_id, **payload)
-    return json_response(reply.body, 201, tag=reply.version, headers={"Location": f"{request.path.rstrip('/')}/{reply.id}"})
+        reply = messages.append_message(conn, current_user_id(), session_id, key=key, **payload)
+    return created(f"/api/v1/sessions/{session_id}/messages/{reply.id}", reply.body, tag=reply.version)
 
 
 @api.delete("/sessions/<session_id:session_id>/messages", tags=["messages"])

@@ -63,6 +63,12 @@ def json_response(body: bytes, status: int = 200, *, tag: object = None, headers
     return response
 
 
+def created(location: str, body: bytes, *, tag: object, status: int = 201) -> Response:
+    """Answer what was made, and where it is. Without a tag it is the first answer again, to a retry."""
+    headers = {"Location": location} if tag is not None else {"Location": location, "Idempotency-Replayed": "true"}
+    return json_response(body, status, tag=tag, headers=headers)
+
+
 def known_versions() -> list[UUID]:
     """The versions that the caller names in If-None-Match."""
     return _versions("If-None-Match")

@@ -7,7 +7,8 @@ from uuid import UUID
 from flask import Response, request
 
 from mai_sessions.api.blueprint import api
-from mai_sessions.api.requests import connection, if_match, json_response, known_versions
+from mai_sessions.api.idempotency import idempotency_key
+from mai_sessions.api.requests import connection, created, if_match, json_response, known_versions
 from mai_sessions.identity import current_user_id
 from mai_sessions.ids import new_id
 from mai_sessions.repository import sessions
@@ -37,10 +38,11 @@ def list_sessions(query: dict[str, Any]) -> Response:
 @api.response(201, SessionDetail)
 def create_session(payload: dict[str, Any]) -> Response:
     """Make a session"""
+    key = idempotency_key("sessions", payload)
     session_id = payload.pop("id") or new_id()
     with connection() as conn:
-        reply = sessions.create_session(conn, current_user_id(), session_id=session_id, **payload)
-    return json_response(reply.body, 201, tag=reply.version, headers={"Location": f"{request.path.rstrip('/')}/{reply.id}"})
+        reply = sessions.create_session(conn, current_user_id(), session_id=session_id, key=key, **payload)
+    return created(f"/api/v1/sessions/{reply.id}", reply.body, tag=reply.version, status=201 if reply.is_new else 200)
 
 
 @api.get("/sessions/<session_id:session_id>", tags=["sessions"])

@@ -5,12 +5,15 @@ writers queue there and do not deadlock.
 """
 
 from collections.abc import Sequence
-from typing import Any, LiteralString, NamedTuple
+from typing import LiteralString, NamedTuple
 from uuid import UUID
 
 from mai_sessions.db import Connection, fetch_one
-from mai_sessions.errors import NotFound, Stale
+from mai_sessions.errors import Conflict, NotFound, Stale
 from mai_sessions.ids import new_id
+from mai_sessions.images import Image
+from mai_sessions.repository.idempotency import NO_KEY, IdempotencyKey, check_same_body
+from mai_sessions.repository.removals import remove
 
 MAX_SEQ = 2**31 - 1
 
@@ -22,18 +25,18 @@ m.documents, m.created_at"""
 
 
 class MessageReply(NamedTuple):
-    """A message: its id, the version of its session, and the JSON of the reply unless the caller knows that version already."""
+    """A message: its id, the version of its session unless this is the first reply again, and the JSON of the reply."""
 
     id: UUID
-    version: UUID
-    body: bytes | None
+    version: UUID | None
+    body: bytes
 
 
 class MessagePage(NamedTuple):
-    """A page of messages: the JSON as in MessageReply, the first and last `seq` on it, and whether there are messages around it."""
+    """A page of messages: the version of their session, JSON, the first and last `seq`, and whether there are messages around."""
 
     version: UUID
-    body: bytes | None
+    body: bytes
     first_seq: int | None
     last_seq: int | None
     has_previous: bool
@@ -52,11 +55,22 @@ APPEND_MESSAGE: LiteralString = (
                version              = %(version)s
          WHERE user_id = %(user_id)s AND id = %(session_id)s
         RETURNING user_id, id, last_seq, updated_at),
+    k AS (
+        INSERT INTO idempotency_keys (user_id, path, key, fingerprint, id, seq, created_at)
+        SELECT s.user_id, %(path)s, %(key)s, %(fingerprint)s, %(message_id)s, s.last_seq, s.updated_at
+          FROM s
+         WHERE %(key)s::text IS NOT NULL),
+    a AS (
+        INSERT INTO attachments (user_id, sha256, content_type, size, reference_count, content)
+        SELECT s.user_id, i.sha256, i.content_type, octet_length(i.content), 1, i.content
+          FROM s, unnest(%(sha256s)s::text[], %(content_types)s::text[], %(contents)b::bytea[])
+               AS i (sha256, content_type, content)
+            ON CONFLICT (user_id, sha256) DO UPDATE SET reference_count = attachments.reference_count + 1),
     m AS (
         INSERT INTO messages (user_id, session_id, id, seq, role, content, token_count, model_id, agent_name,
                               response_time_ms, is_error, images, documents, created_at)
         SELECT s.user_id, s.id, %(message_id)s, s.last_seq, %(role)s, %(content)s, %(token_count)s, %(model_id)s,
-               %(agent_name)s, %(response_time_ms)s::float8, %(is_error)s, '{}'::text[], %(documents)s::text[],
+               %(agent_name)s, %(response_time_ms)s::float8, %(is_error)s, %(images)s::text[], %(documents)s::text[],
                s.updated_at
           FROM s
         RETURNING id, session_id, seq, role, content, token_count, model_id, agent_name, response_time_ms, is_error,
@@ -65,15 +79,71 @@ APPEND_MESSAGE: LiteralString = (
     + MESSAGE_COLUMNS
     + """ FROM m) AS r"""
 )
+REPLAY_MESSAGE: LiteralString = (
+    """
+    SELECT /* append_message, replayed */ k.fingerprint = %(fingerprint)s, k.id, (
+        SELECT row_to_json(r) FROM (SELECT """
+    + MESSAGE_COLUMNS
+    + """
+          FROM (SELECT k.id, %(session_id)s AS session_id, k.seq, %(role)s AS role, %(content)s AS content,
+                       %(token_count)s AS token_count, %(model_id)s AS model_id, %(agent_name)s AS agent_name,
+                       %(response_time_ms)s::float8 AS response_time_ms, %(is_error)s AS is_error,
+                       %(images)s::text[] AS images, %(documents)s::text[] AS documents, k.created_at) AS m) AS r)
+      FROM idempotency_keys AS k
+     WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s"""
+)
 
 
-def append_message(conn: Connection, user_id: str, session_id: UUID, **message: Any) -> MessageReply:
-    """Add a message at the end of a session. Raises NotFound."""
-    params = {"user_id": user_id, "session_id": session_id, "message_id": new_id(), "version": new_id(), **message}
-    row = fetch_one(conn, APPEND_MESSAGE, params)
+def append_message(
+    conn: Connection,
+    user_id: str,
+    session_id: UUID,
+    *,
+    role: str,
+    content: str,
+    token_count: int,
+    model_id: str | None = None,
+    agent_name: str | None = None,
+    response_time_ms: float | None = None,
+    is_error: bool = False,
+    images: Sequence[Image] = (),
+    documents: Sequence[str] = (),
+    key: IdempotencyKey | None = None,
+) -> MessageReply:
+    """Add a message at the end of a session, or answer as the first time when the key was used. Raises NotFound and Invalid."""
+    message_id, version = new_id(), new_id()
+    # In the order of their keys, so that two appends with the same images cannot deadlock.
+    attachments = sorted({image.sha256: image for image in images}.values())
+    params = {
+        "user_id": user_id,
+        "session_id": session_id,
+        "message_id": message_id,
+        "version": version,
+        "role": role,
+        "content": content,
+        "token_count": token_count,
+        "model_id": model_id,
+        "agent_name": agent_name,
+        "response_time_ms": response_time_ms,
+        "is_error": is_error,
+        "images": [image.sha256 for image in images],
+        "documents": list(documents),
+        "sha256s": [attachment.sha256 for attachment in attachments],
+        "content_types": [attachment.content_type for attachment in attachments],
+        "contents": [attachment.content for attachment in attachments],
+        **(key or NO_KEY)._asdict(),
+    }
+    try:
+        row = fetch_one(conn, APPEND_MESSAGE, params)
+    except Conflict:
+        replay = fetch_one(conn, REPLAY_MESSAGE, params)
+        assert replay is not None
+        same_body, message_id, body = replay
+        check_same_body(same_body)
+        return MessageReply(message_id, None, body)
     if row is None:
         raise NotFound("Session not found")
-    return MessageReply(params["message_id"], params["version"], row[0])
+    return MessageReply(message_id, version, row[0])
 
 
 GET_MESSAGE: LiteralString = (
@@ -238,13 +308,11 @@ def patch_message(
     return MessageReply(message_id, version, row[0])
 
 
-# Which message is the newest but one can only be read from a snapshot, and another writer may come between the snapshot and the
-# lock of the session's row. The version tells: unless it is still the one of the snapshot, nothing is done.
 DELETE_MESSAGE: LiteralString = """
     WITH /* delete_message */ seen AS (
         SELECT version FROM sessions WHERE user_id = %(user_id)s AND id = %(session_id)s),
     target AS (
-        SELECT seq FROM messages
+        SELECT seq, images FROM messages
          WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND id = %(message_id)s),
     newest AS (
         SELECT seq, left(content, 100) AS preview FROM messages
@@ -260,11 +328,15 @@ DELETE_MESSAGE: LiteralString = """
           FROM seen, target
          WHERE user_id = %(user_id)s AND id = %(session_id)s AND sessions.version = seen.version
            AND (%(if_match)s::uuid[] IS NULL OR seen.version = ANY (%(if_match)s::uuid[]))
+           AND (%(locked)s OR target.images = '{}')
         RETURNING target.seq),
     gone AS (
         DELETE FROM messages USING s
          WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND messages.seq = s.seq
-        RETURNING messages.seq)
+        RETURNING images),
+    released AS (
+        UPDATE attachments SET reference_count = reference_count - 1 FROM gone
+         WHERE user_id = %(user_id)s AND sha256 = ANY (gone.images))
     SELECT EXISTS (SELECT FROM gone), EXISTS (SELECT FROM target),
            %(if_match)s::uuid[] IS NULL OR seen.version = ANY (%(if_match)s::uuid[])
       FROM seen"""
@@ -281,12 +353,23 @@ def delete_message(
         "version": new_id(),
         "if_match": if_match,
     }
-    _remove(conn, DELETE_MESSAGE, params, "Message not found")
+    remove(conn, DELETE_MESSAGE, params, "Message not found")
 
 
-CLEAR_MESSAGES: LiteralString = """
+# How many messages of the session name each image.
+NAMED_IMAGES: LiteralString = """
+    named AS (
+        SELECT i AS sha256, count(DISTINCT seq)::int AS messages
+          FROM messages, unnest(images) AS i
+         WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND images <> '{}'
+         GROUP BY i)"""
+
+CLEAR_MESSAGES: LiteralString = (
+    """
     WITH /* clear_messages */ seen AS (
-        SELECT version FROM sessions WHERE user_id = %(user_id)s AND id = %(session_id)s),
+        SELECT version FROM sessions WHERE user_id = %(user_id)s AND id = %(session_id)s),"""
+    + NAMED_IMAGES
+    + """,
     s AS (
         UPDATE sessions
            SET message_count        = 0,
@@ -297,41 +380,21 @@ CLEAR_MESSAGES: LiteralString = """
           FROM seen
          WHERE user_id = %(user_id)s AND id = %(session_id)s AND sessions.version = seen.version
            AND (%(if_match)s::uuid[] IS NULL OR seen.version = ANY (%(if_match)s::uuid[]))
+           AND (%(locked)s OR NOT EXISTS (SELECT FROM named))
         RETURNING id),
+    released AS (
+        UPDATE attachments SET reference_count = reference_count - named.messages FROM named, s
+         WHERE user_id = %(user_id)s AND attachments.sha256 = named.sha256),
     gone AS (
         DELETE FROM messages USING s
          WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND session_id = s.id)
     SELECT EXISTS (SELECT FROM s), true,
            %(if_match)s::uuid[] IS NULL OR seen.version = ANY (%(if_match)s::uuid[])
       FROM seen"""
+)
 
 
 def clear_messages(conn: Connection, user_id: str, session_id: UUID, *, if_match: Sequence[UUID] | None = None) -> None:
     """Remove every message of a session. Raises NotFound, and Stale unless the session's version is one of `if_match`."""
     params = {"user_id": user_id, "session_id": session_id, "version": new_id(), "if_match": if_match}
-    _remove(conn, CLEAR_MESSAGES, params, "Session not found")
-
-
-LOCK_SESSION: LiteralString = """
-    SELECT /* lock_session */ FROM sessions WHERE user_id = %(user_id)s AND id = %(session_id)s FOR UPDATE"""
-
-
-def _remove(conn: Connection, statement: LiteralString, params: dict[str, Any], not_found: str) -> None:
-    """Run a removal once; where another writer came between, again with the session's row locked before the snapshot."""
-    if _removed(conn, statement, params, not_found):
-        return
-    with conn.transaction():
-        conn.execute(LOCK_SESSION, params)
-        _removed(conn, statement, params, not_found)
-
-
-def _removed(conn: Connection, statement: LiteralString, params: dict[str, Any], not_found: str) -> bool:
-    row = fetch_one(conn, statement, params)
-    if row is None:
-        raise NotFound("Session not found")
-    removed, found, fresh = row
-    if not found:
-        raise NotFound(not_found)
-    if not fresh:
-        raise Stale("The session has been changed since")
-    return bool(removed)
+    remove(conn, CLEAR_MESSAGES, params, "Session not found")

@@ -6,17 +6,20 @@ from typing import LiteralString, NamedTuple
 from uuid import UUID
 
 from mai_sessions.db import Connection, fetch_one
-from mai_sessions.errors import NotFound, Stale
+from mai_sessions.errors import Conflict, NotFound, Stale
 from mai_sessions.ids import new_id
-from mai_sessions.repository.messages import MESSAGE_COLUMNS
+from mai_sessions.repository.idempotency import NO_KEY, IdempotencyKey, check_same_body
+from mai_sessions.repository.messages import MESSAGE_COLUMNS, NAMED_IMAGES
+from mai_sessions.repository.removals import remove
 
 
 class SessionReply(NamedTuple):
-    """A session: its id and version, and the JSON of the reply."""
+    """A session: its id, its version unless this is the first reply again, the JSON of the reply, and whether it was made now."""
 
     id: UUID
-    version: UUID
+    version: UUID | None
     body: bytes
+    is_new: bool = False
 
 
 # Before every session in the order of the list.
@@ -157,17 +160,41 @@ CREATE_SESSION: LiteralString = (
     s AS (
         INSERT INTO sessions (user_id, id, title, agent_name, model_id, version)
         SELECT user_id, %(session_id)s, %(title)s, %(agent_name)s, %(model_id)s, %(version)s FROM owner
-        RETURNING id, title, agent_name, model_id, created_at, updated_at, message_count, last_message_preview)
+        RETURNING user_id, id, title, agent_name, model_id, created_at, updated_at, message_count, last_message_preview),
+    k AS (
+        INSERT INTO idempotency_keys (user_id, path, key, fingerprint, id, created_at)
+        SELECT s.user_id, %(path)s, %(key)s, %(fingerprint)s, s.id, s.created_at FROM s WHERE %(key)s::text IS NOT NULL)
     SELECT row_to_json(d) FROM (SELECT"""
     + SUMMARY_COLUMNS
     + """, '[]'::json AS messages FROM s) AS d"""
 )
+REPLAY_SESSION: LiteralString = (
+    """
+    SELECT /* create_session, replayed */ k.fingerprint = %(fingerprint)s, k.id, (
+        SELECT row_to_json(d) FROM (SELECT"""
+    + SUMMARY_COLUMNS
+    + """, '[]'::json AS messages
+          FROM (SELECT k.id, %(title)s AS title, %(agent_name)s AS agent_name, %(model_id)s AS model_id, k.created_at,
+                       k.created_at AS updated_at, 0 AS message_count, NULL AS last_message_preview) AS s) AS d)
+      FROM idempotency_keys AS k
+     WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s"""
+)
 
 
 def create_session(
-    conn: Connection, user_id: str, *, session_id: UUID, title: str, agent_name: str, model_id: str | None
+    conn: Connection,
+    user_id: str,
+    *,
+    session_id: UUID,
+    title: str,
+    agent_name: str,
+    model_id: str | None,
+    key: IdempotencyKey | None = None,
 ) -> SessionReply:
-    """Make a session without messages. Raises Conflict when the user has one with this id."""
+    """Make a session, or answer as the first time when the key was used.
+
+    A session of the user's that has this id already is answered as it stands. Raises Invalid.
+    """
     version = new_id()
     params = {
         "user_id": user_id,
@@ -176,10 +203,19 @@ def create_session(
         "agent_name": agent_name,
         "model_id": model_id,
         "version": version,
+        **(key or NO_KEY)._asdict(),
     }
-    row = fetch_one(conn, CREATE_SESSION, params)
+    try:
+        row = fetch_one(conn, CREATE_SESSION, params)
+    except Conflict:
+        replay = fetch_one(conn, REPLAY_SESSION, params) if key else None
+        if replay is None:
+            return session(conn, user_id, session_id)
+        same_body, session_id, body = replay
+        check_same_body(same_body)
+        return SessionReply(session_id, None, body, is_new=True)
     assert row is not None
-    return SessionReply(session_id, version, row[0])
+    return SessionReply(session_id, version, row[0], is_new=True)
 
 
 PATCH_SESSION: LiteralString = (
@@ -231,20 +267,30 @@ def patch_session(
     return SessionReply(*row)
 
 
-DELETE_SESSION: LiteralString = """
-    WITH /* delete_session */ gone AS (
-        DELETE FROM sessions
-         WHERE user_id = %(user_id)s AND id = %(session_id)s
-           AND (%(if_match)s::uuid[] IS NULL OR version = ANY (%(if_match)s::uuid[]))
-        RETURNING user_id)
-    UPDATE users SET session_count = session_count - 1 FROM gone
-     WHERE users.user_id = %(user_id)s AND users.user_id = gone.user_id
-    RETURNING session_count"""
+DELETE_SESSION: LiteralString = (
+    """
+    WITH /* delete_session */ seen AS (
+        SELECT version FROM sessions WHERE user_id = %(user_id)s AND id = %(session_id)s),"""
+    + NAMED_IMAGES
+    + """,
+    gone AS (
+        DELETE FROM sessions USING seen
+         WHERE user_id = %(user_id)s AND id = %(session_id)s AND sessions.version = seen.version
+           AND (%(if_match)s::uuid[] IS NULL OR seen.version = ANY (%(if_match)s::uuid[]))
+           AND (%(locked)s OR NOT EXISTS (SELECT FROM named))
+        RETURNING id),
+    released AS (
+        UPDATE attachments SET reference_count = reference_count - named.messages FROM named, gone
+         WHERE user_id = %(user_id)s AND attachments.sha256 = named.sha256),
+    counted AS (
+        UPDATE users SET session_count = session_count - 1 FROM gone WHERE user_id = %(user_id)s)
+    SELECT EXISTS (SELECT FROM gone), true,
+           %(if_match)s::uuid[] IS NULL OR seen.version = ANY (%(if_match)s::uuid[])
+      FROM seen"""
+)
 
 
 def delete_session(conn: Connection, user_id: str, session_id: UUID, *, if_match: Sequence[UUID] | None = None) -> None:
     """Remove a session and everything of it. Raises NotFound, and Stale unless its version is one of `if_match`."""
     params = {"user_id": user_id, "session_id": session_id, "if_match": if_match}
-    if fetch_one(conn, DELETE_SESSION, params) is None:
-        session(conn, user_id, session_id, messages_limit=0)
-        raise Stale("The session has been changed since")
+    remove(conn, DELETE_SESSION, params, "Session not found")

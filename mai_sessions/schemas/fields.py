@@ -8,6 +8,7 @@ from uuid import UUID
 from marshmallow import ValidationError, fields, validate
 
 from mai_sessions.ids import parse_id
+from mai_sessions.images import Image, read_image
 
 # The largest bigint and integer of PostgreSQL.
 MAX_BIGINT = 2**63 - 1
@@ -146,6 +147,18 @@ class Cursor(_TypedErrors, fields.Field[tuple[datetime, UUID]]):
         if session_id is None or checksum != md5(keys.encode(), usedforsecurity=False).hexdigest()[:8]:
             raise self.make_error("invalid")
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(microseconds)), session_id
+
+
+class Base64Image(_TypedErrors, fields.Field[Image]):
+    """An image in base64, bare or in a data URL."""
+
+    default_error_messages = {"invalid": "Not the base64 of a PNG, JPEG, GIF, WebP or AVIF image."}  # noqa: RUF012
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Image:
+        image = read_image(value) if isinstance(value, str) else None
+        if image is None:
+            raise self.make_error("invalid")
+        return image
 
 
 class Identifier(_TypedErrors, fields.UUID):

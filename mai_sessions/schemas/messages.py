@@ -4,7 +4,7 @@ from typing import Any
 
 from marshmallow import Schema, fields, post_load
 
-from mai_sessions.schemas.fields import MAX_BIGINT, MAX_INTEGER, Choice, Flag, Integer, List, Number, Text
+from mai_sessions.schemas.fields import MAX_BIGINT, MAX_INTEGER, Base64Image, Choice, Flag, Integer, List, Number, Text
 from mai_sessions.tokens import count_tokens
 
 ROLES = ("user", "assistant", "system", "tool")
@@ -38,6 +38,12 @@ class MessageCreate(_MessageMetadata):
 
     role = Choice(*ROLES, required=True)
     content = Text(required=True)
+    images = List(
+        Base64Image(),
+        max_items=20,
+        allow_none=True,
+        metadata={"description": "PNG, JPEG, GIF, WebP or AVIF; base64 or data URLs"},
+    )
     documents = List(Text(max_length=255), max_items=20, allow_none=True, metadata={"description": "Names of documents"})
 
     @post_load
@@ -45,6 +51,7 @@ class MessageCreate(_MessageMetadata):
         empty = {"model_id": None, "agent_name": None, "response_time_ms": None}
         data = {**empty, **data}
         data["is_error"] = data.get("is_error") or False
+        data["images"] = data.get("images") or []
         data["documents"] = data.get("documents") or []
         return with_token_count({"token_count": None, **data})
 

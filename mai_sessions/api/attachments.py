@@ -1,0 +1,27 @@
+"""Attachments."""
+
+from flask import Response, request
+
+from mai_sessions.api.blueprint import api
+from mai_sessions.api.requests import connection
+from mai_sessions.identity import current_user_id
+from mai_sessions.repository import attachments
+
+# Whatever the bytes are made to look like, a browser is to take them as the image that they were checked to be.
+_HEADERS = {
+    "Cache-Control": "private, max-age=31536000, immutable",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@api.get("/attachments/<sha256>", tags=["attachments"])
+@api.response(200, content_type="image/*")
+def get_attachment(sha256: str) -> Response:
+    """Read an image"""
+    with connection() as conn:
+        attachment = attachments.attachment(conn, current_user_id(), sha256)
+    response = Response(attachment.content, headers=_HEADERS, content_type=attachment.content_type)
+    response.set_etag(attachment.sha256)
+    response.make_conditional(request, accept_ranges=True, complete_length=len(attachment.content))
+    return response
