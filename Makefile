@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install
+.PHONY: help install run
 
 # Installed again whenever what it depends on changes.
 .venv/.installed: setup.cfg pyproject.toml
@@ -11,3 +11,6 @@ help:  ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 install: .venv/.installed  ## Make .venv and install everything into it
+
+run: install  ## Serve the API on 127.0.0.1:8000 over a private PostgreSQL; Ctrl-C stops both
+	.venv/bin/mai-sessions serve

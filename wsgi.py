@@ -1,5 +1,9 @@
 """The WSGI application, for `gunicorn wsgi:app`."""
 
 from mai_sessions import create_app
+from mai_sessions.errors import StartupError
 
-app = create_app()
+try:
+    app = create_app()
+except StartupError as error:
+    raise SystemExit(f"Error: {error}") from None

@@ -1,7 +1,21 @@
 """The console script `mai-sessions`."""
 
-import click
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
+import click
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.util import is_ipv6, parse_address
+
+from mai_sessions import create_app
+from mai_sessions.config import Settings
 from mai_sessions.errors import StartupError
 
 
@@ -17,3 +31,76 @@ class _Group(click.Group):
 @click.version_option(package_name="mai-sessions")
 def main() -> None:
     """Keep the chats of an LLM frontend."""
+
+
+@main.command()
+@click.option("--host", help="Address to listen on.  [default: that of MAI_SESSIONS_BIND]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on, 0 for any that is free.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the private PostgreSQL keeps its data.")
+@click.option("--workers", type=click.IntRange(min=1), help="Worker processes.  [default: MAI_SESSIONS_WORKERS]")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of each.  [default: MAI_SESSIONS_THREADS]")
+def serve(host: str | None, port: int | None, data_dir: Path | None, workers: int | None, threads: int | None) -> None:
+    """Serve the API, over DATABASE_URL or else over a private PostgreSQL, until Ctrl-C."""
+    settings = Settings.from_environ()
+    settings = replace(settings, workers=workers or settings.workers, threads=threads or settings.threads)
+    bind, url = _listen(settings.bind, host, port)
+    # Until gunicorn has its own handlers, so that a private PostgreSQL is stopped then too.
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda *_: sys.exit())
+    with _database(settings, data_dir) as database_url:
+        _Gunicorn(replace(settings, bind=bind, database_url=database_url), url).run()
+
+
+def _listen(bind: str, host: str | None, port: int | None) -> tuple[str, str]:
+    """Take the port before anything is started, and give it as gunicorn's `bind`, and the URL of the API."""
+    try:
+        address = parse_address(bind)
+        if not isinstance(address, tuple):
+            if host is None and port is None:
+                return bind, bind
+            address = ("127.0.0.1", 8000)
+        host, port = host or address[0], address[1] if port is None else port
+        listener = socket.socket(socket.AF_INET6 if is_ipv6(host) else socket.AF_INET)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        raise StartupError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    except (OverflowError, RuntimeError) as error:
+        raise StartupError(f"MAI_SESSIONS_BIND: {error}") from None
+    port = listener.getsockname()[1]
+    return f"fd://{listener.detach()}", f"http://{f'[{host}]' if is_ipv6(host) else host}:{port}/api/v1"
+
+
+def _database(settings: Settings, data_dir: Path | None) -> AbstractContextManager[str]:
+    if settings.database_url:
+        return nullcontext(settings.database_url)
+    try:
+        from mai_sessions.embedded import postgresql  # noqa: PLC0415
+    except ImportError:
+        raise StartupError("no PostgreSQL: set DATABASE_URL, or pip install 'mai-sessions[embedded]'") from None
+    # Each thread may hold a connection; the rest are for the migrations and for whoever looks around with psql.
+    return postgresql(data_dir, {"max_connections": settings.workers * settings.threads + 20})
+
+
+class _Gunicorn(BaseApplication):
+    def __init__(self, settings: Settings, url: str) -> None:
+        self._settings = settings
+        self._url = url
+        super().__init__()
+
+    def load_config(self) -> None:
+        from mai_sessions import gunicorn_conf  # noqa: PLC0415
+
+        for name in vars(gunicorn_conf).keys() & self.cfg.settings:
+            self.cfg.set(name, getattr(gunicorn_conf, name))
+        for name in ("bind", "workers", "threads"):
+            self.cfg.set(name, getattr(self._settings, name))
+
+        def when_ready(server: Arbiter) -> None:
+            gunicorn_conf.when_ready(server)
+            click.echo(f"The API is at {self._url}")
+
+        self.cfg.set("when_ready", when_ready)
+
+    def load(self) -> Callable[..., Any]:
+        return create_app(self._settings)
