@@ -5,7 +5,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +57,24 @@ _SERVER_URL = pytest.StashKey[str]()
 
 
 def _start_server() -> str:
-    directory = Path(_running.enter_context(tempfile.TemporaryDirectory(prefix="mai-sessions-test-")))
-    # PostgreSQL runs as another user when this is root.
-    directory.chmod(0o755)
-    return _running.enter_context(embedded.postgresql(directory / "data", FAST_AND_LOOSE))
+    data_dir = _running.enter_context(_temporary_data_dir())
+    return _running.enter_context(embedded.postgresql(data_dir, FAST_AND_LOOSE))
+
+
+@contextmanager
+def _temporary_data_dir() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="mai-sessions-test-") as name:
+        path = Path(name)
+        # Under root the server runs as another user, and pytest's own directories are closed to that one.
+        path.chmod(0o755)
+        yield path / "data"
+
+
+@pytest.fixture(scope="module")
+def data_dir() -> Iterator[Path]:
+    """A directory for a private PostgreSQL, kept over the tests of a module."""
+    with _temporary_data_dir() as path:
+        yield path
 
 
 _numbers = itertools.count(1)
