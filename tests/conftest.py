@@ -130,7 +130,7 @@ def shared_app(database_url: str) -> Iterator[Flask]:
 def conn(database_url: str) -> Iterator[psycopg.Connection[Any]]:
     """A connection to this worker's database, which is emptied first."""
     with psycopg.connect(database_url, autocommit=True, options="-c timezone=UTC") as conn:
-        conn.execute("TRUNCATE users, sessions CASCADE")
+        conn.execute("TRUNCATE users, sessions, attachments, idempotency_keys CASCADE")
         yield conn
 
 

@@ -15,8 +15,9 @@ _HEADERS = {
 }
 
 
-@api.get("/attachments/<sha256>", tags=["attachments"])
+@api.get("/attachments/<sha256:sha256>", tags=["attachments"])
 @api.response(200, content_type="image/*")
+@api.alt_response(206, content_type="image/*", description="The part that Range asks for")
 def get_attachment(sha256: str) -> Response:
     """Read an image"""
     with connection() as conn:

@@ -1,5 +1,6 @@
 """What the routes share: identifiers in paths, conditions in headers, a database connection, and replies that are JSON already."""
 
+import re
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from uuid import UUID
@@ -18,13 +19,14 @@ def init_app(app: Flask) -> None:
     """Know the identifiers in paths, and refuse a request that accepts no JSON."""
     app.url_map.converters["session_id"] = _SessionIdConverter
     app.url_map.converters["message_id"] = _MessageIdConverter
+    app.url_map.converters["sha256"] = _Sha256Converter
     app.before_request(_refuse_unless_json_is_accepted)
 
 
-class _IdConverter(BaseConverter):
+class _SessionIdConverter(BaseConverter):
     """An identifier; a malformed one is an unknown one."""
 
-    noun: str
+    noun = "Session"
 
     def to_python(self, value: str) -> UUID:
         identifier = parse_id(value)
@@ -33,12 +35,17 @@ class _IdConverter(BaseConverter):
         return identifier
 
 
-class _SessionIdConverter(_IdConverter):
-    noun = "Session"
-
-
-class _MessageIdConverter(_IdConverter):
+class _MessageIdConverter(_SessionIdConverter):
     noun = "Message"
+
+
+class _Sha256Converter(BaseConverter):
+    """A SHA-256 in lower-case hexadecimal, by which an attachment is known."""
+
+    def to_python(self, value: str) -> str:
+        if not re.fullmatch("[0-9a-f]{64}", value):
+            raise NotFound("Attachment not found")
+        return value
 
 
 def _refuse_unless_json_is_accepted() -> None:

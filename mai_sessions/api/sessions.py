@@ -36,6 +36,7 @@ def list_sessions(query: dict[str, Any]) -> Response:
 @api.post("/sessions", tags=["sessions"])
 @api.arguments(SessionCreate(), required=False)
 @api.response(201, SessionDetail)
+@api.alt_response(200, schema=SessionDetail, description="The caller had a session with this id: as it stands")
 def create_session(payload: dict[str, Any]) -> Response:
     """Make a session"""
     key = idempotency_key("sessions", payload)

@@ -1,0 +1,123 @@
+import threading
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from samples import data_url, png
+
+Conn = psycopg.Connection[Any]
+SESSIONS = "/api/v1/sessions"
+
+
+@pytest.fixture
+def messages(client: FlaskClient) -> str:
+    """The path of a session's messages."""
+    return f"{SESSIONS}/{client.post(SESSIONS).get_json()['id']}/messages"
+
+
+def test_append_is_answered_as_the_first_time(client: FlaskClient, messages: str) -> None:
+    body = {
+        "role": "assistant",
+        "content": "a b  c\n",
+        "images": [data_url(png())],
+        "documents": ["x"],
+        "model_id": "m",
+        "response_time_ms": 1.5,
+    }
+    first = client.post(messages, json=body, headers={"Idempotency-Key": "k"})
+    client.patch(first.headers["Location"], json={"content": "changed", "model_id": "n"})
+    # The same content in other bytes.
+    again = client.post(f"{messages}/", json={**dict(reversed(body.items())), "unknown": 1}, headers={"Idempotency-Key": "k"})
+    assert (again.status_code, again.get_json()) == (201, first.get_json())
+    assert again.headers["Location"] == first.headers["Location"]
+    assert (first.headers.get("Idempotency-Replayed"), again.headers["Idempotency-Replayed"]) == (None, "true")
+    assert len(client.get(messages).get_json()) == 1
+
+
+def test_create_is_answered_as_the_first_time(client: FlaskClient) -> None:
+    first = client.post(SESSIONS, json={"title": "x"}, headers={"Idempotency-Key": "k"})
+    client.patch(first.headers["Location"], json={"title": "y"})
+    again = client.post(SESSIONS, json={"title": "x"}, headers={"Idempotency-Key": "k"})
+    assert (again.status_code, again.get_json()) == (201, first.get_json())
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert client.get(SESSIONS).get_json()["total"] == 1
+
+
+def test_another_body_is_refused(client: FlaskClient, messages: str) -> None:
+    for path, one, other in (
+        (SESSIONS, {"title": "x"}, {"title": "y"}),
+        (messages, {"role": "user", "content": "x"}, {"role": "user", "content": "x "}),
+    ):
+        assert client.post(path, json=one, headers={"Idempotency-Key": "k"}).status_code == 201
+        response = client.post(path, json=other, headers={"Idempotency-Key": "k"})
+        assert response.status_code == 422
+        assert response.get_json()["errors"][0]["loc"] == ["header", "Idempotency-Key"]
+
+
+def test_a_key_is_of_one_path(client: FlaskClient, messages: str) -> None:
+    other = f"{SESSIONS}/{client.post(SESSIONS).get_json()['id']}/messages"
+    for path in (messages, other):
+        response = client.post(path, json={"role": "user", "content": ""}, headers={"Idempotency-Key": "k"})
+        assert "Idempotency-Replayed" not in response.headers
+
+
+@pytest.mark.parametrize("key", ["", " ", "a b", "x" * 256, "é"])
+def test_malformed_key(client: FlaskClient, messages: str, key: str) -> None:
+    response = client.post(messages, json={"role": "user", "content": ""}, headers={"Idempotency-Key": key})
+    assert response.status_code == 422
+
+
+def test_failure_keeps_no_key(client: FlaskClient, conn: Conn, messages: str) -> None:
+    headers = {"Idempotency-Key": "k"}
+    assert client.post(messages, json={"role": "nobody", "content": ""}, headers=headers).status_code == 422
+    assert client.post(f"{SESSIONS}/{uuid4()}/messages", json={"role": "user", "content": ""}, headers=headers).status_code == 404
+    assert conn.execute("SELECT count(*) FROM idempotency_keys").fetchone() == (0,)
+    assert client.post(messages, json={"role": "user", "content": ""}, headers=headers).status_code == 201
+
+
+def test_storm_of_retries_makes_one_row(app: Flask, client: FlaskClient, messages: str) -> None:
+    for path, body in ((messages, {"role": "user", "content": "x", "images": [data_url(png())]}), (SESSIONS, {"title": "storm"})):
+        answers: list[tuple[int, str]] = []
+
+        def retry(path: str = path, body: Any = body, answers: Any = answers) -> None:
+            for _ in range(10):
+                response = app.test_client().post(path, json=body, headers={"Idempotency-Key": "storm"})
+                answers.append((response.status_code, response.get_json()["id"]))
+
+        threads = [threading.Thread(target=retry) for _ in range(10)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(answers) == 100
+        assert {status for status, _ in answers} == {201}
+        assert len({made for _, made in answers}) == 1
+    assert len(client.get(messages).get_json()) == 1
+    assert client.get(f"{SESSIONS}?search=storm").get_json()["total"] == 1
+
+
+def test_id_of_the_client(client: FlaskClient) -> None:
+    chosen = str(uuid4())
+    first = client.post(SESSIONS, json={"id": chosen.upper(), "title": "x"})
+    assert (first.status_code, first.get_json()["id"]) == (201, chosen)
+    client.post(f"{SESSIONS}/{chosen}/messages", json={"role": "user", "content": "hi"})
+    again = client.post(SESSIONS, json={"id": chosen, "title": "y"})
+    assert again.status_code == 200
+    assert again.get_json() == client.get(f"{SESSIONS}/{chosen}").get_json()
+    assert again.get_json()["title"] == "x"
+    assert client.get(SESSIONS).get_json()["total"] == 1
+    for bad in ("x", 7, chosen[:-1], f"{{{chosen}}}", chosen.replace("-", "")):
+        assert client.post(SESSIONS, json={"id": bad}).status_code == 422
+
+
+def test_id_of_another_user_is_free(client: FlaskClient, conn: Conn) -> None:
+    chosen = str(uuid4())
+    conn.execute(
+        "INSERT INTO sessions (user_id, id, title, agent_name, version) VALUES ('other', %(id)s, 'theirs', 'chat', %(id)s)",
+        {"id": chosen},
+    )
+    assert client.post(SESSIONS, json={"id": chosen, "title": "mine"}).get_json()["title"] == "mine"
+    assert client.get(f"{SESSIONS}/{chosen}").get_json()["title"] == "mine"

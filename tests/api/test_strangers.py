@@ -1,0 +1,59 @@
+"""Every route, called on every identifier of another user: the row does not exist, and nothing changes."""
+
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from psycopg import sql
+from samples import png
+
+from mai_sessions.images import Image
+from mai_sessions.repository import messages, sessions
+
+STRANGER = "somebody else"
+SESSION_ID = UUID("01900000-0000-7000-8000-000000000001")
+IMAGE = Image(sha256(png()).hexdigest(), "image/png", png())
+BODY = {"role": "user", "content": "mine", "title": "mine"}
+TABLES = ("users", "sessions", "messages", "attachments")
+
+
+@pytest.fixture
+def ids(app: Flask, conn: psycopg.Connection[Any]) -> dict[str, str]:
+    """A stranger's identifiers, by the names that they have in the routes."""
+    with app.extensions["mai-sessions"].connection() as pooled:
+        sessions.create_session(pooled, STRANGER, session_id=SESSION_ID, title="t", agent_name="chat", model_id=None)
+        message = messages.append_message(
+            pooled, STRANGER, SESSION_ID, role="user", content="secret", token_count=1, images=[IMAGE]
+        )
+    return {"session_id": str(SESSION_ID), "message_id": str(message.id), "sha256": IMAGE.sha256}
+
+
+def test_stranger_sees_and_changes_nothing(
+    app: Flask, client: FlaskClient, conn: psycopg.Connection[Any], ids: dict[str, str]
+) -> None:
+    def rows() -> list[Any]:
+        return [conn.execute(sql.SQL("TABLE {} ORDER BY 1, 2").format(sql.Identifier(name))).fetchall() for name in TABLES]
+
+    before, asked = rows(), 0
+    for rule in app.url_map.iter_rules():
+        if not rule.arguments:
+            continue
+        url = app.url_map.bind("localhost").build(rule.endpoint, ids)
+        for method in (rule.methods or set()) - {"OPTIONS"}:
+            body = {"json": BODY} if method in ("POST", "PATCH", "PUT") else {}
+            response = client.open(url, method=method, **body)
+            assert (rule.rule, method, response.status_code) == (rule.rule, method, 404)
+            assert "secret" not in response.text
+            asked += 1
+    assert asked >= 12
+    assert rows() == before
+
+
+def test_stranger_is_not_listed_or_counted(client: FlaskClient, ids: dict[str, str]) -> None:
+    for query in ("", "?search=t"):
+        page = client.get(f"/api/v1/sessions{query}").get_json()
+        assert (page["sessions"], page["total"]) == ([], 0)
