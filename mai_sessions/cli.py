@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from datetime import UTC
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.util import is_ipv6, parse_address
 
-from mai_sessions import create_app
+from mai_sessions import create_app, migrations
 from mai_sessions.config import Settings
 from mai_sessions.errors import StartupError
 
@@ -104,3 +105,23 @@ class _Gunicorn(BaseApplication):
 
     def load(self) -> Callable[..., Any]:
         return create_app(self._settings)
+
+
+@main.command()
+@click.option("--status", "action", flag_value="status", help="List the migrations and when each was applied.")
+@click.option("--check", "action", flag_value="check", help="Apply nothing; exit with 1 when one is pending.")
+@click.option("--sql", "action", flag_value="sql", help="Apply nothing; print what is pending as a script for psql.")
+def migrate(action: str | None) -> None:
+    """Apply the pending migrations to the database of DATABASE_URL."""
+    database_url = Settings.from_environ().database_url
+    if action == "status":
+        for name, applied_at in migrations.status(database_url):
+            when = f"{applied_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z" if applied_at else "pending"
+            click.echo(f"{when:<20}  {name}")
+    elif action == "check":
+        migrations.migrate(database_url, "check")
+    elif action == "sql":
+        click.echo(migrations.pending_sql(database_url), nl=False)
+    else:
+        for migration in migrations.apply(database_url):
+            click.echo(f"applied {migration.name}")
