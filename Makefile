@@ -1,10 +1,10 @@
 .DEFAULT_GOAL := help
-.PHONY: help install run
+.PHONY: help install run test lint format schema
 
 # Installed again whenever what it depends on changes.
 .venv/.installed: setup.cfg pyproject.toml
 	python3 -m venv .venv
-	.venv/bin/pip install --quiet --editable '.[embedded,test,lint]'
+	.venv/bin/pip install --quiet --editable '.[embedded,tokens,test,lint]'
 	touch $@
 
 help:  ## Show this help
@@ -14,3 +14,20 @@ install: .venv/.installed  ## Make .venv and install everything into it
 
 run: install  ## Serve the API on 127.0.0.1:8000 over a private PostgreSQL; Ctrl-C stops both
 	.venv/bin/mai-sessions serve
+
+test: install  ## Run the tests on a real PostgreSQL: the embedded one, or that of TEST_DATABASE_URL
+	.venv/bin/pytest --quiet --numprocesses auto
+
+lint: install  ## Check style, types, the direction of imports, and the safety of migrations
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/squawk sql/migrations/*.sql
+
+format: install  ## Put the code into shape
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+schema: install  ## Write sql/schema.sql, the dump of the migrated schema
+	WRITE_SCHEMA=1 .venv/bin/pytest --quiet tests/migrations/test_schema.py

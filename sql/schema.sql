@@ -1,0 +1,164 @@
+-- The schema after all migrations, to be read. `make schema` writes it.
+
+CREATE TABLE public.attachments (
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    sha256 text NOT NULL COLLATE pg_catalog."C",
+    content_type text NOT NULL,
+    size integer NOT NULL,
+    reference_count integer NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    content bytea NOT NULL,
+    CONSTRAINT attachments_content_type_check CHECK ((content_type = ANY (ARRAY['image/png'::text, 'image/jpeg'::text, 'image/gif'::text, 'image/webp'::text, 'image/avif'::text]))),
+    CONSTRAINT attachments_reference_count_check CHECK ((reference_count >= 0)),
+    CONSTRAINT attachments_sha256_check CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text)),
+    CONSTRAINT attachments_size_check CHECK ((size = octet_length(content))),
+    CONSTRAINT attachments_user_id_check CHECK (((char_length(user_id) >= 1) AND (char_length(user_id) <= 255)))
+);
+ALTER TABLE ONLY public.attachments ALTER COLUMN content SET STORAGE EXTERNAL;
+
+COMMENT ON TABLE public.attachments IS 'An image that came with messages of its user';
+
+COMMENT ON COLUMN public.attachments.sha256 IS 'Of the content, in lower-case hexadecimal';
+
+COMMENT ON COLUMN public.attachments.reference_count IS 'Messages that name it; moved by the statements that make and delete them, and gone in the transaction that makes it 0';
+
+CREATE TABLE public.idempotency_keys (
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    path text NOT NULL COLLATE pg_catalog."C",
+    key text NOT NULL COLLATE pg_catalog."C",
+    fingerprint bytea NOT NULL,
+    id uuid NOT NULL,
+    seq integer,
+    created_at timestamp with time zone NOT NULL,
+    CONSTRAINT idempotency_keys_key_check CHECK (((char_length(key) >= 1) AND (char_length(key) <= 255))),
+    CONSTRAINT idempotency_keys_user_id_check CHECK (((char_length(user_id) >= 1) AND (char_length(user_id) <= 255)))
+);
+
+COMMENT ON TABLE public.idempotency_keys IS 'An Idempotency-Key that was used; forgotten after a day by sql/dba/maintain/purge_idempotency_keys.sql';
+
+COMMENT ON COLUMN public.idempotency_keys.path IS 'What was posted to: sessions, or sessions/<id>/messages';
+
+COMMENT ON COLUMN public.idempotency_keys.fingerprint IS 'SHA-256 of the body, as it was understood';
+
+COMMENT ON COLUMN public.idempotency_keys.id IS 'Of the session or message that was made';
+
+COMMENT ON COLUMN public.idempotency_keys.seq IS 'Of the message that was made';
+
+COMMENT ON COLUMN public.idempotency_keys.created_at IS 'Of what was made';
+
+CREATE TABLE public.messages (
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    session_id uuid NOT NULL,
+    id uuid NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    response_time_ms double precision,
+    seq integer NOT NULL,
+    token_count integer NOT NULL,
+    is_error boolean NOT NULL,
+    role text NOT NULL,
+    content text NOT NULL,
+    model_id text,
+    agent_name text,
+    images text[] NOT NULL,
+    documents text[] NOT NULL,
+    CONSTRAINT messages_agent_name_check CHECK ((char_length(agent_name) <= 100)),
+    CONSTRAINT messages_model_id_check CHECK ((char_length(model_id) <= 255)),
+    CONSTRAINT messages_response_time_ms_check CHECK ((response_time_ms >= (0)::double precision)),
+    CONSTRAINT messages_role_check CHECK ((role = ANY (ARRAY['user'::text, 'assistant'::text, 'system'::text, 'tool'::text]))),
+    CONSTRAINT messages_seq_check CHECK ((seq > 0)),
+    CONSTRAINT messages_token_count_check CHECK ((token_count >= 0))
+);
+
+COMMENT ON TABLE public.messages IS 'What was said in a session, in the order of seq';
+
+COMMENT ON COLUMN public.messages.seq IS 'Place in the session: 1, 2, 3 …; never moved or given again';
+
+COMMENT ON COLUMN public.messages.images IS 'The sha256 of each image that came with the message, in lower-case hexadecimal';
+
+COMMENT ON COLUMN public.messages.documents IS 'Names of the documents that came with the message';
+
+CREATE TABLE public.schema_migrations (
+    version integer NOT NULL,
+    name text NOT NULL,
+    sha256 text NOT NULL,
+    breaking boolean NOT NULL,
+    applied_at timestamp with time zone DEFAULT now() NOT NULL,
+    applied_by text DEFAULT CURRENT_USER NOT NULL,
+    CONSTRAINT schema_migrations_sha256_check CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text)),
+    CONSTRAINT schema_migrations_version_check CHECK ((version > 0))
+);
+
+COMMENT ON TABLE public.schema_migrations IS 'One row for each file of sql/migrations that this database has';
+
+CREATE TABLE public.sessions (
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    id uuid NOT NULL,
+    title text NOT NULL,
+    agent_name text NOT NULL,
+    model_id text,
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    updated_at timestamp with time zone DEFAULT now() NOT NULL,
+    version uuid NOT NULL,
+    message_count integer DEFAULT 0 NOT NULL,
+    last_seq integer DEFAULT 0 NOT NULL,
+    newest_seq integer,
+    last_message_preview text,
+    CONSTRAINT sessions_agent_name_check CHECK ((char_length(agent_name) <= 100)),
+    CONSTRAINT sessions_last_message_preview_check CHECK ((char_length(last_message_preview) <= 100)),
+    CONSTRAINT sessions_message_count_check CHECK (((message_count >= 0) AND (message_count <= last_seq))),
+    CONSTRAINT sessions_model_id_check CHECK ((char_length(model_id) <= 255)),
+    CONSTRAINT sessions_title_check CHECK ((char_length(title) <= 255)),
+    CONSTRAINT sessions_user_id_check CHECK (((char_length(user_id) >= 1) AND (char_length(user_id) <= 255)))
+);
+
+COMMENT ON TABLE public.sessions IS 'A chat; what a list shows of it stands on its row';
+
+COMMENT ON COLUMN public.sessions.version IS 'A new value with every write to the session or its messages; the ETag';
+
+COMMENT ON COLUMN public.sessions.message_count IS 'Rows of this session in messages; moved by the statements that make and delete them';
+
+COMMENT ON COLUMN public.sessions.last_seq IS 'The highest seq ever given to a message of this session';
+
+COMMENT ON COLUMN public.sessions.newest_seq IS 'The seq of the newest message that is still there';
+
+COMMENT ON COLUMN public.sessions.last_message_preview IS 'The first 100 characters of that message';
+
+CREATE TABLE public.users (
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    session_count bigint NOT NULL,
+    CONSTRAINT users_session_count_check CHECK ((session_count >= 0)),
+    CONSTRAINT users_user_id_check CHECK (((char_length(user_id) >= 1) AND (char_length(user_id) <= 255)))
+);
+
+COMMENT ON TABLE public.users IS 'One row for each user who ever had a session';
+
+COMMENT ON COLUMN public.users.session_count IS 'Rows of this user in sessions; moved by the statements that make and delete them';
+
+ALTER TABLE ONLY public.attachments
+    ADD CONSTRAINT attachments_pkey PRIMARY KEY (user_id, sha256);
+
+ALTER TABLE ONLY public.idempotency_keys
+    ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (user_id, path, key);
+
+ALTER TABLE ONLY public.messages
+    ADD CONSTRAINT messages_pkey PRIMARY KEY (user_id, session_id, seq);
+
+ALTER TABLE ONLY public.schema_migrations
+    ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
+
+ALTER TABLE ONLY public.sessions
+    ADD CONSTRAINT sessions_pkey PRIMARY KEY (user_id, id);
+
+ALTER TABLE ONLY public.users
+    ADD CONSTRAINT users_pkey PRIMARY KEY (user_id);
+
+CREATE INDEX attachments_unreferenced_idx ON public.attachments USING btree (user_id) WHERE (reference_count = 0);
+
+CREATE INDEX messages_images_idx ON public.messages USING btree (user_id, session_id) WHERE (images <> '{}'::text[]);
+
+CREATE UNIQUE INDEX messages_user_id_session_id_id_key ON public.messages USING btree (user_id, session_id, id);
+
+CREATE INDEX sessions_user_id_updated_at_id_idx ON public.sessions USING btree (user_id, updated_at DESC, id DESC);
+
+ALTER TABLE ONLY public.messages
+    ADD CONSTRAINT messages_session_fkey FOREIGN KEY (user_id, session_id) REFERENCES public.sessions(user_id, id) ON DELETE CASCADE;
