@@ -69,13 +69,8 @@ class Settings:
         Raises StartupError that names the variable whose value does not fit.
         """
         env = FileAwareEnv(strip_whitespace=True)
-        parsers = {str: env.str, int: env.int, float: env.float}
+        parsers: dict[Any, Any] = {str: env.str, int: env.int, float: env.float}
         try:
-            return cls(
-                **{
-                    f.name: parsers[f.type](f.metadata["env"], f.default, validate=f.metadata["check"])  # type: ignore[index]
-                    for f in fields(cls)
-                }
-            )
+            return cls(**{f.name: parsers[f.type](f.metadata["env"], f.default, validate=f.metadata["check"]) for f in fields(cls)})
         except (EnvError, ValueError) as error:
             raise StartupError(str(error)) from None

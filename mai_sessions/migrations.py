@@ -300,9 +300,7 @@ def _run(conn: Connection, migration: Migration) -> None:
             time.sleep(LOCK_PAUSE)
         except psycopg.Error as error:
             raise StartupError(f"migration {migration.name} failed: {_first_line(error)}") from error
-    raise StartupError(
-        f"migration {migration.name} got no lock in {LOCK_TRIES} tries; see pg_stat_activity for who holds it"
-    )
+    raise StartupError(f"migration {migration.name} got no lock in {LOCK_TRIES} tries; see pg_stat_activity for who holds it")
 
 
 def _applied(conn: Connection) -> list[Applied]:

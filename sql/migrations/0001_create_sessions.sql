@@ -77,3 +77,6 @@ COMMENT ON COLUMN messages.documents IS 'Names of the documents that came with t
 
 -- Serves the statements that read, change and delete one message.
 CREATE UNIQUE INDEX messages_user_id_session_id_id_key ON messages (user_id, session_id, id);
+
+-- Serves clear_messages and delete_session: the messages of a session that name images, which are few.
+CREATE INDEX messages_images_idx ON messages (user_id, session_id) WHERE images <> '{}';

@@ -27,6 +27,3 @@ ALTER TABLE attachments ALTER COLUMN content SET STORAGE EXTERNAL;
 
 -- Serves sweep_attachments: what a removal has left without a reference.
 CREATE INDEX attachments_unreferenced_idx ON attachments (user_id) WHERE reference_count = 0;
-
--- Serves delete_session: the messages of a session that name images, which are few.
-CREATE INDEX messages_images_idx ON messages (user_id, session_id) WHERE images <> '{}';

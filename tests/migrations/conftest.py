@@ -52,7 +52,7 @@ def run_program() -> Run:
     programs = Path(spec.origin).parent / "pginstall" / "bin"
 
     def run(program: str, *arguments: str, stdin: str = "") -> str:
-        return subprocess.run(  # noqa: S603
+        return subprocess.run(
             [programs / program, *arguments], input=stdin, check=True, capture_output=True, encoding="utf-8"
         ).stdout
 

@@ -23,9 +23,7 @@ def reader_url(new_database: str, conn: psycopg.Connection) -> Iterator[str]:
     """A role that may SELECT what is there when it is made, and nothing else."""
     role = f"reader_{uuid4().hex}"
     conn.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
-    conn.execute(
-        sql.SQL("ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO {}").format(sql.Identifier(role))
-    )
+    conn.execute(sql.SQL("ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO {}").format(sql.Identifier(role)))
     yield make_conninfo(new_database, options=f"-c role={role}")
     conn.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role)))
     conn.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
@@ -75,9 +73,7 @@ def test_a_start_without_anything_pending_needs_no_lock_and_only_select(
 
 
 def test_check_refuses_what_is_pending_with_only_select(reader_url: str, new_database: str, directory: Path) -> None:
-    with pytest.raises(
-        StartupError, match=r"^the database lacks 0001_create_notes, 0002_add_author: run `mai-sessions"
-    ):
+    with pytest.raises(StartupError, match=r"^the database lacks 0001_create_notes, 0002_add_author: run `mai-sessions"):
         migrate(reader_url, "check", directory)
     migrate(new_database, "on", directory)
     (directory / "0003_add_it.sql").write_text("SELECT 1;\n")
@@ -126,9 +122,7 @@ def test_refuses_a_missing_file(new_database: str, directory: Path) -> None:
         migrate(new_database, "on", directory)
 
 
-def test_refuses_a_pending_file_below_an_applied_one(
-    new_database: str, conn: psycopg.Connection, directory: Path
-) -> None:
+def test_refuses_a_pending_file_below_an_applied_one(new_database: str, conn: psycopg.Connection, directory: Path) -> None:
     migrate(new_database, "on", directory)
     conn.execute("DELETE FROM schema_migrations WHERE version = 1")
 
@@ -137,9 +131,7 @@ def test_refuses_a_pending_file_below_an_applied_one(
 
 
 @pytest.mark.parametrize("mode", ["on", "check"])
-def test_warns_when_the_database_is_newer(
-    new_database: str, directory: Path, mode: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_warns_when_the_database_is_newer(new_database: str, directory: Path, mode: str, caplog: pytest.LogCaptureFixture) -> None:
     migrate(new_database, "on", directory)
     (directory / "0002_add_author.sql").unlink()
 
@@ -157,9 +149,7 @@ def test_refuses_a_newer_database_that_breaks_this_code(new_database: str, direc
     newer.unlink()
     (directory / "0004_create_tags.sql").unlink()
 
-    with pytest.raises(
-        StartupError, match=r"^the database has migration 0003_drop_notes, which needs a newer mai-sess"
-    ):
+    with pytest.raises(StartupError, match=r"^the database has migration 0003_drop_notes, which needs a newer mai-sess"):
         migrate(new_database, mode, directory)
 
 
@@ -215,9 +205,7 @@ def test_replaces_an_invalid_index(new_database: str, conn: psycopg.Connection, 
     conn.execute("INSERT INTO notes (body) VALUES ('same'), ('same')")
     (directory / "0003_add_index.sql").write_text(INDEX)
 
-    with pytest.raises(
-        StartupError, match=r'^migration 0003_add_index failed: could not create unique index "notes_bo'
-    ):
+    with pytest.raises(StartupError, match=r'^migration 0003_add_index failed: could not create unique index "notes_bo'):
         migrate(new_database, "on", directory)
     assert valid(conn, "notes_body_key") is False
     assert names(conn)[2:] == []
@@ -277,10 +265,7 @@ def test_the_script_does_what_apply_does(
     run_program("psql", "--no-psqlrc", new_database, stdin=script)
 
     assert dump_schema(new_database) == expected
-    assert (
-        conn.execute("SELECT version, name, sha256, breaking FROM schema_migrations ORDER BY version").fetchall()
-        == rows
-    )
+    assert conn.execute("SELECT version, name, sha256, breaking FROM schema_migrations ORDER BY version").fetchall() == rows
     migrate(new_database, "check", directory)
     assert pending_sql(new_database, directory) == "-- Nothing is pending.\n"
 

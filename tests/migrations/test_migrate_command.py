@@ -25,9 +25,7 @@ def test_applies_and_prints_each(migrate) -> None:
 def test_check_tells_by_its_exit_code(migrate) -> None:
     result = migrate("--check")
     assert result.exit_code == 1
-    assert re.fullmatch(
-        r"Error: the database lacks 0001_create_sessions.*: run `mai-sessions migrate`\n", result.output
-    )
+    assert re.fullmatch(r"Error: the database lacks 0001_create_sessions.*: run `mai-sessions migrate`\n", result.output)
     migrate()
     result = migrate("--check")
     assert (result.exit_code, result.output) == (0, "")

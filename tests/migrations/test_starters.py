@@ -40,7 +40,7 @@ def test_a_killed_starter_leaves_nothing_that_hinders_the_next(
     (directory / "0003_create_slowly.sql").write_text("CREATE TABLE halves (id integer);\nSELECT pg_sleep(1);\n")
     code = "import sys; from pathlib import Path; from mai_sessions.migrations import migrate; "
     code += "migrate(sys.argv[1], 'on', Path(sys.argv[2]))"
-    starter = subprocess.Popen([sys.executable, "-c", code, new_database, str(directory)])  # noqa: S603
+    starter = subprocess.Popen([sys.executable, "-c", code, new_database, str(directory)])
     wait_for("SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'")
     starter.kill()
     starter.wait()
@@ -63,9 +63,7 @@ def test_an_index_is_made_while_another_starter_waits(
         with psycopg.connect(new_database) as writer:
             writer.execute("INSERT INTO notes (body) VALUES ('held')")
             first = starters.submit(migrate, new_database, "on", directory)
-            wait_for(
-                "SELECT FROM pg_stat_progress_create_index WHERE datname = current_database() AND lockers_total > 0"
-            )
+            wait_for("SELECT FROM pg_stat_progress_create_index WHERE datname = current_database() AND lockers_total > 0")
             second = starters.submit(migrate, new_database, "on", directory)
             wait_for(
                 "SELECT FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle'"
@@ -75,9 +73,7 @@ def test_an_index_is_made_while_another_starter_waits(
         first.result()
         second.result()
 
-    assert conn.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = 'notes_body_idx'::regclass").fetchone() == (
-        True,
-    )
+    assert conn.execute("SELECT indisvalid FROM pg_index WHERE indexrelid = 'notes_body_idx'::regclass").fetchone() == (True,)
 
 
 def test_gives_up_on_a_starter_that_does_not_end(
@@ -102,9 +98,7 @@ def test_tries_again_for_a_table_in_use(
 
         with monkeypatch.context() as few:
             few.setattr(migrations, "LOCK_TRIES", 2)
-            with pytest.raises(
-                StartupError, match=r"^migration 0003_drop_author got no lock in 2 tries; see pg_stat_act"
-            ):
+            with pytest.raises(StartupError, match=r"^migration 0003_drop_author got no lock in 2 tries; see pg_stat_act"):
                 migrate(new_database, "on", directory)
 
         monkeypatch.setattr(migrations, "LOCK_TRIES", 10_000)
