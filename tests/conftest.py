@@ -112,9 +112,15 @@ def new_database(make_database: Callable[[str], str]) -> str:
 
 
 @pytest.fixture(scope="session")
-def database_url(make_database: Callable[[str], str]) -> str:
+def make_migrated_database(make_database: Callable[[str], str]) -> Callable[[], str]:
+    """Makes databases that have the schema and no rows."""
+    return lambda: make_database(TEMPLATE)
+
+
+@pytest.fixture(scope="session")
+def database_url(make_migrated_database: Callable[[], str]) -> str:
     """The URL of this worker's migrated database."""
-    return make_database(TEMPLATE)
+    return make_migrated_database()
 
 
 @pytest.fixture(scope="session")

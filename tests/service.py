@@ -1,0 +1,65 @@
+"""The real server: gunicorn over a real PostgreSQL, reached over HTTP."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from pathlib import Path
+
+TREE = Path(__file__).parents[1]
+
+
+@dataclass
+class Service:
+    """A running server: its port, its database, and its master process."""
+
+    port: int
+    database_url: str
+    process: subprocess.Popen[bytes] = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def is_ready(self) -> bool:
+        """Whether it can serve requests."""
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=5)) as http:
+            try:
+                http.request("GET", "/health/ready")
+                return http.getresponse().status == 200
+            except OSError:
+                return False
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(database_url: str, log: Path, **environ: str) -> Iterator[Service]:
+    """Run `gunicorn wsgi:app` until it is no longer needed."""
+    port = free_port()
+    environ = {**os.environ, "DATABASE_URL": database_url, "MAI_SESSIONS_BIND": f"127.0.0.1:{port}", **environ}
+    command = [Path(sys.executable).with_name("gunicorn"), "wsgi:app"]
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, cwd=TREE, env=environ, stdout=output, stderr=output)
+    service = Service(port, database_url, process)
+    try:
+        deadline = time.monotonic() + 60
+        while not service.is_ready():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        yield service
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
