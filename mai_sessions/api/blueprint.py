@@ -29,6 +29,12 @@ class _Parser(FlaskParser):
         except orjson.JSONDecodeError as error:
             raise Invalid("The body is not JSON", [_error(["body"], str(error), "json")]) from None
 
+    def load_querystring(self, req: Request, schema: Schema) -> Any:
+        try:
+            return super().load_querystring(req, schema)
+        except UnicodeDecodeError as error:
+            raise Invalid("The query is not UTF-8", [_error(["query"], str(error), "utf8")]) from None
+
     def handle_error(self, error: ValidationError, *args: Any, **kwargs: Any) -> NoReturn:
         errors = [
             _error([_LOCATIONS.get(location, location), *loc], text, getattr(text, "type", "invalid"))
