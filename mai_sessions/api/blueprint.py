@@ -7,7 +7,7 @@ import orjson
 from flask import Request
 from marshmallow import EXCLUDE, Schema, ValidationError
 from webargs.flaskparser import FlaskParser
-from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from mai_sessions.errors import Invalid
 
@@ -22,6 +22,9 @@ class _Parser(FlaskParser):
         if mimetype and mimetype != "application/json" and not mimetype.endswith("+json"):
             raise UnsupportedMediaType("The body must be application/json")
         body = req.get_data()
+        # Of a chunked body werkzeug reads as much as the limit allows, and does not say that there is more.
+        if req.content_length is None and len(body) == req.max_content_length and req.environ["wsgi.input"].read(1):
+            raise RequestEntityTooLarge
         if not body:
             return {}
         try:
