@@ -152,7 +152,7 @@ GET_MESSAGE: LiteralString = (
     + MESSAGE_COLUMNS
     + """) AS r)
       FROM sessions AS s
-      JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s
+      LEFT JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
 )
 
@@ -161,6 +161,8 @@ def message(conn: Connection, user_id: str, session_id: UUID, message_id: UUID) 
     """Read one message. Raises NotFound."""
     row = fetch_one(conn, GET_MESSAGE, {"user_id": user_id, "session_id": session_id, "message_id": message_id})
     if row is None:
+        raise NotFound("Session not found")
+    if row[0] is None:
         raise NotFound("Message not found")
     return MessageReply(*row)
 
