@@ -82,7 +82,8 @@ def sessions(
 ) -> bytes:
     """Read a page of sessions, last written first, as JSON.
 
-    `search` is a substring of the title, in either case; `after` the `updated_at` and id of the session before the page.
+    `search` is a substring of the title, in either case, or blank for all; `after` the `updated_at` and id of the session before
+    the page.
     """
     params = {
         "user_id": user_id,
@@ -92,7 +93,7 @@ def sessions(
         "after_id": after[1],
         "pattern": "%" + search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%",
     }
-    row = fetch_one(conn, SEARCH_SESSIONS if search else LIST_SESSIONS, params)
+    row = fetch_one(conn, SEARCH_SESSIONS if search.strip() else LIST_SESSIONS, params)
     assert row is not None
     body: bytes = row[0]
     return body
