@@ -63,9 +63,11 @@ def get_session(query: dict[str, Any], session_id: UUID) -> Response:
 def patch_session(query: dict[str, Any], payload: dict[str, Any], session_id: UUID) -> Response:
     """Change the title, agent or model of a session"""
     if request.mimetype == "application/merge-patch+json":
-        payload = with_defaults({"clear_model_id": payload.get("model_id", "") is None, **payload})
+        payload["clear_model_id"] = payload.get("model_id", "") is None
+    else:
+        payload = {name: value for name, value in payload.items() if value is not None}
     with connection() as conn:
-        reply = sessions.patch_session(conn, current_user_id(), session_id, if_match=if_match(), **payload, **query)
+        reply = sessions.patch_session(conn, current_user_id(), session_id, if_match=if_match(), **with_defaults(payload), **query)
     return json_response(reply.body, tag=reply.version)
 
 
