@@ -146,7 +146,11 @@ class Cursor(_TypedErrors, fields.Field[tuple[datetime, UUID]]):
         session_id = parse_id(identifier)
         if session_id is None or checksum != md5(keys.encode(), usedforsecurity=False).hexdigest()[:8]:
             raise self.make_error("invalid")
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(microseconds)), session_id
+        try:
+            return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(microseconds)), session_id
+        except (OverflowError, ValueError):
+            # The checksum is no secret.
+            raise self.make_error("invalid") from None
 
 
 class Base64Image(_TypedErrors, fields.Field[Image]):
