@@ -65,7 +65,7 @@ def json_response(body: bytes, status: int = 200, *, tag: object = None, headers
     response = Response(body, status, headers, content_type=JSON)
     if tag is not None:
         response.headers["ETag"] = f'"{tag}"'
-        if request.method in ("GET", "HEAD") and str(tag) in _tags("If-None-Match"):
+        if request.method in ("GET", "HEAD") and {str(tag), "*"} & set(_tags("If-None-Match")):
             response.status_code, response.data = 304, b""
     return response
 
@@ -87,7 +87,7 @@ def if_match() -> list[UUID] | None:
 
 
 def _versions(header: str) -> list[UUID]:
-    return [version for version in map(parse_id, _tags(header)) if version is not None]
+    return [version for tag in _tags(header) if (version := parse_id(tag)) and str(version) == tag]
 
 
 def _tags(header: str) -> list[str]:
