@@ -12,6 +12,7 @@ from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 from mai_sessions.errors import Invalid
 
 _LOCATIONS = {"json": "body"}
+_CHUNK = 64 * 1024
 
 
 class _Parser(FlaskParser):
@@ -21,10 +22,7 @@ class _Parser(FlaskParser):
         mimetype = req.mimetype
         if mimetype and mimetype != "application/json" and not mimetype.endswith("+json"):
             raise UnsupportedMediaType("The body must be application/json")
-        body = req.get_data()
-        # Of a chunked body werkzeug reads as much as the limit allows, and does not say that there is more.
-        if req.content_length is None and len(body) == req.max_content_length and req.environ["wsgi.input"].read(1):
-            raise RequestEntityTooLarge
+        body = _read(req)
         if not body:
             return {}
         try:
@@ -45,6 +43,24 @@ class _Parser(FlaskParser):
             for loc, text in _flatten(messages)
         ]
         raise Invalid("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in errors), errors)
+
+
+def _read(req: Request) -> bytes:
+    """The whole body. Raises RequestEntityTooLarge."""
+    limit = req.max_content_length
+    assert limit is not None
+    try:
+        body = req.get_data(cache=False)
+        # Of a chunked body werkzeug reads as much as the limit allows, and does not say that there is more.
+        if req.content_length is None and len(body) == limit and req.environ["wsgi.input"].read(1):
+            raise RequestEntityTooLarge
+    except RequestEntityTooLarge:
+        # Whoever is still sending hears no answer, only that the connection breaks; so hear them out, within bounds.
+        for _ in range(limit // _CHUNK):
+            if not req.environ["wsgi.input"].read(_CHUNK):
+                break
+        raise
+    return body
 
 
 def _error(loc: list[str | int], msg: str, type: str) -> dict[str, Any]:
