@@ -6,6 +6,9 @@ from flask import Flask, current_app
 
 from mai_sessions.errors import StartupError
 
+# bpe-openai refuses a million characters, and 200,000 tokens. Characters of a text are counted so many at a time: a cut adds a token
+# at the most, and no character makes more than four.
+_PIECE = 40_000
 _EXTENSION = "mai-sessions-tokenizer"
 
 
@@ -29,5 +32,6 @@ def _bpe(vocabulary: str) -> Callable[[str], int]:
         import bpe_openai  # noqa: PLC0415 - an extra
     except ImportError:
         raise StartupError(f"MAI_SESSIONS_TOKENIZER={vocabulary} needs: pip install 'mai-sessions[tokens]'") from None
-    count: Callable[[str], int] = getattr(bpe_openai, vocabulary)().count
-    return count
+    # A user may write `<|endoftext|>`: it is text here, and no end of one.
+    encode = bpe_openai.get_encoding(vocabulary).encode_ordinary
+    return lambda text: sum(len(encode(text[start : start + _PIECE])) for start in range(0, len(text), _PIECE))

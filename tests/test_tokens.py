@@ -15,6 +15,9 @@ from mai_sessions.tokens import count_tokens
         ("cl100k_base", "tiktoken is great!", 6),
         ("o200k_base", "hello world", 2),
         ("o200k_base", "", 0),
+        ("o200k_base", "<|endoftext|>", 7),
+        ("cl100k_base", "word " * 400_000, 400_050),
+        ("cl100k_base", "\U0001f9ff" * 300_000, 900_000),
     ],
 )
 def test_tokens(database_url: str, tokenizer: str, text: str, tokens: int) -> None:
