@@ -75,11 +75,13 @@ def _links(page: messages.MessagePage, query: dict[str, Any]) -> dict[str, str]:
     """The pages before and after as a Link header (RFC 8288), in the terms of the query: places, or neighbours by `seq`."""
     limit, offset = query["limit"], query["offset"]
     if query["after_seq"] is None and query["before_seq"] is None:
-        previous, following = f"offset={max(0, offset - limit)}", f"offset={offset + limit}"
+        # The first page may be a shorter one, so that no message stands on two.
+        previous = f"limit={min(limit, offset)}&offset={max(0, offset - limit)}"
+        following = f"limit={limit}&offset={offset + limit}"
     else:
-        previous, following = f"before_seq={page.first_seq}", f"after_seq={page.last_seq}"
+        previous, following = f"limit={limit}&before_seq={page.first_seq}", f"limit={limit}&after_seq={page.last_seq}"
     links = [
-        f'<{request.path}?limit={limit}&{place}>; rel="{rel}"'
+        f'<{request.path}?{place}>; rel="{rel}"'
         for rel, place, there in (("prev", previous, page.has_previous), ("next", following, page.has_next))
         if there
     ]
