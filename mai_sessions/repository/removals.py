@@ -13,7 +13,7 @@ from mai_sessions.errors import NotFound, Stale
 from mai_sessions.repository.attachments import sweep_attachments
 
 LOCK_SESSION: LiteralString = """
-    SELECT /* lock_session */ FROM sessions WHERE user_id = %(user_id)s AND id = %(session_id)s FOR UPDATE"""
+    SELECT /* remove, the lock */ FROM sessions WHERE user_id = %(user_id)s AND id = %(session_id)s FOR UPDATE"""
 
 
 def remove(conn: Connection, statement: LiteralString, params: dict[str, Any], not_found: str) -> None:
