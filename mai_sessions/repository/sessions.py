@@ -152,16 +152,16 @@ def session(
     return SessionReply(*row)
 
 
+# The session before the user's count, as where one is deleted: otherwise the two would deadlock over an id that comes again.
 CREATE_SESSION: LiteralString = (
     """
-    WITH /* create_session */ owner AS (
-        INSERT INTO users (user_id, session_count) VALUES (%(user_id)s, 1)
-            ON CONFLICT (user_id) DO UPDATE SET session_count = users.session_count + 1
-        RETURNING user_id),
-    s AS (
+    WITH /* create_session */ s AS (
         INSERT INTO sessions (user_id, id, title, agent_name, model_id, version)
-        SELECT user_id, %(session_id)s, %(title)s, %(agent_name)s, %(model_id)s, %(version)s FROM owner
+        VALUES (%(user_id)s, %(session_id)s, %(title)s, %(agent_name)s, %(model_id)s, %(version)s)
         RETURNING user_id, id, title, agent_name, model_id, created_at, updated_at, message_count, last_message_preview),
+    counted AS (
+        INSERT INTO users (user_id, session_count) SELECT s.user_id, 1 FROM s
+            ON CONFLICT (user_id) DO UPDATE SET session_count = users.session_count + 1),
     k AS (
         INSERT INTO idempotency_keys (user_id, path, key, fingerprint, id, created_at)
         SELECT s.user_id, %(path)s, %(key)s, %(fingerprint)s, s.id, s.created_at FROM s WHERE %(key)s::text IS NOT NULL)
