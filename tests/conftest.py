@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from hypothesis import HealthCheck, settings
 from marshmallow import RAISE, Schema
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
@@ -26,6 +27,10 @@ from mai_sessions.config import Settings
 TEMPLATE = "mai_sessions_template"
 # Nothing of the suite has to survive a power cut.
 FAST_AND_LOOSE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": 300}
+
+# The fixtures that a property takes hold for all of its examples.
+settings.register_profile("suite", max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+settings.load_profile("suite")
 
 _running = ExitStack()
 
@@ -126,12 +131,25 @@ def database_url(make_migrated_database: Callable[[], str]) -> str:
 
 
 @pytest.fixture(scope="session")
-def shared_app(database_url: str) -> Iterator[Flask]:
+def make_app(database_url: str) -> Iterator[Callable[..., Flask]]:
+    """Makes applications over this worker's database, with other settings; they end with the session."""
+    made = []
+
+    def make(**settings: Any) -> Flask:
+        app = create_app(Settings(**{"database_url": database_url, **settings}))
+        app.test_client_class = ContractClient
+        made.append(app)
+        return app
+
+    yield make
+    for app in made:
+        app.extensions["mai-sessions"].close()
+
+
+@pytest.fixture(scope="session")
+def shared_app(make_app: Callable[..., Flask]) -> Flask:
     """The application over this worker's database."""
-    app = create_app(Settings(database_url=database_url))
-    app.test_client_class = ContractClient
-    yield app
-    app.extensions["mai-sessions"].close()
+    return make_app()
 
 
 @pytest.fixture

@@ -1,0 +1,28 @@
+"""A session and a message to ask about, and a stranger's."""
+
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from chats import SESSIONS, Chat, insert_chat
+from flask.testing import FlaskClient
+
+
+@pytest.fixture
+def session(client: FlaskClient) -> str:
+    """The path of a new session."""
+    return client.post(SESSIONS, json={}).headers["Location"]
+
+
+@pytest.fixture
+def chat(client: FlaskClient, session: str) -> Chat:
+    """A session with one message."""
+    messages = f"{session}/messages"
+    return Chat(session, messages, client.post(messages, json={"role": "user", "content": "hi"}).headers["Location"])
+
+
+@pytest.fixture
+def strange_chat(conn: psycopg.Connection[Any]) -> Chat:
+    """A session of another user, with one message."""
+    return insert_chat(conn, "stranger", uuid4())

@@ -1,0 +1,368 @@
+"""Messages: contract §3."""
+
+import re
+import threading
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from chats import SESSIONS, Chat
+from flask import Flask
+from flask.testing import FlaskClient
+from hypothesis import given
+from hypothesis import strategies as st
+from werkzeug.test import TestResponse
+
+from mai_sessions.schemas.messages import ROLES
+
+Conn = psycopg.Connection[Any]
+FULL = {
+    "role": "assistant",
+    "content": "two words",
+    "token_count": 7,
+    "model_id": "m",
+    "agent_name": "a",
+    "response_time_ms": 12.5,
+    "is_error": True,
+    "documents": ["a.pdf", "a.pdf", ""],
+}
+
+
+def append(client: FlaskClient, session: str, content: str = "") -> str:
+    """Add a message; returns its path."""
+    return client.post(f"{session}/messages", json={"role": "user", "content": content}).headers["Location"]
+
+
+def summary(client: FlaskClient, session: str) -> tuple[int, str | None]:
+    """How many messages the session counts, and its preview; in the list as in the detail."""
+    detail = client.get(session).get_json()
+    del detail["messages"]
+    assert detail in client.get(SESSIONS).get_json()["sessions"]
+    return detail["message_count"], detail["last_message_preview"]
+
+
+# Append
+
+
+def test_append(client: FlaskClient, session: str) -> None:
+    before = client.get(session).get_json()
+    added = client.post(f"{session}/messages", json=FULL)
+    assert added.status_code == 201
+    message = added.get_json()
+    assert message["id"] == str(UUID(message["id"]))
+    assert added.headers["Location"] == f"{session}/messages/{message['id']}"
+    session_id = session.rpartition("/")[2]
+    expected = {**FULL, "id": message["id"], "session_id": session_id, "seq": 1, "images": [], "created_at": message["created_at"]}
+    assert message == expected
+    assert client.get(added.headers["Location"]).get_json() == message
+    assert client.get(f"{session}/messages").get_json() == [message]
+    after = client.get(session).get_json()
+    assert after["messages"] == [message]
+    assert (after["message_count"], after["last_message_preview"]) == (1, "two words")
+    assert after["updated_at"] == message["created_at"] > before["updated_at"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("given", [{}, dict.fromkeys(set(FULL) - {"role", "content"} | {"images"})])
+def test_append_with_defaults(client: FlaskClient, session: str, role: str, given: dict[str, None]) -> None:
+    message = client.post(f"{session}/messages", json={**given, "role": role, "content": ""}).get_json()
+    expected = {"role": role, "content": "", "token_count": 0, "model_id": None, "agent_name": None, "response_time_ms": None}
+    assert expected.items() <= message.items()
+    assert (message["is_error"], message["images"], message["documents"]) == (False, [], [])
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [("", 0), (" \n\t", 0), ("a", 1), (" a\u3000b\n\nc\td ", 4), ("日本語", 1), ("x" * 9, 1)]
+)
+def test_tokens_are_words(client: FlaskClient, chat: Chat, content: str, words: int) -> None:
+    assert client.post(chat.messages, json={"role": "user", "content": content}).get_json()["token_count"] == words
+    assert client.patch(chat.message, json={"content": content}).get_json()["token_count"] == words
+
+
+@pytest.mark.parametrize("milliseconds", [0, 0.0, 1, 0.1, 1e-300, 123456789.125, 1e308])
+def test_response_time(client: FlaskClient, chat: Chat, milliseconds: float) -> None:
+    assert client.patch(chat.message, json={"response_time_ms": milliseconds}).get_json()["response_time_ms"] == milliseconds
+
+
+def test_preview_is_of_the_newest_message(client: FlaskClient, session: str) -> None:
+    assert summary(client, session) == (0, None)
+    paths = [append(client, session, content) for content in ("one", "two", "")]
+    assert summary(client, session) == (3, "")
+    client.patch(paths[1], json={"content": "2"})
+    assert summary(client, session) == (3, "")
+    client.delete(paths[2])
+    assert summary(client, session) == (2, "2")
+    client.patch(paths[1], json={"content": "2 " * 99})
+    assert summary(client, session) == (2, ("2 " * 99)[:100])
+    client.delete(paths[0])
+    assert summary(client, session) == (1, ("2 " * 99)[:100])
+    client.delete(paths[1])
+    assert summary(client, session) == (0, None)
+
+
+# Patch
+
+
+@pytest.mark.parametrize("name", set(FULL) - {"role", "documents"})
+def test_patch_changes_what_is_given(client: FlaskClient, chat: Chat, name: str) -> None:
+    full = client.post(chat.messages, json=FULL)
+    new = {"content": "new", "token_count": 0, "is_error": False, "response_time_ms": 0}.get(name, "n")
+    expected = {**full.get_json(), name: new}
+    if name == "content":
+        expected["token_count"] = 1
+    patched = client.patch(full.headers["Location"], json={name: new})
+    assert patched.get_json() == expected
+    assert client.get(full.headers["Location"]).get_json() == expected
+
+
+def test_patch_with_null_changes_nothing(client: FlaskClient, chat: Chat) -> None:
+    full = client.post(chat.messages, json=FULL)
+    nothing = dict.fromkeys(set(FULL) - {"role", "documents"})
+    assert client.patch(full.headers["Location"], json=nothing).get_json() == full.get_json()
+    assert client.patch(full.headers["Location"]).get_json() == full.get_json()
+
+
+def test_patch_with_the_tokens_of_the_content(client: FlaskClient, chat: Chat) -> None:
+    patched = client.patch(chat.message, json={"content": "one two three", "token_count": 9})
+    assert patched.get_json()["token_count"] == 9
+
+
+def test_patch_moves_the_session(client: FlaskClient, chat: Chat) -> None:
+    before = client.get(chat.session).get_json()
+    client.patch(chat.message, json={"content": "grown"})
+    after = client.get(chat.session).get_json()
+    assert after["updated_at"] > before["updated_at"]
+    assert after["last_message_preview"] == "grown"
+
+
+# Delete
+
+
+def test_delete_leaves_the_places_of_others(client: FlaskClient, session: str) -> None:
+    paths = [append(client, session, str(number)) for number in range(1, 5)]
+    for path in (paths[1], paths[3]):
+        assert client.delete(path).status_code == 204
+        for again in (client.delete(path), client.get(path), client.patch(path, json={})):
+            assert again.status_code == 404
+    append(client, session, "5")
+    messages = client.get(f"{session}/messages").get_json()
+    assert [(message["seq"], message["content"]) for message in messages] == [(1, "1"), (3, "3"), (5, "5")]
+    assert summary(client, session) == (3, "5")
+
+
+def test_clear(client: FlaskClient, session: str) -> None:
+    other = append(client, client.post(SESSIONS, json={}).headers["Location"])
+    path = append(client, session, "1")
+    before = client.get(session).get_json()
+    for _ in range(2):
+        assert client.delete(f"{session}/messages").status_code == 204
+        assert summary(client, session) == (0, None)
+    assert client.get(session).get_json()["updated_at"] > before["updated_at"]
+    assert client.get(path).status_code == 404
+    assert client.get(other).status_code == 200
+    assert client.get(append(client, session)).get_json()["seq"] == 2
+
+
+def test_message_is_of_its_session(client: FlaskClient, chat: Chat) -> None:
+    other = client.post(SESSIONS, json={}).headers["Location"]
+    elsewhere = chat.message.replace(chat.session, other)
+    for response in (client.get(elsewhere), client.patch(elsewhere, json={"content": "x"}), client.delete(elsewhere)):
+        assert response.status_code == 404
+        assert response.get_json()["detail"] == "Message not found"
+    assert client.get(chat.message).get_json()["content"] == "hi"
+
+
+# Pages
+
+
+def fill(client: FlaskClient, conn: Conn, session: str, kept: list[bool]) -> list[int]:
+    """Make the session one with a message for each place that is kept, and gaps for the others; returns each `seq` there is."""
+    conn.execute("TRUNCATE messages")
+    conn.execute("UPDATE sessions SET last_seq = 0, message_count = 0, newest_seq = NULL")
+    paths = [append(client, session, str(number)) for number in range(len(kept))]
+    for path, keep in zip(paths, kept, strict=True):
+        if not keep:
+            client.delete(path)
+    return [seq for seq, keep in enumerate(kept, 1) if keep]
+
+
+def seqs(response: TestResponse) -> list[int]:
+    assert response.status_code == 200
+    return [message["seq"] for message in response.get_json()]
+
+
+def links(response: TestResponse) -> dict[str, str]:
+    return {rel: target for target, rel in re.findall(r'<([^>]*)>; rel="(\w+)"', response.headers.get("Link", ""))}
+
+
+def walk(client: FlaskClient, path: str, rel: str) -> Iterator[list[int]]:
+    """The pages from this one on, by the links that they carry."""
+    while path:
+        page = client.get(path)
+        yield seqs(page)
+        path = links(page).get(rel, "")
+
+
+_kept = st.lists(st.booleans(), max_size=9)
+_limits = st.integers(1, 5)
+
+
+@given(kept=_kept, limit=_limits)
+def test_pages_hold_each_message_once(client: FlaskClient, conn: Conn, session: str, kept: list[bool], limit: int) -> None:
+    there = fill(client, conn, session, kept)
+    messages = f"{session}/messages"
+    assert seqs(client.get(messages)) == there
+
+    offsets = range(0, len(kept) + limit, limit)
+    assert [seq for offset in offsets for seq in seqs(client.get(f"{messages}?limit={limit}&offset={offset}"))] == there
+
+    after, forward = 0, []
+    while page := seqs(client.get(f"{messages}?limit={limit}&after_seq={after}")):
+        forward += page
+        after = page[-1]
+    assert forward == there
+
+    before, backward = len(kept) + 1, []
+    while page := seqs(client.get(f"{messages}?limit={limit}&before_seq={before}")):
+        backward = page + backward
+        before = page[0]
+    assert backward == there
+
+
+@given(kept=_kept, query=st.tuples(_limits, st.integers(0, 10) | st.just(99)))
+def test_links_lead_to_each_message_once(
+    client: FlaskClient, conn: Conn, session: str, kept: list[bool], query: tuple[int, int]
+) -> None:
+    limit, start = query
+    there = fill(client, conn, session, kept)
+    messages = f"{session}/messages?limit={limit}"
+    for first in (messages, f"{messages}&offset=0", f"{messages}&after_seq=0"):
+        pages = list(walk(client, first, "next"))
+        assert list(chain(*pages)) == there
+        assert len(pages) == max(1, -(-len(there) // limit))
+    # From anywhere, both ways.
+    for place in (f"offset={start}", f"after_seq={start}", f"before_seq={start}"):
+        before, after = (list(walk(client, f"{messages}&{place}", rel)) for rel in ("prev", "next"))
+        assert before[0] == after[0]
+        if before[0]:
+            assert list(chain(*reversed(before), *after[1:])) == there, place
+
+
+def test_window_of_messages(client: FlaskClient, conn: Conn, session: str) -> None:
+    fill(client, conn, session, [True] * 9)
+    for query, expected in {
+        "after_seq=3&before_seq=7": [4, 5, 6],
+        "after_seq=3&before_seq=7&limit=2": [5, 6],
+        "after_seq=3&limit=2": [4, 5],
+        "before_seq=7&limit=2": [5, 6],
+        "before_seq=1": [],
+        "after_seq=9": [],
+        "after_seq=0&limit=1": [1],
+        "offset=9": [],
+        "offset=8": [9],
+    }.items():
+        assert seqs(client.get(f"{session}/messages?{query}")) == expected, query
+
+
+def test_links_keep_the_path(client: FlaskClient, conn: Conn, session: str) -> None:
+    fill(client, conn, session, [True] * 3)
+    for slash in ("", "/"):
+        page = client.get(f"{session}/messages{slash}?limit=1&offset=1")
+        assert links(page) == {
+            "prev": f"{session}/messages{slash}?limit=1&offset=0",
+            "next": f"{session}/messages{slash}?limit=1&offset=2",
+        }
+
+
+def test_page_is_a_hundred_unless_said_otherwise(client: FlaskClient, conn: Conn, session: str) -> None:
+    conn.execute(
+        """
+        INSERT INTO messages (user_id, session_id, id, created_at, seq, token_count, is_error, role, content, images, documents)
+        SELECT user_id, id, gen_random_uuid(), now(), n, 0, false, 'user', '', '{}', '{}'
+          FROM sessions, generate_series(1, 600) AS n"""
+    )
+    conn.execute("UPDATE sessions SET message_count = 600, last_seq = 600, newest_seq = 600, last_message_preview = ''")
+    assert seqs(client.get(f"{session}/messages")) == list(range(1, 101))
+    assert seqs(client.get(f"{session}/messages?limit=500")) == list(range(1, 501))
+    assert len(client.get(session).get_json()["messages"]) == 600
+
+
+# Versions
+
+
+def test_version_that_is_known(client: FlaskClient, chat: Chat) -> None:
+    for path in (chat.messages, f"{chat.messages}?limit=1", f"{chat.messages}?before_seq=9", chat.message):
+        tag = client.get(path).headers["ETag"]
+        for header in (tag, f"W/{tag}", f'"x", {tag}', "*"):
+            for method in ("GET", "HEAD"):
+                known = client.open(path, method=method, headers={"If-None-Match": header})
+                assert (known.status_code, known.data, known.headers["ETag"]) == (304, b"", tag), header
+
+
+def test_version_that_is_not_known(client: FlaskClient, chat: Chat) -> None:
+    tag = client.get(chat.messages).headers["ETag"]
+    for header in ("", '"x"', f'"{uuid4()}"', tag.upper(), tag.replace("-", "")):
+        for path in (chat.messages, chat.message):
+            response = client.get(path, headers={"If-None-Match": header})
+            assert (response.status_code, response.get_json()) == (200, client.get(path).get_json()), header
+
+
+def test_change_of_a_stale_version(client: FlaskClient, chat: Chat) -> None:
+    stale = client.get(chat.message).headers["ETag"]
+    append(client, chat.session, "newer")
+    current = client.get(chat.session)
+    for header in (stale, f"W/{stale}", '"x"', "x", "", f'{stale}, "y"'):
+        for refused in (
+            client.patch(chat.message, json={"content": "lost"}, headers={"If-Match": header}),
+            client.delete(chat.message, headers={"If-Match": header}),
+            client.delete(chat.messages, headers={"If-Match": header}),
+        ):
+            assert refused.status_code == 412
+    unchanged = client.get(chat.session)
+    assert (unchanged.get_json(), unchanged.headers["ETag"]) == (current.get_json(), current.headers["ETag"])
+    # An append never conflicts.
+    assert client.post(chat.messages, json={"role": "user", "content": ""}, headers={"If-Match": stale}).status_code == 201
+
+
+def test_change_of_the_current_version(client: FlaskClient, chat: Chat) -> None:
+    for form in ("{}", "W/{}", '"x", {}', "*"):
+        header = form.format(client.get(chat.message).headers["ETag"])
+        patched = client.patch(chat.message, json={}, headers={"If-Match": header})
+        assert patched.status_code == 200
+        assert patched.headers["ETag"] == client.get(chat.message).headers["ETag"]
+    for path in (chat.message, chat.messages):
+        assert client.delete(path, headers={"If-Match": client.get(chat.messages).headers["ETag"]}).status_code == 204
+
+
+def test_condition_on_what_is_not_there(client: FlaskClient, chat: Chat) -> None:
+    for header in ('"x"', "*"):
+        for path in (f"{chat.messages}/{uuid4()}", f"{SESSIONS}/{uuid4()}/messages/{uuid4()}"):
+            assert client.patch(path, json={}, headers={"If-Match": header}).status_code == 404
+            assert client.delete(path, headers={"If-Match": header}).status_code == 404
+        assert client.delete(f"{SESSIONS}/{uuid4()}/messages", headers={"If-Match": header}).status_code == 404
+
+
+@pytest.mark.parametrize("methods", [("PATCH", "PATCH"), ("PATCH", "DELETE"), ("DELETE", "DELETE")])
+def test_one_of_two_with_the_same_version_wins(app: Flask, client: FlaskClient, session: str, methods: tuple[str, str]) -> None:
+    for _ in range(10):
+        path = append(client, session, "old")
+        tag = client.get(path).headers["ETag"]
+        together = threading.Barrier(2)
+        statuses: list[int] = []
+
+        def change(method: str, path: str = path, tag: str = tag, together: Any = together, statuses: Any = statuses) -> None:
+            together.wait()
+            response = app.test_client().open(path, method=method, json={"content": method}, headers={"If-Match": tag})
+            statuses.append(response.status_code)
+
+        threads = [threading.Thread(target=change, args=[method]) for method in methods]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        won, lost = sorted(statuses)
+        assert won in (200, 204)
+        assert lost in ((412, 404) if won == 204 else (412,))

@@ -1,0 +1,425 @@
+"""Sessions: contract §2."""
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from hashlib import md5
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from chats import SESSIONS, Chat
+from flask import Flask
+from flask.testing import FlaskClient
+from hypothesis import given
+from hypothesis import strategies as st
+
+Conn = psycopg.Connection[Any]
+
+
+def titles(client: FlaskClient, **query: Any) -> list[str]:
+    page = client.get(SESSIONS, query_string=query).get_json()
+    assert page["total"] == len(page["sessions"])
+    return [session["title"] for session in page["sessions"]]
+
+
+# Create
+
+
+@pytest.mark.parametrize("body", [None, {}, {"title": None, "agent_name": None, "model_id": None, "id": None}])
+def test_create_with_defaults(client: FlaskClient, body: dict[str, Any] | None) -> None:
+    made = client.post(SESSIONS, json=body) if body is not None else client.post(SESSIONS)
+    assert made.status_code == 201
+    session = made.get_json()
+    assert session["id"] == str(UUID(session["id"]))
+    assert made.headers["Location"] == f"{SESSIONS}/{session['id']}"
+    assert session == {
+        "id": session["id"],
+        "title": "New Chat",
+        "agent_name": "chat",
+        "model_id": None,
+        "created_at": session["created_at"],
+        "updated_at": session["created_at"],
+        "message_count": 0,
+        "last_message_preview": None,
+        "messages": [],
+    }
+    assert client.get(made.headers["Location"]).get_json() == session
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t\n", "\u3000\u2003"])
+def test_blank_title_is_the_default(client: FlaskClient, session: str, blank: str) -> None:
+    assert client.post(SESSIONS, json={"title": blank}).get_json()["title"] == "New Chat"
+    client.patch(session, json={"title": "x"})
+    assert client.patch(session, json={"title": blank}).get_json()["title"] == "New Chat"
+    client.patch(session, json={"title": "x"})
+    merge_patch = client.patch(session, json={"title": blank}, content_type="application/merge-patch+json")
+    assert merge_patch.get_json()["title"] == "New Chat"
+
+
+# Read
+
+
+def test_detail_holds_the_newest_messages(client: FlaskClient, session: str) -> None:
+    for number in range(1, 5):
+        client.post(f"{session}/messages", json={"role": "user", "content": str(number)})
+    for limit, expected in ((None, "1234"), (0, ""), (1, "4"), (3, "234"), (4, "1234"), (5, "1234"), (500, "1234")):
+        query = {} if limit is None else {"messages_limit": limit}
+        for detail in (client.get(session, query_string=query), client.patch(session, query_string=query, json={})):
+            assert "".join(message["content"] for message in detail.get_json()["messages"]) == expected
+            assert detail.get_json()["message_count"] == 4
+            assert detail.get_json()["last_message_preview"] == "4"
+
+
+def test_summary_is_the_detail_without_messages(client: FlaskClient, chat: Chat) -> None:
+    detail = client.get(chat.session).get_json()
+    del detail["messages"]
+    assert client.get(SESSIONS).get_json()["sessions"] == [detail]
+
+
+# Patch
+
+
+def test_patch_changes_what_is_given(client: FlaskClient) -> None:
+    body = {"title": "a", "agent_name": "b", "model_id": "c"}
+    session = client.post(SESSIONS, json=body).headers["Location"]
+    for name in list(body):
+        patched = client.patch(session, json={name: f"{name} 2"})
+        body[name] = f"{name} 2"
+        assert body.items() <= patched.get_json().items()
+        assert client.get(session).get_json() == patched.get_json()
+
+
+def test_patch_with_null_changes_nothing(client: FlaskClient) -> None:
+    body = {"title": "a", "agent_name": "b", "model_id": "c"}
+    session = client.post(SESSIONS, json=body).headers["Location"]
+    assert body.items() <= client.patch(session, json=dict.fromkeys(body)).get_json().items()
+
+
+def test_merge_patch_with_null_puts_the_default_back(client: FlaskClient) -> None:
+    body = {"title": "a", "agent_name": "b", "model_id": "c"}
+    session = client.post(SESSIONS, json=body).headers["Location"]
+    for name, default in (("model_id", None), ("title", "New Chat"), ("agent_name", "chat")):
+        body[name] = default  # type: ignore[assignment]
+        patched = client.patch(session, json={name: None}, content_type="application/merge-patch+json")
+        assert body.items() <= patched.get_json().items()
+    assert client.patch(session, json={}, content_type="application/merge-patch+json").get_json()["model_id"] is None
+
+
+def test_patch_always_moves_updated_at(client: FlaskClient, conn: Conn, session: str) -> None:
+    before = client.get(session).get_json()
+    after = client.patch(session, json={}).get_json()
+    assert after["updated_at"] > before["updated_at"]
+    assert after["created_at"] == before["created_at"]
+    # The clock of the database was set back.
+    conn.execute("UPDATE sessions SET updated_at = now() + interval '1 hour'")
+    ahead = client.get(session).get_json()["updated_at"]
+    assert client.patch(session, json={}).get_json()["updated_at"] >= ahead
+
+
+def test_patch_moves_to_the_top(client: FlaskClient) -> None:
+    made = [client.post(SESSIONS, json={"title": title}).headers["Location"] for title in "abc"]
+    assert titles(client) == ["c", "b", "a"]
+    client.patch(made[0], json={})
+    assert titles(client) == ["a", "c", "b"]
+    client.post(f"{made[1]}/messages", json={"role": "user", "content": ""})
+    assert titles(client) == ["b", "a", "c"]
+
+
+# Delete
+
+
+def test_delete_takes_everything_along(client: FlaskClient, conn: Conn, chat: Chat) -> None:
+    assert client.delete(chat.session).status_code == 204
+    for path in chat:
+        assert client.get(path).status_code == 404
+    assert client.delete(chat.session).status_code == 404
+    assert conn.execute("SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM messages)").fetchone() == (0, 0)
+    assert client.get(SESSIONS).get_json()["total"] == 0
+
+
+def test_id_is_free_again_after_delete(client: FlaskClient, chat: Chat) -> None:
+    session_id = chat.session.rpartition("/")[2]
+    tag = client.get(chat.session).headers["ETag"]
+    client.delete(chat.session)
+    made = client.post(SESSIONS, json={"id": session_id})
+    assert (made.status_code, made.get_json()["messages"]) == (201, [])
+    assert made.headers["ETag"] != tag
+
+
+# Search
+
+
+def test_search_is_literal(client: FlaskClient) -> None:
+    names = [
+        "100%_done",
+        "100 is done",
+        "100xydone",
+        "a\\b",
+        "a\\\\b",
+        "ab",
+        "<b>",
+        "it's",
+        '"q"',
+        "a.b",
+        "a*b",
+        "two  blanks",
+        "[a]",
+    ]
+    for title in names:
+        client.post(SESSIONS, json={"title": title})
+    for search, expected in {
+        "%": {"100%_done"},
+        "_": {"100%_done"},
+        "%_": {"100%_done"},
+        "100": {"100%_done", "100 is done", "100xydone"},
+        "0%d": set(),
+        "\\": {"a\\b", "a\\\\b"},
+        "\\\\": {"a\\\\b"},
+        "a\\": {"a\\b", "a\\\\b"},
+        "\\%": set(),
+        "<b>": {"<b>"},
+        "'": {"it's"},
+        '"q"': {'"q"'},
+        ".": {"a.b"},
+        "a*": {"a*b"},
+        "  ": set(names),
+        "o  b": {"two  blanks"},
+        " is ": {"100 is done"},
+        "[a]": {"[a]"},
+        "zzz": set(),
+    }.items():
+        assert set(titles(client, search=search)) == expected, search
+
+
+@pytest.mark.parametrize(
+    ("title", "search"),
+    [
+        ("Hello World", "hELLO w"),
+        ("ÄRGER über Öl", "ärger ÜBER ö"),
+        ("Привет, Мир", "ПРИВЕТ, мир"),
+        ("Καλημέρα Κόσμε", "καλημέρα ΚΌΣΜΕ"),
+        ("Ընկեր", "ընԿԵՐ"),
+        ("日本語のチャット", "のチャ"),
+        ("😀 smile", "😀 SMILE"),
+    ],
+)
+def test_search_knows_no_case(client: FlaskClient, title: str, search: str) -> None:
+    client.post(SESSIONS, json={"title": title})
+    client.post(SESSIONS, json={"title": "another"})
+    for text in (search, search.lower(), search.upper(), title):
+        assert titles(client, search=text) == [title]
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t\n", "\u3000"])
+def test_blank_search_is_no_filter(client: FlaskClient, blank: str) -> None:
+    for title in ("one", "t w o"):
+        client.post(SESSIONS, json={"title": title})
+    assert titles(client, search=blank) == ["t w o", "one"]
+
+
+# Any text that PostgreSQL can hold. Of the letters only those of ASCII: the case of the others is the database's own knowledge.
+_titles = st.text(
+    st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=["L", "M", "Nl", "So"]) | st.sampled_from("aB%_\\")
+)
+
+
+@given(texts=st.lists(_titles, min_size=1, max_size=5), search=_titles)
+def test_search_is_a_substring(client: FlaskClient, conn: Conn, texts: list[str], search: str) -> None:
+    conn.execute("TRUNCATE users, sessions CASCADE")
+    stored = [client.post(SESSIONS, json={"title": title}).get_json()["title"] for title in texts]
+    expected = [title for title in reversed(stored) if not search.strip() or search.lower() in title.lower()]
+    assert titles(client, search=search, limit=100) == expected
+
+
+# Pages
+
+
+def insert_sessions(conn: Conn, minutes: list[int]) -> list[str]:
+    """Make the default user's sessions those updated at these minutes; returns their ids in the order of the list."""
+    conn.execute("TRUNCATE users, sessions CASCADE")
+    conn.execute("INSERT INTO users (user_id, session_count) VALUES ('default-user', %s)", [len(minutes)])
+    rows = [(datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=minute, microseconds=1), uuid4()) for minute in minutes]
+    with conn.cursor() as cursor:
+        cursor.executemany(
+            """
+            INSERT INTO sessions (user_id, id, title, agent_name, version, updated_at)
+            VALUES ('default-user', %(id)s, 'x', 'chat', gen_random_uuid(), %(updated_at)s)""",
+            [{"id": session_id, "updated_at": updated_at} for updated_at, session_id in rows],
+        )
+    return [str(session_id) for _, session_id in sorted(rows, reverse=True)]
+
+
+def walk_offsets(client: FlaskClient, query: dict[str, Any], total: int) -> Iterator[str]:
+    limit = query["limit"]
+    for offset in range(0, total + 2 * limit, limit):
+        page = client.get(SESSIONS, query_string={**query, "offset": offset}).get_json()
+        assert (page["total"], page["limit"], page["offset"]) == (total, limit, offset)
+        assert (page["next_cursor"] is None) == (offset + limit >= total)
+        yield from (session["id"] for session in page["sessions"])
+
+
+def walk_cursors(client: FlaskClient, query: dict[str, Any], between: Callable[[list[str]], None]) -> Iterator[str]:
+    cursor: dict[str, str] = {}
+    while True:
+        page = client.get(SESSIONS, query_string={**query, **cursor}).get_json()
+        seen = [session["id"] for session in page["sessions"]]
+        yield from seen
+        if page["next_cursor"] is None:
+            return
+        assert len(seen) == query["limit"]
+        cursor = {"cursor": page["next_cursor"]}
+        between(seen)
+
+
+# Few values, so that many are equal.
+_minutes = st.lists(st.integers(0, 2), max_size=12)
+_page_queries = st.fixed_dictionaries({"limit": st.integers(1, 5)}, optional={"search": st.just("X")})
+
+
+@given(minutes=_minutes, query=_page_queries)
+def test_pages_hold_each_session_once(client: FlaskClient, conn: Conn, minutes: list[int], query: dict[str, Any]) -> None:
+    ids = insert_sessions(conn, minutes)
+    assert list(walk_offsets(client, query, len(ids))) == ids
+    assert list(walk_cursors(client, query, lambda seen: None)) == ids
+
+
+@given(minutes=_minutes, query=_page_queries)
+def test_cursors_hold_each_session_once_while_others_come(
+    client: FlaskClient, conn: Conn, minutes: list[int], query: dict[str, Any]
+) -> None:
+    ids = insert_sessions(conn, minutes)
+
+    def add_and_touch(seen: list[str]) -> None:
+        client.post(SESSIONS, json={"title": "x"})
+        client.patch(f"{SESSIONS}/{seen[0]}", json={})
+        client.post(f"{SESSIONS}/{seen[-1]}/messages", json={"role": "user", "content": ""})
+
+    assert list(walk_cursors(client, query, add_and_touch)) == ids
+
+
+def test_cursor_of_a_session_that_is_gone(client: FlaskClient, conn: Conn) -> None:
+    ids = insert_sessions(conn, [1, 1, 1, 1])
+    cursor = client.get(SESSIONS, query_string={"limit": 2}).get_json()["next_cursor"]
+    client.delete(f"{SESSIONS}/{ids[1]}")
+    rest = client.get(SESSIONS, query_string={"limit": 2, "cursor": cursor}).get_json()
+    assert [session["id"] for session in rest["sessions"]] == ids[2:]
+    assert rest["total"] == 3
+
+
+def test_past_the_end(client: FlaskClient, conn: Conn) -> None:
+    insert_sessions(conn, [1, 2, 3])
+    page = client.get(SESSIONS, query_string={"offset": 99, "limit": 7}).get_json()
+    assert page == {"sessions": [], "total": 3, "limit": 7, "offset": 99, "next_cursor": None}
+
+
+@given(data=st.data())
+def test_damaged_cursor(client: FlaskClient, conn: Conn, data: st.DataObject) -> None:
+    insert_sessions(conn, [1, 2])
+    cursor = client.get(SESSIONS, query_string={"limit": 1}).get_json()["next_cursor"]
+    place = data.draw(st.integers(0, len(cursor) - 1))
+    character = data.draw(st.characters(codec="utf-8").filter(lambda c: c.lower() != cursor[place].lower()))
+    for damaged in (cursor[:place] + character + cursor[place + 1 :], cursor[:place], cursor + character, cursor[place + 1 :]):
+        response = client.get(SESSIONS, query_string={"limit": 1, "cursor": damaged})
+        assert response.status_code == 422, damaged
+        assert response.get_json()["errors"][0]["loc"] == ["query", "cursor"]
+
+
+@pytest.mark.parametrize("moment", ["", "x", "1.5", "9" * 18, "-" + "9" * 18, "9" * 40, "9" * 5000, "NaN", "²"])
+def test_forged_cursor(client: FlaskClient, moment: str) -> None:
+    keys = f"{moment}.{uuid4()}"
+    checksum = md5(keys.encode(), usedforsecurity=False).hexdigest()[:8]
+    assert client.get(SESSIONS, query_string={"cursor": f"{keys}.{checksum}"}).status_code == 422
+
+
+# Versions
+
+
+def test_version_that_is_known(client: FlaskClient, chat: Chat) -> None:
+    for path in (SESSIONS, f"{SESSIONS}?limit=1", f"{SESSIONS}?search=new", chat.session, f"{chat.session}?messages_limit=1"):
+        tag = client.get(path).headers["ETag"]
+        assert tag[0] == tag[-1] == '"'
+        for header in (tag, f"W/{tag}", f'"x", {tag}', f'W/"x",W/{tag} , "y"', "*"):
+            for method in ("GET", "HEAD"):
+                known = client.open(path, method=method, headers={"If-None-Match": header})
+                assert (known.status_code, known.data, known.headers["ETag"]) == (304, b"", tag), header
+
+
+def test_version_that_is_not_known(client: FlaskClient, chat: Chat) -> None:
+    tag = client.get(chat.session).headers["ETag"]
+    for header in ("", '"x"', f'"{uuid4()}"', "x", '""', tag.upper().replace("W/", ""), tag.replace("-", "")):
+        for path in (SESSIONS, chat.session):
+            response = client.get(path, headers={"If-None-Match": header})
+            if response.status_code == 200:
+                assert response.get_json() == client.get(path).get_json(), header
+            else:
+                assert (response.status_code, response.headers["ETag"].lower()) == (304, header.lower())
+
+
+def test_every_change_makes_a_new_version(client: FlaskClient, chat: Chat) -> None:
+    seen = []
+    for change in (
+        lambda: None,
+        lambda: client.patch(chat.session, json={}),
+        lambda: client.post(chat.messages, json={"role": "user", "content": ""}),
+        lambda: client.patch(chat.message, json={}),
+        lambda: client.delete(chat.message),
+        lambda: client.delete(chat.messages),
+    ):
+        changed = change()
+        tag = client.get(chat.session).headers["ETag"]
+        assert client.get(chat.messages).headers["ETag"] == tag
+        if changed is not None and changed.status_code != 204:
+            assert changed.headers["ETag"] == tag
+        seen.append((tag, client.get(SESSIONS).headers["ETag"]))
+    assert len({tag for tag, _ in seen}) == len({tag for _, tag in seen}) == len(seen)
+
+
+def test_change_of_a_stale_version(client: FlaskClient, session: str) -> None:
+    stale = client.get(session).headers["ETag"]
+    current = client.patch(session, json={"title": "new"})
+    for header in (stale, f"W/{stale}", '"x"', "x", "", f'{stale}, "y"'):
+        for refused in (
+            client.patch(session, json={"title": "lost"}, headers={"If-Match": header}),
+            client.delete(session, headers={"If-Match": header}),
+        ):
+            assert refused.status_code == 412
+    unchanged = client.get(session)
+    assert (unchanged.get_json(), unchanged.headers["ETag"]) == (current.get_json(), current.headers["ETag"])
+
+
+def test_change_of_the_current_version(client: FlaskClient, session: str) -> None:
+    for form in ("{}", "W/{}", '"x", {}', "*"):
+        header = form.format(client.get(session).headers["ETag"])
+        assert client.patch(session, json={}, headers={"If-Match": header}).status_code == 200
+    assert client.delete(session, headers={"If-Match": client.get(session).headers["ETag"]}).status_code == 204
+
+
+def test_condition_on_what_is_not_there(client: FlaskClient) -> None:
+    for header in ('"x"', "*"):
+        assert client.patch(f"{SESSIONS}/{uuid4()}", json={}, headers={"If-Match": header}).status_code == 404
+        assert client.delete(f"{SESSIONS}/{uuid4()}", headers={"If-Match": header}).status_code == 404
+
+
+@pytest.mark.parametrize("methods", [("PATCH", "PATCH"), ("PATCH", "DELETE"), ("DELETE", "DELETE")])
+def test_one_of_two_with_the_same_version_wins(app: Flask, client: FlaskClient, methods: tuple[str, str]) -> None:
+    for _ in range(10):
+        session = client.post(SESSIONS, json={}).headers["Location"]
+        tag = client.get(session).headers["ETag"]
+        together = threading.Barrier(2)
+        statuses: list[int] = []
+
+        def change(method: str, session: str = session, tag: str = tag, together: Any = together, statuses: Any = statuses) -> None:
+            together.wait()
+            response = app.test_client().open(session, method=method, json={"title": method}, headers={"If-Match": tag})
+            statuses.append(response.status_code)
+
+        threads = [threading.Thread(target=change, args=[method]) for method in methods]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        won, lost = sorted(statuses)
+        assert won in (200, 204)
+        assert lost == (404 if won == 204 else 412)

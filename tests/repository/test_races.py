@@ -1,0 +1,213 @@
+"""Writers that meet: nothing is lost, nothing counted twice."""
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from time import sleep
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from mai_sessions.config import Settings
+from mai_sessions.db import Connection, Database
+from mai_sessions.errors import NotFound
+from mai_sessions.ids import new_id
+from mai_sessions.repository import messages, sessions
+
+Conn = psycopg.Connection[Any]
+USER = "racer"
+THREADS = 32
+
+
+@pytest.fixture(scope="module")
+def database(database_url: str) -> Iterator[Database]:
+    """A pool with a connection for every thread."""
+    database = Database(Settings(database_url=database_url, threads=THREADS, pool_timeout=60, statement_timeout=60))
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def session_id(conn: Conn, database: Database) -> UUID:
+    """A new session."""
+    with database.connection() as pooled:
+        return create(pooled, new_id())
+
+
+def create(conn: Connection, session_id: UUID) -> UUID:
+    return sessions.create_session(conn, USER, session_id=session_id, title="x", agent_name="chat", model_id=None).id
+
+
+def append(conn: Connection, session_id: UUID, content: str) -> UUID:
+    return messages.append_message(conn, USER, session_id, role="user", content=content, token_count=1).id
+
+
+def in_threads(number: int, work: Callable[[int], None]) -> None:
+    """Run the work of each number at once; raises what one of them raised."""
+    failures: list[BaseException] = []
+
+    def run(index: int) -> None:
+        try:
+            work(index)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=[index]) for index in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def check_counters(conn: Conn) -> None:
+    """What is counted on the rows is what there is."""
+    wrong = conn.execute(
+        """
+        SELECT s.id, s.message_count, s.newest_seq, s.last_message_preview, m.count, m.newest, m.preview
+          FROM sessions AS s
+         CROSS JOIN LATERAL (
+               SELECT count(*) AS count, max(seq) AS newest, (array_agg(left(content, 100) ORDER BY seq DESC))[1] AS preview
+                 FROM messages WHERE user_id = s.user_id AND session_id = s.id) AS m
+         WHERE (s.message_count, s.newest_seq, s.last_message_preview) IS DISTINCT FROM (m.count::int, m.newest, m.preview)
+            OR m.newest > s.last_seq"""
+    ).fetchall()
+    assert wrong == []
+    miscounted = conn.execute(
+        """
+        SELECT user_id, session_count FROM users AS u
+         WHERE session_count <> (SELECT count(*) FROM sessions AS s WHERE s.user_id = u.user_id)"""
+    ).fetchall()
+    assert miscounted == []
+
+
+def test_parallel_appends_number_without_gaps(conn: Conn, database: Database, session_id: UUID) -> None:
+    def work(index: int) -> None:
+        for number in range(index, 1000, THREADS):
+            with database.connection() as pooled:
+                append(pooled, session_id, str(number))
+
+    in_threads(THREADS, work)
+    rows = conn.execute("SELECT seq, content, created_at FROM messages ORDER BY seq").fetchall()
+    assert [seq for seq, _, _ in rows] == list(range(1, 1001))
+    assert sorted(int(content) for _, content, _ in rows) == list(range(1000))
+    assert sorted(rows, key=lambda row: row[2]) == rows
+    assert conn.execute("SELECT message_count, last_seq, newest_seq FROM sessions").fetchone() == (1000, 1000, 1000)
+    check_counters(conn)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_counters_stay_true(conn: Conn, database: Database, session_id: UUID, seed: int) -> None:
+    ids: list[UUID] = []
+
+    def work(index: int) -> None:
+        chance = random.Random(f"{seed} {index}")  # noqa: S311
+        for number in range(40):
+            action = chance.choices(["append", "patch", "delete", "delete_newest", "clear"], [8, 6, 4, 4, 1])[0]
+            with database.connection() as pooled, suppress(NotFound, IndexError):
+                if action == "append":
+                    ids.append(append(pooled, session_id, f"{index} {number} " * 30))
+                elif action == "patch":
+                    messages.patch_message(pooled, USER, session_id, ids[-1], content=f"new {index} {number}", token_count=1)
+                elif action == "delete":
+                    messages.delete_message(pooled, USER, session_id, chance.choice(ids))
+                elif action == "delete_newest":
+                    messages.delete_message(pooled, USER, session_id, ids[-1])
+                else:
+                    messages.clear_messages(pooled, USER, session_id)
+
+    in_threads(8, work)
+    check_counters(conn)
+
+
+def test_sessions_are_counted(conn: Conn, database: Database) -> None:
+    def work(index: int) -> None:
+        chance = random.Random(index)  # noqa: S311
+        mine: list[UUID] = []
+        for _ in range(30):
+            with database.connection() as pooled:
+                if mine and chance.random() < 0.5:
+                    sessions.delete_session(pooled, USER, mine.pop())
+                else:
+                    mine.append(create(pooled, new_id()))
+
+    in_threads(8, work)
+    check_counters(conn)
+
+
+def test_one_id_made_and_deleted_at_once(conn: Conn, database: Database) -> None:
+    """The client may choose the id, so both can happen; neither may wait for the other for ever."""
+    ids = [new_id(), new_id()]
+
+    def work(index: int) -> None:
+        chance = random.Random(index)  # noqa: S311
+        for _ in range(60):
+            with database.connection() as pooled, suppress(NotFound):
+                if chance.random() < 0.5:
+                    sessions.delete_session(pooled, USER, chance.choice(ids))
+                else:
+                    create(pooled, chance.choice(ids))
+
+    in_threads(8, work)
+    check_counters(conn)
+
+
+def wait_until_blocked(conn: Conn) -> None:
+    """Wait until a statement waits for a lock in this database."""
+    waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    for _ in range(1000):
+        if conn.execute(waiting).rowcount:
+            return
+        sleep(0.01)
+    raise AssertionError("nothing waits for a lock")
+
+
+LEFT = {
+    ("delete", "append"): (3, 4, "four"),
+    ("delete", "patch"): (2, 2, "2"),
+    ("delete", "delete"): (1, 2, "two"),
+    ("clear", "append"): (0, None, None),
+    ("clear", "patch"): (0, None, None),
+    ("clear", "delete"): (0, None, None),
+    ("delete_session", "append"): None,
+    ("delete_session", "patch"): None,
+    ("delete_session", "delete"): None,
+}
+
+
+@pytest.mark.parametrize(("removal", "other"), LEFT)
+def test_removal_that_another_writer_comes_before(
+    conn: Conn, database: Database, session_id: UUID, removal: str, other: str
+) -> None:
+    """The removal waits for a writer whose change its snapshot does not show."""
+    with database.connection() as pooled:
+        first, second, third = (append(pooled, session_id, content) for content in ("one", "two", "three"))
+
+    def remove() -> None:
+        with database.connection() as pooled:
+            if removal == "delete":
+                messages.delete_message(pooled, USER, session_id, third)
+            elif removal == "clear":
+                messages.clear_messages(pooled, USER, session_id)
+            else:
+                sessions.delete_session(pooled, USER, session_id)
+
+    thread = threading.Thread(target=remove)
+    with database.connection() as writer:
+        with writer.transaction():
+            if other == "append":
+                append(writer, session_id, "four")
+            elif other == "patch":
+                messages.patch_message(writer, USER, session_id, second, content="2", token_count=1)
+            else:
+                messages.delete_message(writer, USER, session_id, first)
+            thread.start()
+            wait_until_blocked(conn)
+        thread.join()
+    check_counters(conn)
+    row = conn.execute("SELECT message_count, newest_seq, last_message_preview FROM sessions").fetchone()
+    assert row == LEFT[removal, other]

@@ -1,0 +1,151 @@
+"""The statements themselves: that each fits the schema, says whose it is, and is the only one of its request."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable, Iterator
+from tempfile import TemporaryFile
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import psycopg
+import pytest
+from chats import SESSIONS
+from flask import Flask
+from flask.testing import FlaskClient
+from psycopg.pq import Trace
+
+from mai_sessions import repository
+
+MODULES = [importlib.import_module(f"{repository.__name__}.{info.name}") for info in pkgutil.iter_modules(repository.__path__)]
+_VERBS = re.compile(r"\s*(/\*.*?\*/)?\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b")
+# Parts of statements are private, or begin with no verb.
+STATEMENTS = [
+    pytest.param(module, value, id=f"{module.__name__.rpartition('.')[2]}.{name}")
+    for module in MODULES
+    for name, value in vars(module).items()
+    if name.isupper() and not name.startswith("_") and isinstance(value, str) and _VERBS.match(value)
+]
+# Where the statement alone does not say it.
+_TYPES = {"limit": "integer", "offset": "bigint"}
+
+
+@pytest.mark.parametrize(("module", "statement"), STATEMENTS)
+def test_statement_fits_the_schema(conn: psycopg.Connection[Any], module: ModuleType, statement: str) -> None:
+    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)", statement)))
+    numbered = re.sub(r"%\((\w+)\)[sbt]", lambda match: f"${names.index(match[1]) + 1}", statement).replace("%%", "%")
+    types = ", ".join(_TYPES.get(name, "unknown") for name in names)
+    conn.execute(f"PREPARE statement ({types}) AS {numbered}")
+
+
+@pytest.mark.parametrize(("module", "statement"), STATEMENTS)
+def test_statement_names_its_function(module: ModuleType, statement: str) -> None:
+    [name] = re.findall(r"/\* (\w+)(?:, [\w, ]+)? \*/", statement)
+    function = getattr(module, name)
+    assert inspect.isfunction(function)
+    assert function.__module__ == module.__name__
+
+
+# What a route costs
+
+SESSION = SESSIONS + "/{session_id}"
+MESSAGES = SESSION + "/messages"
+MESSAGE = MESSAGES + "/{message_id}"
+NEW = {"role": "user", "content": "x"}
+KEY = {"Idempotency-Key": "k"}
+
+
+class Route(NamedTuple):
+    """A request, and the names in the statements that it sends."""
+
+    method: str
+    path: str
+    statements: list[str]
+    body: dict[str, Any] | None = None
+    headers: dict[str, str] | None = None
+
+
+ROUTES = [
+    Route("GET", "/", []),
+    Route("GET", "/health", []),
+    Route("GET", "/health/live", []),
+    Route("GET", "/health/ready", ["is_current"]),
+    Route("GET", SESSIONS, ["sessions"]),
+    Route("GET", SESSIONS + "?search=x&limit=1", ["sessions"]),
+    Route("POST", SESSIONS, ["create_session"], {}),
+    Route("POST", SESSIONS, ["create_session"], {}, KEY),
+    Route("GET", SESSION, ["session"]),
+    Route("GET", SESSION + "?messages_limit=2", ["session"]),
+    Route("GET", SESSION, ["session"], None, {"If-None-Match": "{tag}"}),
+    Route("PATCH", SESSION, ["patch_session"], {"title": "x"}),
+    Route("PATCH", SESSION, ["patch_session"], {"title": "x"}, {"If-Match": "{tag}"}),
+    Route("DELETE", SESSION, ["delete_session"]),
+    Route("GET", MESSAGES, ["messages"]),
+    Route("GET", MESSAGES + "?before_seq=2", ["messages"]),
+    Route("POST", MESSAGES, ["append_message"], NEW),
+    Route("POST", MESSAGES, ["append_message"], NEW, KEY),
+    Route("DELETE", MESSAGES, ["clear_messages"]),
+    Route("GET", MESSAGE, ["message"]),
+    Route("PATCH", MESSAGE, ["patch_message"], {"content": "x"}),
+    Route("DELETE", MESSAGE, ["delete_message"]),
+    Route("DELETE", MESSAGE, ["delete_message"], None, {"If-Match": "{tag}"}),
+]
+
+
+class Wire:
+    """What the one connection of an application sends to the server."""
+
+    def __init__(self, app: Flask, trace: Any) -> None:
+        self.client = app.test_client()
+        self._trace = trace
+
+    def clear(self) -> None:
+        """Forget what was sent."""
+        self._trace.truncate(0)
+
+    def statements(self) -> list[str]:
+        """The names in the statements that were sent since, each of them run once."""
+        self._trace.seek(0)
+        # F is what went to the server, B what came back; a statement's text may go over lines.
+        sent = re.findall(r"^F\t\d+\t(\w+)(.*?)(?=^[FB]\t|\Z)", self._trace.read().decode(), re.DOTALL | re.MULTILINE)
+        texts = [text for kind, text in sent if kind in ("Parse", "Query")]
+        assert len(texts) == sum(kind in ("Execute", "Query") for kind, _ in sent), sent
+        return [name for text in texts for name in re.findall(r"/\* (\w+)", text) or [text]]
+
+
+@pytest.fixture
+def wire(make_app: Callable[..., Flask]) -> Iterator[Wire]:
+    """An application of one connection, on which libpq writes down each message."""
+    app = make_app(threads=1)
+    with TemporaryFile("ab+") as trace:
+        with app.extensions["mai-sessions"].connection() as conn:
+            conn.pgconn.trace(trace.fileno())
+            conn.pgconn.set_trace_flags(Trace.SUPPRESS_TIMESTAMPS)
+        yield Wire(app, trace)
+        with app.extensions["mai-sessions"].connection() as conn:
+            conn.pgconn.untrace()
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path} {route.headers or ''}")
+def test_route_sends_one_statement(client: FlaskClient, wire: Wire, route: Route) -> None:
+    session = client.post(SESSIONS, json={}).get_json()
+    added = client.post(MESSAGES.format(session_id=session["id"]), json=NEW)
+    values = {"session_id": session["id"], "message_id": added.get_json()["id"], "tag": added.headers["ETag"]}
+    headers = {name: value.format(**values) for name, value in (route.headers or {}).items()}
+    wire.clear()
+    response = wire.client.open(route.path.format(**values), method=route.method, json=route.body, headers=headers)
+    assert response.status_code < 400
+    assert wire.statements() == route.statements
+
+
+def test_every_route_is_counted(app: Flask) -> None:
+    routes = app.url_map.bind("localhost")
+    identifier = "00000000-0000-0000-0000-000000000000"
+    counted = set()
+    for route in ROUTES:
+        path = route.path.partition("?")[0].format(session_id=identifier, message_id=identifier)
+        counted.add((routes.match(path, method=route.method)[0], route.method))
+    served = {(rule.endpoint, method) for rule in app.url_map.iter_rules() for method in (rule.methods or set())}
+    uncounted = {(endpoint, method) for endpoint, method in served - counted if method not in ("HEAD", "OPTIONS")}
+    assert uncounted == {("api.get_attachment", "GET")}
