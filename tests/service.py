@@ -10,6 +10,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
+
+import orjson
 
 TREE = Path(__file__).parents[1]
 
@@ -26,6 +29,10 @@ class Service:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def connect(self) -> HTTPConnection:
+        """A connection that is kept over requests; one thread at a time may use it."""
+        return HTTPConnection("127.0.0.1", self.port, timeout=60)
+
     def is_ready(self) -> bool:
         """Whether it can serve requests."""
         with closing(HTTPConnection("127.0.0.1", self.port, timeout=5)) as http:
@@ -34,6 +41,15 @@ class Service:
                 return http.getresponse().status == 200
             except OSError:
                 return False
+
+
+def call(http: HTTPConnection, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    """Ask, and return the status and what the JSON of the answer says."""
+    data, headers = (None, {}) if body is None else (orjson.dumps(body), {"Content-Type": "application/json"})
+    http.request(method, path, data, headers)
+    response = http.getresponse()
+    answer = response.read()
+    return response.status, orjson.loads(answer) if answer else None
 
 
 def free_port() -> int:
