@@ -42,7 +42,7 @@ class _Parser(FlaskParser):
             for location, messages in error.messages_dict.items()
             for loc, text in _flatten(messages)
         ]
-        raise Invalid("; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in errors), errors)
+        raise Invalid(" ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in errors), errors)
 
 
 def _read(req: Request) -> bytes:
