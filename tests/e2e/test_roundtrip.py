@@ -40,7 +40,7 @@ PIECES = [
 
 def conversation(number: int) -> dict[str, Any]:
     """A session and its messages, always the same for a number."""
-    chance = random.Random(number)  # noqa: S311
+    chance = random.Random(number)
     messages = []
     for place in range(20):
         content = chance.choice(["", "\n", "\n\n", " "]).join(chance.choices(PIECES, k=chance.randint(1, 12)))

@@ -72,7 +72,7 @@ def postmaster(data_dir: Path) -> psutil.Process:
 
 
 def get(url: str) -> int:
-    with urlopen(url) as response:  # noqa: S310
+    with urlopen(url) as response:
         return response.status
 
 

@@ -105,7 +105,7 @@ def test_counters_stay_true(conn: Conn, database: Database, session_id: UUID, se
     ids: list[UUID] = []
 
     def work(index: int) -> None:
-        chance = random.Random(f"{seed} {index}")  # noqa: S311
+        chance = random.Random(f"{seed} {index}")
         for number in range(40):
             action = chance.choices(["append", "patch", "delete", "delete_newest", "clear"], [8, 6, 4, 4, 1])[0]
             with database.connection() as pooled, suppress(NotFound, IndexError):
@@ -126,7 +126,7 @@ def test_counters_stay_true(conn: Conn, database: Database, session_id: UUID, se
 
 def test_sessions_are_counted(conn: Conn, database: Database) -> None:
     def work(index: int) -> None:
-        chance = random.Random(index)  # noqa: S311
+        chance = random.Random(index)
         mine: list[UUID] = []
         for _ in range(30):
             with database.connection() as pooled:
@@ -144,7 +144,7 @@ def test_one_id_made_and_deleted_at_once(conn: Conn, database: Database) -> None
     ids = [new_id(), new_id()]
 
     def work(index: int) -> None:
-        chance = random.Random(index)  # noqa: S311
+        chance = random.Random(index)
         for _ in range(60):
             with database.connection() as pooled, suppress(NotFound):
                 if chance.random() < 0.5:
