@@ -2,7 +2,7 @@
 
 from flask import Flask
 
-from mai_sessions import api, migrations, problems, request_id, tokens
+from mai_sessions import api, identity, migrations, problems, request_id, tokens
 from mai_sessions.config import Settings
 from mai_sessions.db import Database
 
@@ -13,12 +13,14 @@ def create_app(settings: Settings | None = None) -> Flask:
     Raises StartupError when a setting does not fit, the database cannot be reached or its schema is not what it should be.
     """
     settings = settings or Settings.from_environ()
-    migrations.migrate(settings.database_url, settings.migrate)
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body
     app.extensions["mai-sessions"] = Database(settings)
     request_id.init_app(app)
     problems.init_app(app)
+    identity.init_app(app, settings)
     tokens.init_app(app, settings.tokenizer)
     api.init_app(app)
+    # After all that can refuse the settings.
+    migrations.migrate(settings.database_url, settings.migrate)
     return app

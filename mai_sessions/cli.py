@@ -18,6 +18,7 @@ from gunicorn.util import is_ipv6, parse_address
 from mai_sessions import create_app, migrations
 from mai_sessions.config import Settings
 from mai_sessions.errors import StartupError
+from mai_sessions.identity import refuse_public_address
 
 
 class _Group(click.Group):
@@ -44,7 +45,7 @@ def serve(host: str | None, port: int | None, data_dir: Path | None, workers: in
     """Serve the API, over DATABASE_URL or else over a private PostgreSQL, until Ctrl-C."""
     settings = Settings.from_environ()
     settings = replace(settings, workers=workers or settings.workers, threads=threads or settings.threads)
-    bind, url = _listen(settings.bind, host, port)
+    bind, url = _listen(settings, host, port)
     # Until gunicorn has its own handlers, so that a private PostgreSQL is stopped then too.
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, lambda *_: sys.exit())
@@ -52,13 +53,13 @@ def serve(host: str | None, port: int | None, data_dir: Path | None, workers: in
         _Gunicorn(replace(settings, bind=bind, database_url=database_url), url).run()
 
 
-def _listen(bind: str, host: str | None, port: int | None) -> tuple[str, str]:
+def _listen(settings: Settings, host: str | None, port: int | None) -> tuple[str, str]:
     """Take the port before anything is started, and give it as gunicorn's `bind`, and the URL of the API."""
     try:
-        address = parse_address(bind)
+        address = parse_address(settings.bind)
         if not isinstance(address, tuple):
             if host is None and port is None:
-                return bind, bind
+                return settings.bind, settings.bind
             address = ("127.0.0.1", 8000)
         host, port = host or address[0], address[1] if port is None else port
         listener = socket.socket(socket.AF_INET6 if is_ipv6(host) else socket.AF_INET)
@@ -68,6 +69,7 @@ def _listen(bind: str, host: str | None, port: int | None) -> tuple[str, str]:
         raise StartupError(f"cannot listen on {host}:{port}: {error.strerror}") from None
     except (OverflowError, RuntimeError) as error:
         raise StartupError(f"MAI_SESSIONS_BIND: {error}") from None
+    refuse_public_address(settings, listener.getsockname()[0])
     port = listener.getsockname()[1]
     return f"fd://{listener.detach()}", f"http://{f'[{host}]' if is_ipv6(host) else host}:{port}/api/v1"
 

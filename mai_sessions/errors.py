@@ -35,6 +35,18 @@ class Invalid(Error):
         self.errors = errors
 
 
+class Unauthenticated(Error):
+    """No credentials, or none that are believed. `challenge` says which are asked for, as WWW-Authenticate does."""
+
+    def __init__(self, detail: str, challenge: str) -> None:
+        super().__init__(detail)
+        self.challenge = challenge
+
+
+class Forbidden(Error):
+    """Not for this caller, whoever it is."""
+
+
 class Unavailable(Error):
     """The database is away, or too busy to answer in time; the same request may succeed in a moment."""
 

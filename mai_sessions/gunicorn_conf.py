@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import socket
 from types import FrameType
 from typing import cast
 
@@ -12,6 +13,8 @@ from gunicorn.workers.base import Worker
 
 from mai_sessions.config import Settings
 from mai_sessions.db import Database
+from mai_sessions.errors import StartupError
+from mai_sessions.identity import refuse_public_address
 
 _settings = Settings.from_environ()
 
@@ -37,7 +40,17 @@ control_socket_disable = True
 
 
 def when_ready(server: Arbiter) -> None:
-    """Make the first Ctrl-C stop gracefully, as SIGTERM does; a second one stops at once."""
+    """Refuse public addresses that ask nobody who they are, and make the first Ctrl-C stop gracefully, as SIGTERM does.
+
+    A second Ctrl-C stops at once.
+    """
+    # Here, as the addresses may come from the settings, gunicorn's own options or systemd.
+    try:
+        for listener in server.LISTENERS:
+            if listener.FAMILY != socket.AF_UNIX:
+                refuse_public_address(_settings, listener.getsockname()[0])
+    except StartupError as error:
+        raise SystemExit(f"Error: {error}") from None
 
     def stop(signum: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, server.signal)

@@ -7,7 +7,7 @@ import orjson
 from flask import Flask, Response, g
 from werkzeug.exceptions import HTTPException
 
-from mai_sessions.errors import Conflict, Error, Invalid, NotFound, Stale, Unavailable
+from mai_sessions.errors import Conflict, Error, Forbidden, Invalid, NotFound, Stale, Unauthenticated, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 RETRY_AFTER = 1
 
 _STATUS: dict[type[Error], HTTPStatus] = {
+    Unauthenticated: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
     Conflict: HTTPStatus.CONFLICT,
     Stale: HTTPStatus.PRECONDITION_FAILED,
@@ -33,6 +35,8 @@ def init_app(app: Flask) -> None:
 def _foreseen(error: Error) -> Response:
     status = _STATUS[type(error)]
     response = _problem(status, str(error), errors=error.errors if isinstance(error, Invalid) else None)
+    if isinstance(error, Unauthenticated):
+        response.headers["WWW-Authenticate"] = error.challenge
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         log.warning("%s: %s", error, error.__cause__)
         response.headers["Retry-After"] = str(RETRY_AFTER)

@@ -1,16 +1,18 @@
 """What the routes share: identifiers in paths, conditions in headers, a database connection, and replies that are JSON already."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from uuid import UUID
 
-from flask import Flask, Response, current_app, request
+from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import NotAcceptable, NotFound
 from werkzeug.routing import BaseConverter
 
 from mai_sessions.db import Connection, Database
+from mai_sessions.identity import URL_SIGNER, current_user_id
 from mai_sessions.ids import parse_id
+from mai_sessions.signed_urls import ATTACHMENTS, UrlSigner
 
 JSON = "application/json"
 
@@ -62,10 +64,13 @@ def connection() -> AbstractContextManager[Connection]:
 
 def json_response(body: bytes, status: int = 200, *, tag: object = None, headers: Mapping[str, str] | None = None) -> Response:
     """Answer JSON that is ready; `tag` becomes its strong ETag, with `304` for a caller who has it already."""
+    if ATTACHMENTS in body and (signer := _url_signer()):
+        body = signer.sign_images(body, current_user_id())
     response = Response(body, status, headers, content_type=JSON)
     if tag is not None:
-        response.headers["ETag"] = f'"{tag}"'
-        if request.method in ("GET", "HEAD") and {str(tag), "*"} & set(_tags("If-None-Match")):
+        full_tag = f"{tag}{_tag_suffix()}"
+        response.headers["ETag"] = f'"{full_tag}"'
+        if request.method in ("GET", "HEAD") and {full_tag, "*"} & set(_tags("If-None-Match")):
             response.status_code, response.data = 304, b""
     return response
 
@@ -77,17 +82,35 @@ def created(location: str, body: bytes, *, tag: object, status: int = 201) -> Re
 
 
 def known_versions() -> list[UUID]:
-    """The versions that the caller names in If-None-Match."""
-    return _versions("If-None-Match")
+    """The versions that the caller names in If-None-Match, as far as the URLs in them have not changed since."""
+    suffix = _tag_suffix()
+    return _versions(tag.removesuffix(suffix) for tag in _tags("If-None-Match") if tag.endswith(suffix))
 
 
 def if_match() -> list[UUID] | None:
     """The versions that the caller names in If-Match; None is no condition."""
-    return None if request.headers.get("If-Match", "*").strip() == "*" else _versions("If-Match")
+    if request.headers.get("If-Match", "*").strip() == "*":
+        return None
+    return _versions(tag.partition(".")[0] for tag in _tags("If-Match"))
 
 
-def _versions(header: str) -> list[UUID]:
-    return [version for tag in _tags(header) if (version := parse_id(tag)) and str(version) == tag]
+def _url_signer() -> UrlSigner | None:
+    return current_app.extensions.get(URL_SIGNER)
+
+
+def _tag_suffix() -> str:
+    """What a tag holds beside the version: the period of signed URLs, one and the same for the length of a request."""
+    signer = _url_signer()
+    if signer is None:
+        return ""
+    if "tag_suffix" not in g:
+        g.tag_suffix = f".{signer.period()}"
+    suffix: str = g.tag_suffix
+    return suffix
+
+
+def _versions(tags: Iterable[str]) -> list[UUID]:
+    return [version for tag in tags if (version := parse_id(tag)) and str(version) == tag]
 
 
 def _tags(header: str) -> list[str]:
