@@ -6,8 +6,8 @@ from flask import Flask, current_app
 
 from mai_sessions.errors import StartupError
 
-# bpe-openai refuses a million characters, and 200,000 tokens, so a text is counted in pieces. A cut adds a token at the most, and no
-# character makes more than four.
+# Characters. bpe-openai refuses a million of them, and 200,000 tokens, so a text is counted in pieces: a cut adds a token at the most,
+# and no character makes more than four.
 _PIECE = 40_000
 _EXTENSION = "mai-sessions-tokenizer"
 

@@ -130,26 +130,26 @@ def database_url(make_migrated_database: Callable[[], str]) -> str:
     return make_migrated_database()
 
 
-@pytest.fixture(scope="session")
-def make_app(database_url: str) -> Iterator[Callable[..., Flask]]:
-    """Makes applications over this worker's database, with other settings; they end with the session."""
-    made = []
-
-    def make(**settings: Any) -> Flask:
-        app = create_app(Settings(**{"database_url": database_url, **settings}))
-        app.test_client_class = ContractClient
-        made.append(app)
-        return app
-
-    yield make
-    for app in made:
-        app.extensions["mai-sessions"].close()
+@contextmanager
+def _application(settings: Settings) -> Iterator[Flask]:
+    app = create_app(settings)
+    app.test_client_class = ContractClient
+    yield app
+    app.extensions["mai-sessions"].close()
 
 
 @pytest.fixture(scope="session")
-def shared_app(make_app: Callable[..., Flask]) -> Flask:
+def shared_app(database_url: str) -> Iterator[Flask]:
     """The application over this worker's database."""
-    return make_app()
+    with _application(Settings(database_url=database_url)) as app:
+        yield app
+
+
+@pytest.fixture
+def make_app(database_url: str, conn: psycopg.Connection[Any]) -> Iterator[Callable[..., Flask]]:
+    """Makes applications over this worker's database, with other settings."""
+    with ExitStack() as made:
+        yield lambda **settings: made.enter_context(_application(Settings(**{"database_url": database_url, **settings})))
 
 
 @pytest.fixture

@@ -49,21 +49,6 @@ def bearer(*args: Any, **claims: Any) -> dict[str, str]:
 
 
 @pytest.fixture
-def make_app(shared_app: Flask, database_url: str, conn: psycopg.Connection[Any]) -> Iterator[Callable[..., Flask]]:
-    apps = []
-
-    def make(**settings: Any) -> Flask:
-        app = create_app(Settings(database_url=database_url, **settings))
-        app.test_client_class = shared_app.test_client_class
-        apps.append(app)
-        return app
-
-    yield make
-    for app in apps:
-        app.extensions["mai-sessions"].close()
-
-
-@pytest.fixture
 def make_client(make_app: Callable[..., Flask]) -> Callable[..., FlaskClient]:
     return lambda **settings: make_app(**settings).test_client()
 
