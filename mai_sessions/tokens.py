@@ -6,8 +6,8 @@ from flask import Flask, current_app
 
 from mai_sessions.errors import StartupError
 
-# Characters. bpe-openai refuses a million of them, and 200,000 tokens, so a text is counted in pieces: a cut adds a token at the most,
-# and no character makes more than four.
+# Characters counted at a time, since bpe-openai refuses a million of them, and 200,000 tokens. A cut adds a token at the most, and
+# no character makes more than four.
 _PIECE = 40_000
 _EXTENSION = "mai-sessions-tokenizer"
 
