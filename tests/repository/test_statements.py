@@ -139,6 +139,19 @@ def test_route_sends_one_statement(client: FlaskClient, wire: Wire, route: Route
     assert wire.statements() == route.statements
 
 
+@pytest.mark.parametrize("path", [SESSION, MESSAGE])
+def test_refused_patch_looks_once_more(client: FlaskClient, wire: Wire, path: str) -> None:
+    """Only then it has to be told what is stale from what is not there."""
+    session = client.post(SESSIONS, json={}).get_json()["id"]
+    message = client.post(MESSAGES.format(session_id=session), json=NEW).get_json()["id"]
+    for session_id, status in ((session, 412), (message, 404)):
+        wire.clear()
+        target = path.format(session_id=session_id, message_id=message)
+        assert wire.client.patch(target, json={}, headers={"If-Match": '"stale"'}).status_code == status
+        kind = "message" if path == MESSAGE else "session"
+        assert wire.statements() == [f"patch_{kind}", kind]
+
+
 def test_every_route_is_counted(app: Flask) -> None:
     routes = app.url_map.bind("localhost")
     identifier = "00000000-0000-0000-0000-000000000000"
