@@ -14,6 +14,7 @@ from mai_sessions.ids import new_id
 from mai_sessions.images import Image
 from mai_sessions.repository.idempotency import NO_KEY, IdempotencyKey, check_same_body
 from mai_sessions.repository.removals import remove
+from mai_sessions.words import message_vector
 
 MAX_SEQ = 2**31 - 1
 
@@ -68,10 +69,10 @@ APPEND_MESSAGE: LiteralString = (
             ON CONFLICT (user_id, sha256) DO UPDATE SET reference_count = attachments.reference_count + 1),
     m AS (
         INSERT INTO messages (user_id, session_id, id, seq, role, content, token_count, model_id, agent_name,
-                              response_time_ms, is_error, images, documents, created_at)
+                              response_time_ms, is_error, images, documents, words, created_at)
         SELECT s.user_id, s.id, %(message_id)s, s.last_seq, %(role)s, %(content)s, %(token_count)s, %(model_id)s,
                %(agent_name)s, %(response_time_ms)s::float8, %(is_error)s, %(images)s::text[], %(documents)s::text[],
-               s.updated_at
+               %(words)s::tsvector, s.updated_at
           FROM s
         RETURNING id, session_id, seq, role, content, token_count, model_id, agent_name, response_time_ms, is_error,
                   images, documents, created_at)
@@ -128,6 +129,7 @@ def append_message(
         "is_error": is_error,
         "images": [image.sha256 for image in images],
         "documents": list(documents),
+        "words": message_vector(user_id, session_id, message_id, content),
         "sha256s": [attachment.sha256 for attachment in attachments],
         "content_types": [attachment.content_type for attachment in attachments],
         "contents": [attachment.content for attachment in attachments],
@@ -259,6 +261,7 @@ PATCH_MESSAGE: LiteralString = (
     m AS (
         UPDATE messages
            SET content          = coalesce(%(content)s::text, content),
+               words            = coalesce(%(words)s::tsvector, words),
                token_count      = coalesce(%(token_count)s::int, token_count),
                model_id         = coalesce(%(model_id)s::text, model_id),
                agent_name       = coalesce(%(agent_name)s::text, agent_name),
@@ -296,6 +299,7 @@ def patch_message(
         "message_id": message_id,
         "version": version,
         "content": content,
+        "words": None if content is None else message_vector(user_id, session_id, message_id, content),
         "token_count": token_count,
         "model_id": model_id,
         "agent_name": agent_name,

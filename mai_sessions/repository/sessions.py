@@ -11,6 +11,7 @@ from mai_sessions.ids import new_id
 from mai_sessions.repository.idempotency import NO_KEY, IdempotencyKey, check_same_body
 from mai_sessions.repository.messages import MESSAGE_COLUMNS, NAMED_IMAGES
 from mai_sessions.repository.removals import remove
+from mai_sessions.words import title_vector
 
 
 class SessionReply(NamedTuple):
@@ -61,8 +62,9 @@ SEARCH_SESSIONS: LiteralString = (
     "WITH /* sessions, by title */ found AS (SELECT"
     + SUMMARY_COLUMNS
     + """
-      FROM sessions AS s
-     WHERE s.user_id = %(user_id)s AND s.title ILIKE %(pattern)s),
+      FROM session_titles AS t
+      JOIN sessions AS s ON s.user_id = %(user_id)s AND s.id = t.session_id
+     WHERE t.user_id = %(user_id)s AND t.title LIKE %(pattern)s),
     page AS (
         SELECT"""
     + SUMMARY_COLUMNS
@@ -91,7 +93,7 @@ def sessions(
         "offset": offset,
         "after_updated_at": after[0],
         "after_id": after[1],
-        "pattern": "%" + search.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%",
+        "pattern": "%" + search.casefold().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%",
     }
     row = fetch_one(conn, SEARCH_SESSIONS if search.strip() else LIST_SESSIONS, params)
     assert row is not None
@@ -162,6 +164,9 @@ CREATE_SESSION: LiteralString = (
     counted AS (
         INSERT INTO users (user_id, session_count) SELECT s.user_id, 1 FROM s
             ON CONFLICT (user_id) DO UPDATE SET session_count = users.session_count + 1),
+    t AS (
+        INSERT INTO session_titles (user_id, session_id, created_at, title, words)
+        SELECT s.user_id, s.id, s.created_at, %(folded_title)s, %(words)s::tsvector FROM s),
     k AS (
         INSERT INTO idempotency_keys (user_id, path, key, fingerprint, id, created_at)
         SELECT s.user_id, %(path)s, %(key)s, %(fingerprint)s, s.id, s.created_at FROM s WHERE %(key)s::text IS NOT NULL)
@@ -201,6 +206,8 @@ def create_session(
         "user_id": user_id,
         "session_id": session_id,
         "title": title,
+        "folded_title": title.casefold(),
+        "words": title_vector(user_id, session_id, title),
         "agent_name": agent_name,
         "model_id": model_id,
         "version": version,
@@ -230,7 +237,10 @@ PATCH_SESSION: LiteralString = (
                version    = %(version)s
          WHERE user_id = %(user_id)s AND id = %(session_id)s
            AND (%(if_match)s::uuid[] IS NULL OR version = ANY (%(if_match)s::uuid[]))
-        RETURNING id, title, agent_name, model_id, created_at, updated_at, message_count, last_message_preview, version)"""
+        RETURNING id, title, agent_name, model_id, created_at, updated_at, message_count, last_message_preview, version),
+    t AS (
+        UPDATE session_titles SET title = %(folded_title)s, words = %(words)s::tsvector FROM s
+         WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND %(folded_title)s::text IS NOT NULL)"""
     + _DETAIL
     + " FROM s"
 )
@@ -253,6 +263,8 @@ def patch_session(
         "user_id": user_id,
         "session_id": session_id,
         "title": title,
+        "folded_title": None if title is None else title.casefold(),
+        "words": None if title is None else title_vector(user_id, session_id, title),
         "agent_name": agent_name,
         "model_id": model_id,
         "clear_model_id": clear_model_id,

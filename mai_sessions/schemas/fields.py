@@ -26,12 +26,14 @@ class ErrorText(str):
         return self
 
 
-class _TypedErrors(fields.Field[Any]):
+class TypedErrors(fields.Field[Any]):
+    """Errors that carry a word for programs beside the text for people."""
+
     def make_error(self, key: str, **kwargs: Any) -> ValidationError:
         return ValidationError(ErrorText(str(super().make_error(key, **kwargs)), key))
 
 
-class Text(_TypedErrors, fields.String):
+class Text(TypedErrors, fields.String):
     """A string of at most `max_length` characters that PostgreSQL can hold: without U+0000."""
 
     default_error_messages = {  # noqa: RUF012 - the form that marshmallow asks for
@@ -56,7 +58,7 @@ class Text(_TypedErrors, fields.String):
         return text
 
 
-class Integer(_TypedErrors, fields.Integer):
+class Integer(TypedErrors, fields.Integer):
     """A whole number; in a query, its decimal digits."""
 
     default_error_messages = {"range": "Must be {min} to {max}."}  # noqa: RUF012
@@ -77,7 +79,7 @@ class Integer(_TypedErrors, fields.Integer):
         return number
 
 
-class Number(_TypedErrors, fields.Float):
+class Number(TypedErrors, fields.Float):
     """A number that is not negative."""
 
     default_error_messages = {"range": "Must be 0 or more."}  # noqa: RUF012
@@ -95,7 +97,7 @@ class Number(_TypedErrors, fields.Float):
         return number
 
 
-class Flag(_TypedErrors, fields.Boolean):
+class Flag(TypedErrors, fields.Boolean):
     """true or false, and no other spelling of it."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
@@ -118,7 +120,7 @@ class Choice(Text):
             raise self.make_error("choice", choices=", ".join(self.choices))
 
 
-class List(_TypedErrors, fields.List[Any]):
+class List(TypedErrors, fields.List[Any]):
     """An array of at most `max_items`."""
 
     default_error_messages = {"too_many": "More than {max} items."}  # noqa: RUF012
@@ -135,7 +137,7 @@ class List(_TypedErrors, fields.List[Any]):
         return items
 
 
-class Cursor(_TypedErrors, fields.Field[tuple[datetime, UUID]]):
+class Cursor(TypedErrors, fields.Field[tuple[datetime, UUID]]):
     """Where a page of sessions begins: the keys of the session before it, and a checksum by which a damaged one is told."""
 
     default_error_messages = {"invalid": "Not a cursor that this service gave."}  # noqa: RUF012
@@ -153,7 +155,7 @@ class Cursor(_TypedErrors, fields.Field[tuple[datetime, UUID]]):
             raise self.make_error("invalid") from None
 
 
-class Base64Image(_TypedErrors, fields.Field[Image]):
+class Base64Image(TypedErrors, fields.Field[Image]):
     """An image in base64, bare or in a data URL."""
 
     default_error_messages = {"invalid": "Not the base64 of a PNG, JPEG, GIF, WebP or AVIF image."}  # noqa: RUF012
@@ -165,7 +167,7 @@ class Base64Image(_TypedErrors, fields.Field[Image]):
         return image
 
 
-class Identifier(_TypedErrors, fields.UUID):
+class Identifier(TypedErrors, fields.UUID):
     """A UUID in its usual 36 characters."""
 
     def _validated(self, value: Any) -> Any:

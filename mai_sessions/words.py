@@ -1,0 +1,270 @@
+"""The words of texts and of queries, as PostgreSQL's tsvector and tsquery, and the snippet that shows a hit.
+
+Texts and queries are cut here and not by PostgreSQL's parser, which depends on the locale of the database, takes `np.array` for a
+host name and a run of Chinese for one word. A word is a run of letters, marks and digits; case, accents and width do not count.
+Scripts that are written without spaces are cut into pairs of neighbours, and the last character of a run alone: 中文字 is
+中文, 文字 and 字. So two characters are one exact look-up, more are a phrase, and one is a prefix.
+
+Each lexeme begins with a short hash of its user: the words of a user stand together in the index, and a prefix reads none of
+another user's. A word holds nothing but letters, marks and digits, so no text can break out of what is written here.
+"""
+
+import html
+import re
+import unicodedata
+from base64 import b32encode
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from hashlib import blake2b
+from itertools import takewhile
+from typing import NamedTuple
+from uuid import UUID
+
+# How much of a text is found. A tsvector holds 1 MB, positions up to 16,383, and 255 of them for one lexeme.
+MAX_CHARACTERS = 100_000
+MAX_WORDS = 16_000
+# Of a longer word, its beginning is found. A lexeme holds 2 kB.
+MAX_WORD = 64
+MAX_SNIPPET = 300
+
+_CHUNK, _OVERLAP = 4000, 400
+_BEFORE, _AROUND = 60, 200
+_DAY = 86_400_000
+
+_SPACELESS = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Myanmar, Khmer
+    "\u1100-\u11ff\u3130-\u318f\ua960-\ua97f\uac00-\ud7ff"  # Hangul
+    "\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\U0001aff0-\U0001b16f"  # Hiragana, Katakana
+    "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3038-\u303c"  # Han: radicals, numerals, iteration marks
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han: characters
+    "\u3105-\u312f\u31a0-\u31bf\ua000-\ua4cf"  # Bopomofo, Yi
+)
+# Above U+1F000 there are variation selectors only.
+_MARKS = "".join(chr(code) for code in range(0x1F000) if unicodedata.category(chr(code)) in ("Mn", "Mc"))
+_ACCENTS = re.compile("[\u0300-\u036f]+")
+_TOKEN = re.compile(f"[{_SPACELESS}]|(?:[^\\W_{_SPACELESS}]|[{_MARKS}])+")
+_ASCII_TOKEN = re.compile("[0-9a-z]+")
+_SPACELESS_TOKEN = re.compile(f"[{_SPACELESS}]")
+# A character with what is written onto it: marks, the second half of a Hangul syllable, a half-width voicing mark.
+_CLUSTER = re.compile(f".[{_MARKS}\u1160-\u11ff\uff9e\uff9f]*", re.DOTALL)
+_QUOTED_OR_PLAIN = re.compile('"([^"]*)"|([^"]+)')
+
+
+class Term(NamedTuple):
+    """Tokens that must stand side by side; the last of them may be the beginning of a word."""
+
+    tokens: tuple[str, ...]
+    prefix: bool
+
+
+class Query(NamedTuple):
+    """What a query asks for: a tsquery, and its terms by which a hit is found again in the text."""
+
+    tsquery: str
+    terms: tuple[Term, ...]
+
+
+class _Lexeme(NamedTuple):
+    text: str
+    pair: bool
+    """Two characters of a run; the next lexeme begins with the second."""
+
+
+class _Hit(NamedTuple):
+    start: int
+    end: int
+    term: Term
+
+
+@lru_cache(maxsize=1024)
+def scope(user_id: str) -> str:
+    """What each lexeme of a user begins with."""
+    return b32encode(blake2b(user_id.encode(), digest_size=5).digest())[:4].decode().lower()
+
+
+def day_of(message_id: UUID) -> int:
+    """The day (since 1970, UTC) that a UUID of version 7 was made on."""
+    return (message_id.int >> 80) // _DAY
+
+
+def message_vector(user_id: str, session_id: UUID, message_id: UUID, content: str) -> str:
+    """The tsvector of a message: its words, and keys by which a search keeps to a session, to recent days and to recent months."""
+    day = day_of(message_id)
+    return _vector(scope(user_id), content, (_session_key(session_id), f"_d{day}", f"_m{day // 32}"))
+
+
+def title_vector(user_id: str, session_id: UUID, title: str) -> str:
+    """The tsvector of a title: its words, and the key of its session."""
+    return _vector(scope(user_id), title, (_session_key(session_id),))
+
+
+def _vector(prefix: str, text: str, keys: Iterable[str]) -> str:
+    places: dict[str, str] = {}
+    for place, (lexeme, _) in enumerate(_lexemes(fold(text[:MAX_CHARACTERS])[:MAX_CHARACTERS]), 1):
+        places[lexeme] = f"{places[lexeme]},{place}" if lexeme in places else str(place)
+    return " ".join([*(prefix + key for key in keys), *(f"{prefix}{lexeme}:{place}" for lexeme, place in places.items())])
+
+
+def parse_query(user_id: str, text: str, session_id: UUID | None = None) -> Query | None:
+    """Read a query: words, of which the last is a prefix, and "quoted words" that are a phrase. None when it holds no word."""
+    phrases = list(_phrases(fold(text)))
+    if not phrases:
+        return None
+    prefix = scope(user_id)
+    *before, (last, last_is_quoted) = phrases
+    parts = [_phrase_query(prefix, lexemes) for lexemes, _ in before]
+    parts.append(_phrase_query(prefix, last, as_prefix=not last_is_quoted))
+    if session_id:
+        parts.append(f"'{prefix}{_session_key(session_id)}'")
+    terms = [Term(_tokens(lexemes), False) for lexemes, _ in before]
+    terms.append(Term(_tokens(last), not last_is_quoted))
+    return Query(" & ".join(dict.fromkeys(parts)), tuple(dict.fromkeys(terms)))
+
+
+def _phrases(folded: str) -> Iterator[tuple[list[_Lexeme], bool]]:
+    """What is in quotes, and each word and each run of a spaceless script outside of them; and whether it is quoted."""
+    for quoted, plain in _QUOTED_OR_PLAIN.findall(folded):
+        if quoted and (lexemes := _lexemes(quoted)):
+            yield lexemes, True
+        run: list[_Lexeme] = []
+        for lexeme in _lexemes(plain):
+            run.append(lexeme)
+            if not lexeme.pair:
+                yield run, False
+                run = []
+
+
+def _phrase_query(prefix: str, lexemes: list[_Lexeme], *, as_prefix: bool = False) -> str:
+    query, place = "", 0
+    for here, lexeme in enumerate(lexemes):
+        alone = not lexeme.pair and _SPACELESS_TOKEN.match(lexeme.text) is not None
+        if alone and here and lexemes[here - 1].pair:
+            continue  # The pair before holds this character already.
+        star = ":*" if alone or (as_prefix and here == len(lexemes) - 1) else ""
+        query += f"{f' <{here - place}> ' if query else ''}'{prefix}{lexeme.text}'{star}"
+        place = here
+    return f"({query})"
+
+
+def _tokens(lexemes: list[_Lexeme]) -> tuple[str, ...]:
+    return tuple(lexeme.text[0] if lexeme.pair else lexeme.text for lexeme in lexemes)
+
+
+def fold(text: str) -> str:
+    """The text without case, accents and width, in which words are compared."""
+    if text.isascii():
+        return text.lower()
+    return unicodedata.normalize("NFKC", _ACCENTS.sub("", unicodedata.normalize("NFKD", text)).casefold())
+
+
+def _lexemes(folded: str) -> list[_Lexeme]:
+    if folded.isascii():
+        return [_Lexeme(word[:MAX_WORD], False) for word in _ASCII_TOKEN.findall(folded)[:MAX_WORDS]]
+    lexemes: list[_Lexeme] = []
+    end, before = -1, ""
+    for match in _TOKEN.finditer(folded):
+        token = match[0]
+        spaceless = _SPACELESS_TOKEN.match(token) is not None
+        if before and spaceless and match.start() == end:
+            lexemes[-1] = _Lexeme(before + token, True)
+        elif len(lexemes) == MAX_WORDS:
+            break
+        lexemes.append(_Lexeme(token[:MAX_WORD], False))
+        end, before = match.end(), token if spaceless else ""
+    return lexemes[:MAX_WORDS]
+
+
+def _session_key(session_id: UUID) -> str:
+    return f"_s{session_id.hex[-12:]}"
+
+
+def snippet(text: str, terms: Iterable[Term]) -> str:
+    """A piece of the text around its hits: HTML, escaped, hits in <mark>, at most 300 characters in all."""
+    chunk, hits = _first_hits(text[:MAX_CHARACTERS], tuple(terms))
+    if not hits:
+        return _escape(text[:MAX_SNIPPET], MAX_SNIPPET)
+
+    def terms_around(first: int) -> int:
+        return len({hit.term for hit in takewhile(lambda hit: hit.end < hits[first].start + _AROUND, hits[first:])})
+
+    best = max(range(len(hits)), key=terms_around)
+    before = chunk[max(0, hits[best].start - _BEFORE) : hits[best].start]
+    if len(before) == _BEFORE:
+        before = "…" + (before.partition(" ")[2] or before)
+    while len(html.escape(before)) > _BEFORE * 2:
+        before = before[1:]
+    result = html.escape(before)
+    place = hits[best].start
+    for hit in hits[best:]:
+        if hit.start < place:
+            continue  # One character, such as ¼, is two words.
+        plain = _escape(chunk[place : hit.start], MAX_SNIPPET - len(result))
+        result += plain
+        marked = _escape(chunk[hit.start : hit.end], MAX_SNIPPET - len(result) - len("<mark></mark>"))
+        if html.unescape(plain) != chunk[place : hit.start] or not marked:
+            return result
+        result += f"<mark>{marked}</mark>"
+        place = hit.end
+    return result + _escape(chunk[place:], MAX_SNIPPET - len(result))
+
+
+def _first_hits(text: str, terms: tuple[Term, ...]) -> tuple[str, list[_Hit]]:
+    """The first chunk with hits, of the longest term if it has any, and its hits in their order."""
+    longest = max(terms, key=lambda term: sum(map(len, term.tokens)))
+    for wanted in ((longest,), terms):
+        for start in range(0, max(1, len(text)), _CHUNK):
+            chunk = text[max(0, start - _OVERLAP) : start + _CHUNK]
+            folded = fold(chunk)
+            if any(term.tokens[0] in folded for term in wanted) and _hits(chunk, wanted):
+                return chunk, _hits(chunk, terms)
+    return text, []
+
+
+def _hits(chunk: str, terms: tuple[Term, ...]) -> list[_Hit]:
+    tokens = _placed_tokens(chunk)
+    hits = []
+    here = 0
+    while here < len(tokens):
+        term = next((term for term in terms if _matches(tokens, here, term)), None)
+        if term is None:
+            here += 1
+            continue
+        last = here + len(term.tokens) - 1
+        hits.append(_Hit(tokens[here][1], tokens[last][2], term))
+        here = last + 1
+    return hits
+
+
+def _matches(tokens: list[tuple[str, int, int]], here: int, term: Term) -> bool:
+    last = len(term.tokens) - 1
+    if tokens[here][0] != term.tokens[0] and (last or not term.prefix):
+        return False
+    found = [token for token, _, _ in tokens[here : here + last + 1]]
+    if len(found) <= last or tuple(found[:last]) != term.tokens[:last]:
+        return False
+    return found[last].startswith(term.tokens[last]) if term.prefix else found[last] == term.tokens[last]
+
+
+def _placed_tokens(chunk: str) -> list[tuple[str, int, int]]:
+    """The tokens of a text, and where in it they begin and end."""
+    if chunk.isascii():
+        return [(match[0][:MAX_WORD], match.start(), match.end()) for match in _ASCII_TOKEN.finditer(chunk.lower())]
+    folded, starts = "", []
+    for cluster in _CLUSTER.finditer(chunk):
+        piece = fold(cluster[0])
+        folded += piece
+        starts += [cluster.span()] * len(piece)
+    return [(match[0][:MAX_WORD], starts[match.start()][0], starts[match.end() - 1][1]) for match in _TOKEN.finditer(folded)]
+
+
+def _escape(text: str, room: int) -> str:
+    """The text as HTML, as much of it as there is room for."""
+    escaped = html.escape(text)
+    if len(escaped) <= room:
+        return escaped
+    escaped = ""
+    for character in text:
+        if len(escaped) + len(html.escape(character)) > room:
+            break
+        escaped += html.escape(character)
+    return escaped

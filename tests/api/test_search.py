@@ -1,0 +1,369 @@
+# ruff: noqa: RUF001 - text in many scripts
+"""GET /search, and the title search of GET /sessions: contract §5 and §2."""
+
+import html
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+Say = Callable[..., dict[str, Any]]
+hypothesis = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture
+def session(client: FlaskClient) -> dict[str, Any]:
+    """A session to talk in."""
+    return make_session(client)
+
+
+@pytest.fixture
+def say(client: FlaskClient, session: dict[str, Any]) -> Say:
+    """Appends a message to the session."""
+
+    def append(content: str, **fields: Any) -> dict[str, Any]:
+        reply = client.post(f"/api/v1/sessions/{session['id']}/messages", json={"role": "user", "content": content, **fields})
+        assert reply.status_code == 201
+        return reply.get_json()
+
+    return append
+
+
+def make_session(client: FlaskClient, title: str = "nothing", **fields: Any) -> dict[str, Any]:
+    """Make a session."""
+    return client.post("/api/v1/sessions", json={"title": title, **fields}).get_json()
+
+
+def search(client: FlaskClient, q: str, **filters: Any) -> list[dict[str, Any]]:
+    """The first page of a search."""
+    reply = client.get("/api/v1/search", query_string={"q": q, **filters})
+    assert reply.status_code == 200
+    for result in reply.get_json()["results"]:
+        assert len(result["snippet"]) <= 300
+        assert not re.search(r"[<>\"']", re.sub("</?mark>", "", result["snippet"]))
+    return reply.get_json()["results"]
+
+
+def titles(client: FlaskClient, text: str) -> set[str]:
+    """The titles that a list with search finds."""
+    page = client.get("/api/v1/sessions", query_string={"search": text}).get_json()
+    assert page["total"] == len(page["sessions"])
+    return {found["title"] for found in page["sessions"]}
+
+
+CORPUS = {
+    "english": "The quick brown fox doesn't jump over lazy dogs; state-of-the-art.",
+    "code": "Use np.array(values) in snake_case_name, see https://docs.example.org/path/to?x=1 and C:\\temp\\file.txt v1.2.3",
+    "german": "Die Straße führt über den Fluß nach Überlingen.",
+    "french": "L'été, le café est fermé à Nîmes.",
+    "greek": "Η ΟΔΥΣΣΕΙΑ του Ομήρου",
+    "russian": "Привет, мир! Ёжик гуляет.",
+    "turkish": "İstanbul'da ışık",
+    "hebrew": "שלום עולם",
+    "arabic": "مرحبا بالعالم، كَتَبَ الولد",
+    "hindi": "हिन्दी में खोज और विकिपीडिया",
+    "thai": "ภาษาไทยไม่มีช่องว่าง",
+    "chinese": "我们正在测试中文全文搜索的效果，人工智能很有趣。",
+    "traditional": "機器學習與資料庫",
+    "japanese": "東京都に住んでいます。データベースの検索テスト",
+    "half-width": "ﾃﾞｰﾀﾍﾞｰｽ ﾊﾝｶｸ",
+    "korean": "한국어 검색을 시험합니다. 데이터베이스가 빠릅니다.",
+    "rare han": "㐀㐁 𠮷野家 〇 々",
+    "emoji": "Great 👍🏽 work 🎉party",
+}
+EXPECTED = {
+    "quick fox": {"english"},
+    "QUICK": {"english"},
+    "fox quick": {"english"},
+    "qui": {"english"},
+    "qui fox": set(),
+    '"brown fox"': {"english"},
+    '"fox brown"': set(),
+    "doesn't": {"english"},
+    "art": {"english"},
+    "array": {"code"},
+    "np.array": {"code"},
+    "snake_case": {"code"},
+    "docs.example.org": {"code"},
+    "file.txt": {"code"},
+    "1.2": {"code"},
+    "STRASSE": {"german"},
+    "uber": {"german"},
+    "fluss": {"german"},
+    "ete": {"french"},
+    "CAFÉ": {"french"},
+    "οδυσσεια": {"greek"},
+    "ομηρου": {"greek"},
+    "привет МИР": {"russian"},
+    "ежик": {"russian"},
+    "istanbul": {"turkish"},
+    "שלום": {"hebrew"},
+    "بالعالم": {"arabic"},
+    "हिन्दी": {"hindi"},
+    "विकि": {"hindi"},
+    "ไทย": {"thai"},
+    "中": {"chinese"},
+    "文": {"chinese"},
+    "中文": {"chinese"},
+    "文中": set(),
+    "全文搜索": {"chinese"},
+    "搜索全文": set(),
+    "中文 智能": {"chinese"},
+    '"人工智能"': {"chinese"},
+    "人智": set(),
+    "學習": {"traditional"},
+    "学习": set(),
+    "東京": {"japanese"},
+    "京都": {"japanese"},
+    "検索テスト": {"japanese"},
+    "データベース": {"japanese", "half-width"},
+    "ﾃﾞｰﾀ": {"japanese", "half-width"},
+    "ハンカク": {"half-width"},
+    "す": {"japanese"},
+    "검색": {"korean"},
+    "검": {"korean"},
+    "베이스": {"korean"},
+    "색검": set(),
+    "㐀": {"rare han"},
+    "㐀㐁": {"rare han"},
+    "𠮷": {"rare han"},
+    "𠮷野": {"rare han"},
+    "〇": {"rare han"},
+    "party": {"emoji"},
+    "zebra": set(),
+}
+
+
+def test_corpus(client: FlaskClient, say: Say) -> None:
+    ids = {say(text)["id"]: language for language, text in CORPUS.items()}
+    true = false = missed = 0
+    wrong = []
+    for query, expected in EXPECTED.items():
+        results = search(client, query)
+        found = {ids[result["message_id"]] for result in results}
+        assert all("<mark>" in result["snippet"] for result in results), query
+        true, false, missed = true + len(found & expected), false + len(found - expected), missed + len(expected - found)
+        if found != expected:
+            wrong.append((query, found, expected))
+    print(f"{len(EXPECTED)} queries: precision {true / (true + false):.3f}, recall {true / (true + missed):.3f}")
+    assert not wrong
+
+
+def test_result_of_message(client: FlaskClient, session: dict[str, Any], say: Say) -> None:
+    message = say("a needle in a haystack", role="assistant")
+    (result,) = search(client, "needle")
+    assert datetime.fromisoformat(result.pop("created_at")) == datetime.fromisoformat(message["created_at"])
+    assert result == {
+        "session": {"id": session["id"], "title": session["title"]},
+        "message_id": message["id"],
+        "seq": message["seq"],
+        "role": "assistant",
+        "snippet": "a <mark>needle</mark> in a haystack",
+    }
+
+
+def test_result_of_title(client: FlaskClient) -> None:
+    session = make_session(client, "Some <b>Needle</b>")
+    (result,) = search(client, "needle")
+    assert datetime.fromisoformat(result.pop("created_at")) == datetime.fromisoformat(session["created_at"])
+    assert result == {
+        "session": {"id": session["id"], "title": session["title"]},
+        "message_id": None,
+        "seq": None,
+        "role": None,
+        "snippet": "Some &lt;b&gt;<mark>Needle</mark>&lt;/b&gt;",
+    }
+
+
+def test_best_match_first(client: FlaskClient, say: Say) -> None:
+    often = say("needle needle needle and hay")
+    once = say("needle " + "hay " * 50)
+    again = say("needle " + "hay " * 50)
+    make_session(client, "a needle")
+    assert [result["message_id"] for result in search(client, "needle")] == [None, often["id"], again["id"], once["id"]]
+
+
+def test_search_follows_what_is_written(client: FlaskClient, session: dict[str, Any], say: Say) -> None:
+    path = f"/api/v1/sessions/{session['id']}"
+    message = say("before")
+    client.patch(f"{path}/messages/{message['id']}", json={"content": "after"})
+    assert not search(client, "before")
+    client.patch(f"{path}/messages/{message['id']}", json={"token_count": 7})
+    assert search(client, "after")
+    client.patch(path, json={"title": "Renamed"})
+    client.patch(path, json={"agent_name": "other"})
+    assert search(client, "renamed")
+    assert not search(client, "nothing")
+    assert titles(client, "NAME") == {"Renamed"}
+    client.delete(f"{path}/messages/{message['id']}")
+    assert not search(client, "after")
+    client.delete(path)
+    assert not search(client, "renamed")
+    assert titles(client, "name") == set()
+
+
+def test_filters(client: FlaskClient, session: dict[str, Any], say: Say) -> None:
+    first = say("needle", role="user", agent_name="coder", model_id="m1")
+    second = say("needle", role="assistant", model_id="m2")
+    other = make_session(client, "needle", agent_name="coder", model_id="m2")
+
+    def found(**filters: Any) -> set[str]:
+        return {result["message_id"] or result["session"]["id"] for result in search(client, "needle", **filters)}
+
+    assert found() == {first["id"], second["id"], other["id"]}
+    assert found(role="user") == {first["id"]}
+    assert found(agent_name="coder") == {first["id"], other["id"]}
+    assert found(model_id="m2") == {second["id"], other["id"]}
+    assert found(model_id="m2", role="assistant") == {second["id"]}
+    assert found(session_id=session["id"]) == {first["id"], second["id"]}
+    assert found(session_id=other["id"]) == {other["id"]}
+    assert found(session_id=str(uuid4())) == set()
+    assert found(until=first["created_at"]) == set()
+    assert found(until=second["created_at"]) == {first["id"]}
+    assert found(since=second["created_at"]) == {second["id"], other["id"]}
+    assert found(since=second["created_at"].replace("+00:00", "Z"), until="2999-01-01") == {second["id"], other["id"]}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {},
+        {"q": "a\0b"},
+        {"q": "a", "limit": 0},
+        {"q": "a", "limit": 51},
+        {"q": "a", "role": "nobody"},
+        {"q": "a", "session_id": "x"},
+        {"q": "a", "since": "yesterday"},
+        {"q": "a", "until": "2025-13-01"},
+        {"q": "a", "cursor": ""},
+        {"q": "a", "cursor": "x"},
+        {"q": "a", "cursor": "~d41d8cd9"},
+    ],
+)
+def test_refused(client: FlaskClient, query: dict[str, Any]) -> None:
+    assert client.get("/api/v1/search", query_string=query).status_code == 422
+
+
+@pytest.mark.parametrize("q", ["", " ", "' \\", "& | ! ( )", ":*", "<->", '"', '""', '"" ""', "👍", "…", "%", "_"])
+def test_no_word_finds_nothing(client: FlaskClient, say: Say, q: str) -> None:
+    say("& | ! ( ) :* <-> 👍 % _ ' \\ \" word")
+    assert search(client, q) == []
+
+
+@pytest.mark.parametrize(
+    "q",
+    [
+        "' or 1=1",
+        "a & b | !c",
+        "it's\\",
+        "x:*",
+        "a <-> b",
+        '"open',
+        "a" * 3000,
+        "b " * 1500,
+        "".join(map(chr, range(0x4E00, 0x4E00 + 3000))),
+        '"' * 3001 + "a",
+    ],
+)
+def test_any_text_is_found_by_itself(client: FlaskClient, say: Say, q: str) -> None:
+    message = say(q)
+    assert [result["message_id"] for result in search(client, q)] == [message["id"]]
+
+
+def test_large_contents(client: FlaskClient, say: Say) -> None:
+    for content in (
+        "start " + "x" * 10_000_000,
+        "start " + "é" * 5000 + " end",
+        "start " + "word " * 200_000,
+        "start " + "ﷺ " * 100_000,
+    ):
+        say(content)
+    say("start " + "".join(map(chr, range(0x4E00, 0x9FFF))) * 5)
+    assert len(search(client, "start")) == 5
+    assert len(search(client, "é" * 5000)) == 1
+
+
+def test_snippet_of_a_deep_hit(client: FlaskClient, say: Say) -> None:
+    say("lorem & ipsum " * 5000 + 'a "needle" 中文搜索 here ' + "dolor " * 1000)
+    (result,) = search(client, "needle 文搜")
+    assert "&quot;<mark>needle</mark>&quot; 中<mark>文搜</mark>索" in result["snippet"]
+    assert "lorem" in result["snippet"]
+
+
+@hypothesis
+@given(q=st.text(st.characters(codec="utf-8", exclude_characters="\0")))
+@example("中" * 3000)
+@example('"' * 3000)
+def test_no_query_fails(client: FlaskClient, q: str) -> None:
+    search(client, q)
+    titles(client, q)
+
+
+@hypothesis
+@given(text=st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
+def test_every_text_can_be_stored_and_found(client: FlaskClient, say: Say, text: str) -> None:
+    message = say(text)
+    if any(character.isalnum() for character in text):
+        assert message["id"] in {result["message_id"] for result in search(client, text.replace('"', " "), limit=50)}
+    for result in search(client, text):
+        plain = html.unescape(re.sub("</?mark>", "", result["snippet"])).removeprefix("…")
+        assert plain in text or result["message_id"] != message["id"]
+
+
+@pytest.mark.parametrize("limit", [1, 3, 7, 50])
+def test_pages_repeat_and_skip_nothing(client: FlaskClient, conn: psycopg.Connection[Any], say: Say, limit: int) -> None:
+    ids = {say("needle " * (number % 3 + 1))["id"] for number in range(20)}
+    # All at one moment, so that only the id tells them apart.
+    conn.execute("UPDATE messages SET created_at = (SELECT min(created_at) FROM messages)")
+    make_session(client, "needle")
+    seen, cursor = [], None
+    while True:
+        query = {"q": "needle", "limit": limit, **({"cursor": cursor} if cursor else {})}
+        page = client.get("/api/v1/search", query_string=query).get_json()
+        seen += [result["message_id"] for result in page["results"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+        say("needle needle needle, written between two pages")
+    assert len(seen) == 21
+    assert set(seen) == ids | {None}
+
+
+def test_newest_200_are_ranked(client: FlaskClient, conn: psycopg.Connection[Any], say: Say) -> None:
+    old = say("needle needle needle needle")
+    assert search(client, "needle")[0]["message_id"] == old["id"]
+    conn.execute("UPDATE messages SET created_at = created_at - interval '1 hour'")
+    newer = {say("needle and hay")["id"] for _ in range(200)}
+    found, cursor = set(), ""
+    while cursor is not None:
+        query = {"q": "needle", "limit": 50, **({"cursor": cursor} if cursor else {})}
+        page = client.get("/api/v1/search", query_string=query).get_json()
+        found |= {result["message_id"] for result in page["results"]}
+        cursor = page["next_cursor"]
+    assert found == newer
+
+
+def test_title_search_is_literal(client: FlaskClient) -> None:
+    names = ["100%_done", "100 done", "a\\b", "Über uns", 'it\'s "quoted"', "中文搜索", "日本", "x", "🎉 party"]
+    for name in names:
+        make_session(client, name)
+    assert titles(client, "%") == {"100%_done"}
+    assert titles(client, "_") == {"100%_done"}
+    assert titles(client, "0%_D") == {"100%_done"}
+    assert titles(client, "\\") == {"a\\b"}
+    assert titles(client, "A\\B") == {"a\\b"}
+    assert titles(client, "über") == {"Über uns"}
+    assert titles(client, "ÜBER U") == {"Über uns"}
+    assert titles(client, "'s \"q") == {'it\'s "quoted"'}
+    assert titles(client, "中") == {"中文搜索"}
+    assert titles(client, "文搜") == {"中文搜索"}
+    assert titles(client, "X") == {"x"}
+    assert titles(client, "🎉") == {"🎉 party"}
+    assert titles(client, " ") == set(names)
