@@ -1,0 +1,160 @@
+"""Every statement of `repository/`, on a seeded database: no sequential scan, and no sort of more than a page."""
+
+import importlib
+import json
+import pkgutil
+import re
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from mai_sessions import repository
+from mai_sessions.words import message_vector, parse_query, scope, title_vector
+
+USERS, SESSIONS, MESSAGES = 100, 50, 10
+USER = "user7"
+SESSION, MESSAGE = UUID(int=7_007), UUID(int=7_007_007)
+# The most of a page, or of the matches that a search ranks.
+MOST_SORTED = 200
+
+STATEMENTS = {
+    f"{module.name}.{name}": value
+    for module in pkgutil.iter_modules(repository.__path__)
+    for name, value in vars(importlib.import_module(f"{repository.__name__}.{module.name}")).items()
+    if name.isupper() and not name.startswith("_") and isinstance(value, str) and "/* " in value
+}
+
+_query = parse_query(USER, "rare")
+assert _query
+# The type of each parameter, and a value.
+PARAMETERS: dict[str, tuple[str, Any]] = {
+    "after_created_at": ("timestamptz", None),
+    "after_id": ("uuid", UUID(int=2**128 - 1)),
+    "after_rank": ("float8", None),
+    "after_seq": ("int", 0),
+    "after_updated_at": ("timestamptz", datetime.max.replace(tzinfo=UTC)),
+    "agent_name": ("text", None),
+    "before_seq": ("int", 2**31 - 1),
+    "clear_model_id": ("bool", False),
+    "content": ("text", "words"),
+    "content_types": ("text[]", ["image/png"]),
+    "contents": ("bytea[]", [b"png"]),
+    "documents": ("text[]", []),
+    "fingerprint": ("bytea", b"fingerprint"),
+    "folded_title": ("text", "title"),
+    "if_match": ("uuid[]", None),
+    "images": ("text[]", []),
+    "is_error": ("bool", False),
+    "key": ("text", "new"),
+    "known_versions": ("uuid[]", []),
+    "limit": ("int", 50),
+    "locked": ("bool", False),
+    "max_characters": ("int", 100_000),
+    "message_id": ("uuid", MESSAGE),
+    "messages_limit": ("int", 10),
+    "model_id": ("text", None),
+    "offset": ("int", 0),
+    "path": ("text", "sessions"),
+    "pattern": ("text", "%rare%"),
+    "query": ("text", _query.tsquery),
+    "read_at": ("timestamptz", None),
+    "response_time_ms": ("float8", 1.5),
+    "role": ("text", "user"),
+    "scope": ("text", scope(USER)),
+    "session_id": ("uuid", SESSION),
+    "sha256": ("text", "7" * 64),
+    "sha256s": ("text[]", ["a" * 64]),
+    "since": ("timestamptz", None),
+    "title": ("text", "title"),
+    "token_count": ("int", 1),
+    "until": ("timestamptz", None),
+    "user_id": ("text", USER),
+    "version": ("uuid", SESSION),
+    "words": ("text", "word:1"),
+}
+# Rows that are not there yet, and a search everywhere.
+OTHERWISE: dict[str, dict[str, Any]] = {
+    "messages.APPEND_MESSAGE": {"message_id": UUID(int=1)},
+    "search.SEARCH": {"session_id": None, "role": None},
+    "sessions.CREATE_SESSION": {"session_id": UUID(int=1), "agent_name": "chat"},
+}
+
+
+@pytest.fixture(scope="module")
+def seeded(make_database: Callable[[str], str]) -> Iterator[psycopg.Connection[Any]]:
+    """A connection to a database with rows of many users, which one word in a thousand tells apart."""
+    with psycopg.connect(make_database("mai_sessions_template"), autocommit=True) as conn:
+        _seed(conn)
+        yield conn
+
+
+def _seed(conn: psycopg.Connection[Any]) -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    sessions, titles, messages = [], [], []
+    for user in range(USERS):
+        user_id = f"user{user}"
+        for number in range(SESSIONS):
+            session_id = UUID(int=user * 1_000 + number)
+            when = start + timedelta(minutes=user + 100 * number)
+            title = f"title {number} " + "rare" * (number == 3)
+            sessions.append((user_id, session_id, title, "chat", session_id, MESSAGES, MESSAGES, MESSAGES, when, when))
+            titles.append((user_id, session_id, when, title, title_vector(user_id, session_id, title)))
+            for seq in range(1, MESSAGES + 1):
+                message_id = UUID(int=session_id.int * 1_000 + seq)
+                content = f"common words {number} {seq} " + "rare" * (number == 3) + " and more" * 30
+                vector = message_vector(user_id, session_id, message_id, content)
+                row = (user_id, session_id, message_id, seq, "user", content, 9, False, [], [], vector, when)
+                messages.append(row)
+    for target, rows in {
+        "users (user_id, session_count)": [(f"user{user}", SESSIONS) for user in range(20 * USERS)],
+        "sessions (user_id, id, title, agent_name, version, message_count, last_seq, newest_seq, created_at, updated_at)": sessions,
+        "session_titles (user_id, session_id, created_at, title, words)": titles,
+        """messages (user_id, session_id, id, seq, role, content, token_count, is_error, images, documents, words,
+                     created_at)""": messages,
+        "attachments (user_id, sha256, content_type, size, reference_count, content)": [
+            (f"user{number % USERS}", f"{number:x}" * 64 if number < 10 else f"{number:064x}", "image/png", 3, 1, b"png")
+            for number in range(20 * USERS)
+        ],
+        "idempotency_keys (user_id, path, key, fingerprint, id, created_at)": [
+            (f"user{number % USERS}", "sessions", str(number), b"fingerprint", SESSION, start) for number in range(20 * USERS)
+        ],
+    }.items():
+        with conn.cursor().copy(f"COPY {target} FROM STDIN") as copy:  # type: ignore[call-overload]
+            for row in rows:
+                copy.write_row(row)
+    conn.execute("VACUUM ANALYZE")
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for child in plan.get("Plans", []):
+        yield from _nodes(child)
+
+
+def _explain(conn: psycopg.Connection[Any], options: str, statement: str, params: dict[str, Any] | None) -> list[dict[str, Any]]:
+    (plan,) = conn.execute(f"EXPLAIN ({options}, FORMAT JSON) {statement}", params).fetchone()  # type: ignore[arg-type,misc]
+    return list(_nodes(json.loads(plan)[0]["Plan"] if isinstance(plan, str | bytes) else plan[0]["Plan"]))
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_plan_with_values(seeded: psycopg.Connection[Any], name: str) -> None:
+    params = {**{key: value for key, (_, value) in PARAMETERS.items()}, **OTHERWISE.get(name, {})}
+    with seeded.transaction(force_rollback=True):
+        nodes = _explain(seeded, "ANALYZE", STATEMENTS[name], params)
+    assert [node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"] == []
+    assert [node for node in nodes if node["Node Type"] == "Sort" and node["Plans"][0]["Actual Rows"] > MOST_SORTED] == []
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_plan_without_values(seeded: psycopg.Connection[Any], name: str) -> None:
+    """The plan that a prepared statement keeps."""
+    if seeded.info.server_version < 160000:
+        pytest.skip("EXPLAIN (GENERIC_PLAN) is of PostgreSQL 16")
+    places = {key: f"${place}::{kind}" for place, (key, (kind, _)) in enumerate(PARAMETERS.items(), 1)}
+    statement = re.sub(r"%\((\w+)\)[sbt]", lambda match: places[match[1]], STATEMENTS[name]).replace("%%", "%")
+    nodes = _explain(seeded, "GENERIC_PLAN", statement, None)
+    assert [node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"] == []
