@@ -6,7 +6,8 @@ Scripts that are written without spaces are cut into pairs of neighbours, and th
 中文, 文字 and 字. So two characters are one exact look-up, more are a phrase, and one is a prefix.
 
 Each lexeme begins with a short hash of its user: the words of a user stand together in the index, and a prefix reads none of
-another user's. A word holds nothing but letters, marks and digits, so no text can break out of what is written here.
+another user's. A word holds nothing but letters, marks and digits, and a piece of a title is quoted, so no text can break out of
+what is written here.
 """
 
 import html
@@ -17,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import takewhile
+from operator import add
 from typing import NamedTuple
 from uuid import UUID
 
@@ -42,11 +44,13 @@ _SPACELESS = (
 # Above U+1F000 there are variation selectors only.
 _MARKS = "".join(chr(code) for code in range(0x1F000) if unicodedata.category(chr(code)) in ("Mn", "Mc"))
 _ACCENTS = re.compile("[\u0300-\u036f]+")
-_TOKEN = re.compile(f"[{_SPACELESS}]|(?:[^\\W_{_SPACELESS}]|[{_MARKS}])+")
+# For speed, the large sets are not asked about ASCII.
+_TOKEN = re.compile(rf"(?![\x00-\x7f])([{_SPACELESS}]+)|(?:[0-9a-z]+|(?![\x00-\x7f])(?:[^\W_{_SPACELESS}]+|[{_MARKS}]+))+")
 _ASCII_TOKEN = re.compile("[0-9a-z]+")
 _SPACELESS_TOKEN = re.compile(f"[{_SPACELESS}]")
 # A character with what is written onto it: marks, the second half of a Hangul syllable, a half-width voicing mark.
 _CLUSTER = re.compile(f".[{_MARKS}\u1160-\u11ff\uff9e\uff9f]*", re.DOTALL)
+_PIECE = re.compile(r"\S+")
 _QUOTED_OR_PLAIN = re.compile('"([^"]*)"|([^"]+)')
 
 
@@ -64,10 +68,8 @@ class Query(NamedTuple):
     terms: tuple[Term, ...]
 
 
-class _Lexeme(NamedTuple):
-    text: str
-    pair: bool
-    """Two characters of a run; the next lexeme begins with the second."""
+# A lexeme, and whether it is two characters of a run, so that the next lexeme begins with the second.
+_Lexeme = tuple[str, bool]
 
 
 class _Hit(NamedTuple):
@@ -94,15 +96,31 @@ def message_vector(user_id: str, session_id: UUID, message_id: UUID, content: st
 
 
 def title_vector(user_id: str, session_id: UUID, title: str) -> str:
-    """The tsvector of a title: its words, and the key of its session."""
-    return _vector(scope(user_id), title, (_session_key(session_id),))
+    """The tsvector of a title: its words, the key of its session, and every piece of one to three characters."""
+    return _vector(scope(user_id), title, (_session_key(session_id), *_pieces(title.casefold())))
+
+
+def part_query(user_id: str, part: str) -> str:
+    """The tsquery of the titles that may hold a part, with case folded: all that hold its pieces."""
+    folded = part.casefold()
+    pieces = dict.fromkeys(_pieces(folded, least=min(3, len(folded))))
+    # The first ones leave few titles to look into.
+    return " & ".join(_quote(scope(user_id) + piece) for piece in list(pieces)[:64])
+
+
+def _pieces(folded: str, least: int = 1) -> list[str]:
+    return [f"_p{folded[start : start + size]}" for size in range(least, 4) for start in range(len(folded) - size + 1)]
 
 
 def _vector(prefix: str, text: str, keys: Iterable[str]) -> str:
     places: dict[str, str] = {}
     for place, (lexeme, _) in enumerate(_lexemes(fold(text[:MAX_CHARACTERS])[:MAX_CHARACTERS]), 1):
         places[lexeme] = f"{places[lexeme]},{place}" if lexeme in places else str(place)
-    return " ".join([*(prefix + key for key in keys), *(f"{prefix}{lexeme}:{place}" for lexeme, place in places.items())])
+    return " ".join([*(_quote(prefix + key) for key in keys), *(f"{prefix}{lexeme}:{place}" for lexeme, place in places.items())])
+
+
+def _quote(lexeme: str) -> str:
+    return "'" + lexeme.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
 def parse_query(user_id: str, text: str, session_id: UUID | None = None) -> Query | None:
@@ -129,25 +147,25 @@ def _phrases(folded: str) -> Iterator[tuple[list[_Lexeme], bool]]:
         run: list[_Lexeme] = []
         for lexeme in _lexemes(plain):
             run.append(lexeme)
-            if not lexeme.pair:
+            if not lexeme[1]:
                 yield run, False
                 run = []
 
 
 def _phrase_query(prefix: str, lexemes: list[_Lexeme], *, as_prefix: bool = False) -> str:
     query, place = "", 0
-    for here, lexeme in enumerate(lexemes):
-        alone = not lexeme.pair and _SPACELESS_TOKEN.match(lexeme.text) is not None
-        if alone and here and lexemes[here - 1].pair:
+    for here, (lexeme, pair) in enumerate(lexemes):
+        alone = not pair and _SPACELESS_TOKEN.match(lexeme) is not None
+        if alone and here and lexemes[here - 1][1]:
             continue  # The pair before holds this character already.
         star = ":*" if alone or (as_prefix and here == len(lexemes) - 1) else ""
-        query += f"{f' <{here - place}> ' if query else ''}'{prefix}{lexeme.text}'{star}"
+        query += f"{f' <{here - place}> ' if query else ''}'{prefix}{lexeme}'{star}"
         place = here
     return f"({query})"
 
 
 def _tokens(lexemes: list[_Lexeme]) -> tuple[str, ...]:
-    return tuple(lexeme.text[0] if lexeme.pair else lexeme.text for lexeme in lexemes)
+    return tuple(lexeme[0] if pair else lexeme for lexeme, pair in lexemes)
 
 
 def fold(text: str) -> str:
@@ -159,18 +177,14 @@ def fold(text: str) -> str:
 
 def _lexemes(folded: str) -> list[_Lexeme]:
     if folded.isascii():
-        return [_Lexeme(word[:MAX_WORD], False) for word in _ASCII_TOKEN.findall(folded)[:MAX_WORDS]]
+        return [(word[:MAX_WORD], False) for word in _ASCII_TOKEN.findall(folded)[:MAX_WORDS]]
     lexemes: list[_Lexeme] = []
-    end, before = -1, ""
     for match in _TOKEN.finditer(folded):
-        token = match[0]
-        spaceless = _SPACELESS_TOKEN.match(token) is not None
-        if before and spaceless and match.start() == end:
-            lexemes[-1] = _Lexeme(before + token, True)
-        elif len(lexemes) == MAX_WORDS:
-            break
-        lexemes.append(_Lexeme(token[:MAX_WORD], False))
-        end, before = match.end(), token if spaceless else ""
+        if run := match[1]:
+            lexemes += [(pair, True) for pair in map(add, run, run[1:])]
+            lexemes.append((run[-1], False))
+        else:
+            lexemes.append((match[0][:MAX_WORD], False))
     return lexemes[:MAX_WORDS]
 
 
@@ -211,12 +225,14 @@ def snippet(text: str, terms: Iterable[Term]) -> str:
 def _first_hits(text: str, terms: tuple[Term, ...]) -> tuple[str, list[_Hit]]:
     """The first chunk with hits, of the longest term if it has any, and its hits in their order."""
     longest = max(terms, key=lambda term: sum(map(len, term.tokens)))
-    for wanted in ((longest,), terms):
+    for wanted in ({longest}, set(terms)):
         for start in range(0, max(1, len(text)), _CHUNK):
             chunk = text[max(0, start - _OVERLAP) : start + _CHUNK]
             folded = fold(chunk)
-            if any(term.tokens[0] in folded for term in wanted) and _hits(chunk, wanted):
-                return chunk, _hits(chunk, terms)
+            if any(term.tokens[0] in folded for term in wanted):
+                hits = _hits(chunk, terms)
+                if not wanted.isdisjoint(hit.term for hit in hits):
+                    return chunk, hits
     return text, []
 
 
@@ -224,7 +240,11 @@ def _hits(chunk: str, terms: tuple[Term, ...]) -> list[_Hit]:
     tokens = _placed_tokens(chunk)
     hits = []
     here = 0
+    firsts = tuple(term.tokens[0] for term in terms)
     while here < len(tokens):
+        if not tokens[here][0].startswith(firsts):
+            here += 1
+            continue
         term = next((term for term in terms if _matches(tokens, here, term)), None)
         if term is None:
             here += 1
@@ -237,24 +257,46 @@ def _hits(chunk: str, terms: tuple[Term, ...]) -> list[_Hit]:
 
 def _matches(tokens: list[tuple[str, int, int]], here: int, term: Term) -> bool:
     last = len(term.tokens) - 1
-    if tokens[here][0] != term.tokens[0] and (last or not term.prefix):
+    if here + last >= len(tokens):
         return False
-    found = [token for token, _, _ in tokens[here : here + last + 1]]
-    if len(found) <= last or tuple(found[:last]) != term.tokens[:last]:
+    end = tokens[here + last][0]
+    if not (end == term.tokens[last] or (term.prefix and end.startswith(term.tokens[last]))):
         return False
-    return found[last].startswith(term.tokens[last]) if term.prefix else found[last] == term.tokens[last]
+    return all(tokens[here + place][0] == token for place, token in enumerate(term.tokens[:last]))
 
 
 def _placed_tokens(chunk: str) -> list[tuple[str, int, int]]:
     """The tokens of a text, and where in it they begin and end."""
     if chunk.isascii():
         return [(match[0][:MAX_WORD], match.start(), match.end()) for match in _ASCII_TOKEN.finditer(chunk.lower())]
-    folded, starts = "", []
-    for cluster in _CLUSTER.finditer(chunk):
-        piece = fold(cluster[0])
-        folded += piece
-        starts += [cluster.span()] * len(piece)
-    return [(match[0][:MAX_WORD], starts[match.start()][0], starts[match.end() - 1][1]) for match in _TOKEN.finditer(folded)]
+    tokens = []
+    folded = fold(chunk)
+    if len(folded) == len(chunk) and unicodedata.is_normalized("NFKC", chunk):
+        return list(_tokens_between(folded))
+    for piece in _PIECE.finditer(chunk):
+        folded = fold(piece[0])
+        # Where folding moves characters, each is folded on its own.
+        spans = None if len(folded) == len(piece[0]) else _spans(piece[0])
+        if spans is not None:
+            folded = "".join(fold(cluster) for cluster in _CLUSTER.findall(piece[0]))
+        for token, start, end in _tokens_between(folded):
+            first, last = (start, end) if spans is None else (spans[start][0], spans[end - 1][1])
+            tokens.append((token, piece.start() + first, piece.start() + last))
+    return tokens
+
+
+def _tokens_between(folded: str) -> Iterator[tuple[str, int, int]]:
+    for match in _TOKEN.finditer(folded):
+        start, end = match.span()
+        if run := match[1]:
+            yield from zip(run, range(start, end), range(start + 1, end + 1), strict=True)
+        else:
+            yield match[0][:MAX_WORD], start, end
+
+
+def _spans(piece: str) -> list[tuple[int, int]]:
+    """For each character of the folded text, what it was folded from."""
+    return [cluster.span() for cluster in _CLUSTER.finditer(piece) for _ in fold(cluster[0])]
 
 
 def _escape(text: str, room: int) -> str:

@@ -15,10 +15,16 @@ from uuid import UUID
 
 import orjson
 
-from mai_sessions.db import Connection
+from mai_sessions.db import Connection, translated_errors
 from mai_sessions.words import MAX_CHARACTERS, parse_query, scope, snippet
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+# Bounds that exclude nothing.
+ALWAYS = datetime.min.replace(tzinfo=UTC)
+NEVER = datetime.max.replace(tzinfo=UTC)
+ROLES = ("user", "assistant", "system", "tool")
 
 
 class Place(NamedTuple):
@@ -30,91 +36,79 @@ class Place(NamedTuple):
     read_at: datetime
 
 
-_MATCHING_MESSAGES: LiteralString = """
-    SELECT m.id, m.session_id, m.seq, m.role, m.created_at, m.content, m.words
-      FROM messages AS m
-     WHERE m.user_id = %(user_id)s
-       AND (%(session_id)s::uuid IS NULL OR m.session_id = %(session_id)s::uuid)
-       AND (%(role)s::text IS NULL OR m.role = %(role)s::text)
-       AND (%(agent_name)s::text IS NULL OR m.agent_name = %(agent_name)s::text)
-       AND (%(model_id)s::text IS NULL OR m.model_id = %(model_id)s::text)
-       AND (%(since)s::timestamptz IS NULL OR m.created_at >= %(since)s::timestamptz)
-       AND (%(until)s::timestamptz IS NULL OR m.created_at < %(until)s::timestamptz)
-       AND (%(read_at)s::timestamptz IS NULL OR m.created_at <= %(read_at)s::timestamptz)"""
-_NEWEST: LiteralString = """
-     ORDER BY m.created_at DESC, m.id DESC
-     LIMIT 200"""
+START = Place(float("inf"), NEVER, UUID(int=0), NEVER)
 
+_MATCHES: LiteralString = """ AS MATERIALIZED (
+SELECT m.id, m.session_id, m.seq, m.role, m.created_at, m.content, m.words
+  FROM messages AS m
+ WHERE m.user_id = %(user_id)s
+   AND m.session_id = coalesce(%(session_id)s::uuid, m.session_id)
+   AND m.role = ANY (%(roles)s)
+   AND m.agent_name IS NOT DISTINCT FROM coalesce(%(agent_name)s, m.agent_name)
+   AND m.model_id IS NOT DISTINCT FROM coalesce(%(model_id)s, m.model_id)
+   AND m.created_at >= %(since)s AND m.created_at < %(until)s"""
+_NEWEST: LiteralString = " ORDER BY m.created_at DESC, m.id DESC LIMIT 200)"
+
+# psycopg keeps the parsed form of statements of up to 4,096 characters, so this one is set narrow.
 SEARCH: LiteralString = (
     """
-    WITH /* search */ newest AS (
-        SELECT floor(extract(epoch FROM least(max(updated_at), %(read_at)s::timestamptz)) / 86400)::int AS day
-          FROM sessions
-         WHERE user_id = %(user_id)s),
-    days AS MATERIALIZED ("""
-    + _MATCHING_MESSAGES
-    + """
-       AND m.words @@ (SELECT (%(query)s || format(' & (%%1$s_d%%2$s | %%1$s_d%%3$s)', %(scope)s::text, day, day - 1))::tsquery
-                         FROM newest)"""
+WITH /* search */ newest AS (
+SELECT floor(extract(epoch FROM least(max(updated_at), %(until)s)) / 86400)::int AS day
+  FROM sessions
+ WHERE user_id = %(user_id)s),
+queries AS (
+SELECT (%(query)s || format(' & (%%1$s_d%%2$s | %%1$s_d%%3$s)', %(scope)s::text, day, day - 1))::tsquery AS days,
+       (%(query)s || format(' & (%%1$s_m%%2$s | %%1$s_m%%3$s)', %(scope)s::text, day / 32, day / 32 - 1))::tsquery AS months
+  FROM newest),
+days"""
+    + _MATCHES
+    + " AND m.words @@ (SELECT days FROM queries)"
     + _NEWEST
-    + """),
-    months AS MATERIALIZED ("""
-    + _MATCHING_MESSAGES
-    + """
-       AND m.words @@ (SELECT (%(query)s || format(' & (%%1$s_m%%2$s | %%1$s_m%%3$s)', %(scope)s::text,
-                                                   day / 32, day / 32 - 1))::tsquery
-                         FROM newest)
-       AND (SELECT count(*) FROM days) < 200"""
+    + ", months"
+    + _MATCHES
+    + " AND m.words @@ (SELECT months FROM queries) AND (SELECT count(*) FROM days) < 200"
     + _NEWEST
-    + """),
-    ever AS MATERIALIZED ("""
-    + _MATCHING_MESSAGES
-    + """
-       AND m.words @@ %(query)s::tsquery
-       AND (SELECT count(*) FROM days) < 200
-       AND (SELECT count(*) FROM months) < 200"""
+    + ", ever"
+    + _MATCHES
+    + """ AND m.words @@ %(query)s::tsquery
+   AND (SELECT count(*) FROM days) < 200 AND (SELECT count(*) FROM months) < 200"""
     + _NEWEST
-    + """),
-    titles AS MATERIALIZED (
-        SELECT t.session_id, t.created_at, t.words
-          FROM session_titles AS t
-         WHERE t.user_id = %(user_id)s
-           AND t.words @@ %(query)s::tsquery
-           AND %(role)s::text IS NULL
-           AND (%(session_id)s::uuid IS NULL OR t.session_id = %(session_id)s::uuid)
-           AND (%(since)s::timestamptz IS NULL OR t.created_at >= %(since)s::timestamptz)
-           AND (%(until)s::timestamptz IS NULL OR t.created_at < %(until)s::timestamptz)
-           AND (%(read_at)s::timestamptz IS NULL OR t.created_at <= %(read_at)s::timestamptz)
-           AND (%(agent_name)s::text IS NULL AND %(model_id)s::text IS NULL OR EXISTS (
-                SELECT FROM sessions AS s
-                 WHERE s.user_id = %(user_id)s AND s.id = t.session_id
-                   AND (%(agent_name)s::text IS NULL OR s.agent_name = %(agent_name)s::text)
-                   AND (%(model_id)s::text IS NULL OR s.model_id = %(model_id)s::text)))
-         ORDER BY t.created_at DESC, t.session_id DESC
-         LIMIT 200),
-    ranked AS (
-        SELECT session_id AS id, session_id, NULL::int AS seq, NULL AS role, created_at, NULL AS content,
-               1 + ts_rank(words, %(query)s::tsquery)::float8 AS rank
-          FROM titles
+    + """,
+titles AS MATERIALIZED (
+SELECT t.session_id, t.created_at, t.words
+  FROM session_titles AS t
+ WHERE t.user_id = %(user_id)s AND t.words @@ %(query)s::tsquery AND %(with_titles)s
+   AND t.session_id = coalesce(%(session_id)s::uuid, t.session_id)
+   AND t.created_at >= %(since)s AND t.created_at < %(until)s
+   AND (%(agent_name)s::text IS NULL AND %(model_id)s::text IS NULL OR EXISTS (
+       SELECT FROM sessions AS s
+        WHERE s.user_id = %(user_id)s AND s.id = t.session_id
+          AND s.agent_name = coalesce(%(agent_name)s, s.agent_name)
+          AND s.model_id IS NOT DISTINCT FROM coalesce(%(model_id)s, s.model_id)))
+ ORDER BY t.created_at DESC, t.session_id DESC
+ LIMIT 200),
+ranked AS (
+SELECT session_id AS id, session_id, NULL::int AS seq, NULL AS role, created_at, NULL AS content,
+       1 + ts_rank(words, %(query)s::tsquery)::float8 AS rank
+  FROM titles
+ UNION ALL
+SELECT id, session_id, seq, role, created_at, content, ts_rank(words, %(query)s::tsquery)::float8
+  FROM (SELECT * FROM days WHERE (SELECT count(*) FROM days) = 200
          UNION ALL
-        SELECT id, session_id, seq, role, created_at, content, ts_rank(words, %(query)s::tsquery)::float8
-          FROM (SELECT * FROM days WHERE (SELECT count(*) FROM days) = 200
-                 UNION ALL
-                SELECT * FROM months WHERE (SELECT count(*) FROM months) = 200
-                 UNION ALL
-                SELECT * FROM ever) AS matches),
-    page AS (
-        SELECT id, session_id, seq, role, created_at, content, rank
-          FROM ranked
-         WHERE %(after_rank)s::float8 IS NULL
-            OR (rank, created_at, id) < (%(after_rank)s::float8, %(after_created_at)s::timestamptz, %(after_id)s::uuid)
-         ORDER BY rank DESC, created_at DESC, id DESC
-         LIMIT %(limit)s + 1)
-    SELECT page.rank, page.created_at, page.id, coalesce(%(read_at)s::timestamptz, now()), page.session_id,
-           (SELECT s.title FROM sessions AS s WHERE s.user_id = %(user_id)s AND s.id = page.session_id),
-           page.seq, page.role, left(page.content, %(max_characters)s)
-      FROM page
-     ORDER BY page.rank DESC, page.created_at DESC, page.id DESC"""
+        SELECT * FROM months WHERE (SELECT count(*) FROM months) = 200
+         UNION ALL
+        SELECT * FROM ever) AS m),
+page AS (
+SELECT id, session_id, seq, role, created_at, content, rank
+  FROM ranked
+ WHERE (rank, created_at, id) < (%(after_rank)s, %(after_created_at)s, %(after_id)s)
+ ORDER BY rank DESC, created_at DESC, id DESC
+ LIMIT %(limit)s + 1)
+SELECT p.rank, p.created_at, p.id, now(), p.session_id,
+       (SELECT s.title FROM sessions AS s WHERE s.user_id = %(user_id)s AND s.id = p.session_id),
+       p.seq, p.role, left(p.content, %(max_characters)s)
+  FROM page AS p
+ ORDER BY p.rank DESC, p.created_at DESC, p.id DESC"""
 )
 
 
@@ -128,9 +122,9 @@ def search(
     agent_name: str | None = None,
     model_id: str | None = None,
     session_id: UUID | None = None,
-    since: datetime | None = None,
-    until: datetime | None = None,
-    after: tuple[float, datetime, UUID, datetime] | None = None,
+    since: datetime = ALWAYS,
+    until: datetime = NEVER,
+    after: tuple[float, datetime, UUID, datetime] = START,
 ) -> bytes:
     """Find titles and messages that hold every word of `q`; a page of them as JSON, the best first.
 
@@ -139,27 +133,26 @@ def search(
     query = parse_query(user_id, q, session_id)
     if query is None:
         return b'{"results":[],"next_cursor":null}'
-    place = Place(*after) if after else None
-    rows = conn.execute(
-        SEARCH,
-        {
-            "user_id": user_id,
-            "query": query.tsquery,
-            "scope": scope(user_id),
-            "limit": limit,
-            "role": role,
-            "agent_name": agent_name,
-            "model_id": model_id,
-            "session_id": session_id,
-            "since": since,
-            "until": until,
-            "read_at": place and place.read_at,
-            "after_rank": place and place.rank,
-            "after_created_at": place and place.created_at,
-            "after_id": place and place.id,
-            "max_characters": MAX_CHARACTERS,
-        },
-    ).fetchall()
+    place = Place(*after)
+    params = {
+        "user_id": user_id,
+        "query": query.tsquery,
+        "scope": scope(user_id),
+        "limit": limit,
+        "roles": [role] if role else list(ROLES),
+        "with_titles": role is None,
+        "agent_name": agent_name,
+        "model_id": model_id,
+        "session_id": session_id,
+        "since": since,
+        "until": min(until, place.read_at),
+        "after_rank": place.rank,
+        "after_created_at": place.created_at,
+        "after_id": place.id,
+        "max_characters": MAX_CHARACTERS,
+    }
+    with translated_errors():
+        rows = conn.execute(SEARCH, params).fetchall()
     results = [
         {
             "session": {"id": session_id, "title": title},
@@ -171,7 +164,10 @@ def search(
         }
         for _, created_at, identifier, _, session_id, title, seq, role, content in rows[:limit]
     ]
-    next_cursor = _cursor(Place(*rows[limit - 1][:4])) if len(rows) > limit else None
+    next_cursor = None
+    if len(rows) > limit:
+        rank, created_at, identifier, now = rows[limit - 1][:4]
+        next_cursor = _cursor(Place(rank, created_at, identifier, min(now, place.read_at)))
     return orjson.dumps({"results": results, "next_cursor": next_cursor})
 
 

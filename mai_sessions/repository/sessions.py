@@ -11,7 +11,7 @@ from mai_sessions.ids import new_id
 from mai_sessions.repository.idempotency import NO_KEY, IdempotencyKey, check_same_body
 from mai_sessions.repository.messages import MESSAGE_COLUMNS, NAMED_IMAGES
 from mai_sessions.repository.removals import remove
-from mai_sessions.words import title_vector
+from mai_sessions.words import part_query, title_vector
 
 
 class SessionReply(NamedTuple):
@@ -64,7 +64,7 @@ SEARCH_SESSIONS: LiteralString = (
     + """
       FROM session_titles AS t
       JOIN sessions AS s ON s.user_id = %(user_id)s AND s.id = t.session_id
-     WHERE t.user_id = %(user_id)s AND t.title LIKE %(pattern)s),
+     WHERE t.user_id = %(user_id)s AND t.words @@ %(pieces)s::tsquery AND strpos(t.title, %(part)s) > 0),
     page AS (
         SELECT"""
     + SUMMARY_COLUMNS
@@ -93,7 +93,8 @@ def sessions(
         "offset": offset,
         "after_updated_at": after[0],
         "after_id": after[1],
-        "pattern": "%" + search.casefold().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%",
+        "part": search.casefold(),
+        "pieces": part_query(user_id, search),
     }
     row = fetch_one(conn, SEARCH_SESSIONS if search.strip() else LIST_SESSIONS, params)
     assert row is not None

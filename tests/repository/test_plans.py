@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from mai_sessions import repository
-from mai_sessions.words import message_vector, parse_query, scope, title_vector
+from mai_sessions.words import message_vector, parse_query, part_query, scope, title_vector
 
 USERS, SESSIONS, MESSAGES = 100, 50, 10
 USER = "user7"
@@ -32,9 +32,9 @@ _query = parse_query(USER, "rare")
 assert _query
 # The type of each parameter, and a value.
 PARAMETERS: dict[str, tuple[str, Any]] = {
-    "after_created_at": ("timestamptz", None),
+    "after_created_at": ("timestamptz", datetime.max.replace(tzinfo=UTC)),
     "after_id": ("uuid", UUID(int=2**128 - 1)),
-    "after_rank": ("float8", None),
+    "after_rank": ("float8", float("inf")),
     "after_seq": ("int", 0),
     "after_updated_at": ("timestamptz", datetime.max.replace(tzinfo=UTC)),
     "agent_name": ("text", None),
@@ -59,27 +59,29 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "model_id": ("text", None),
     "offset": ("int", 0),
     "path": ("text", "sessions"),
-    "pattern": ("text", "%rare%"),
+    "part": ("text", "rare"),
+    "pieces": ("text", part_query(USER, "rare")),
     "query": ("text", _query.tsquery),
-    "read_at": ("timestamptz", None),
     "response_time_ms": ("float8", 1.5),
     "role": ("text", "user"),
+    "roles": ("text[]", ["user", "assistant", "system", "tool"]),
     "scope": ("text", scope(USER)),
     "session_id": ("uuid", SESSION),
     "sha256": ("text", "7" * 64),
     "sha256s": ("text[]", ["a" * 64]),
-    "since": ("timestamptz", None),
+    "since": ("timestamptz", datetime.min.replace(tzinfo=UTC)),
     "title": ("text", "title"),
     "token_count": ("int", 1),
-    "until": ("timestamptz", None),
+    "until": ("timestamptz", datetime.max.replace(tzinfo=UTC)),
     "user_id": ("text", USER),
     "version": ("uuid", SESSION),
+    "with_titles": ("bool", True),
     "words": ("text", "word:1"),
 }
 # Rows that are not there yet, and a search everywhere.
 OTHERWISE: dict[str, dict[str, Any]] = {
     "messages.APPEND_MESSAGE": {"message_id": UUID(int=1)},
-    "search.SEARCH": {"session_id": None, "role": None},
+    "search.SEARCH": {"session_id": None},
     "sessions.CREATE_SESSION": {"session_id": UUID(int=1), "agent_name": "chat"},
 }
 
