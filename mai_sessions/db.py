@@ -31,7 +31,10 @@ class Database:
                 "autocommit": True,
                 "application_name": "mai-sessions",
                 "connect_timeout": 5,
-                "options": f"-c timezone=UTC -c statement_timeout={settings.statement_timeout * 1000:.0f}",
+                # One plan for each prepared statement: they are written so that the values make no difference, and planning the
+                # search anew costs more than running it, as compiling it (jit) would.
+                "options": "-c timezone=UTC -c plan_cache_mode=force_generic_plan -c jit=off"
+                f" -c statement_timeout={settings.statement_timeout * 1000:.0f}",
             },
             configure=_load_json_as_bytes,
             check=_check_open,

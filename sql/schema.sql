@@ -1,5 +1,9 @@
 -- The schema after all migrations, to be read. `make schema` writes it.
 
+CREATE EXTENSION IF NOT EXISTS btree_gin WITH SCHEMA public;
+
+COMMENT ON EXTENSION btree_gin IS 'support for indexing common datatypes in GIN';
+
 CREATE TABLE public.attachments (
     user_id text NOT NULL COLLATE pg_catalog."C",
     sha256 text NOT NULL COLLATE pg_catalog."C",
@@ -61,6 +65,7 @@ CREATE TABLE public.messages (
     agent_name text,
     images text[] NOT NULL,
     documents text[] NOT NULL,
+    words tsvector DEFAULT ''::tsvector NOT NULL,
     CONSTRAINT messages_agent_name_check CHECK ((char_length(agent_name) <= 100)),
     CONSTRAINT messages_model_id_check CHECK ((char_length(model_id) <= 255)),
     CONSTRAINT messages_response_time_ms_check CHECK ((response_time_ms >= (0)::double precision)),
@@ -77,6 +82,8 @@ COMMENT ON COLUMN public.messages.images IS 'The sha256 of each image that came 
 
 COMMENT ON COLUMN public.messages.documents IS 'Names of the documents that came with the message';
 
+COMMENT ON COLUMN public.messages.words IS 'The words of the content, and keys of its session and day; written with the content';
+
 CREATE TABLE public.schema_migrations (
     version integer NOT NULL,
     name text NOT NULL,
@@ -89,6 +96,23 @@ CREATE TABLE public.schema_migrations (
 );
 
 COMMENT ON TABLE public.schema_migrations IS 'One row for each file of sql/migrations that this database has';
+
+CREATE TABLE public.session_titles (
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    session_id uuid NOT NULL,
+    created_at timestamp with time zone NOT NULL,
+    title text NOT NULL COLLATE pg_catalog."C",
+    words tsvector NOT NULL,
+    CONSTRAINT session_titles_user_id_check CHECK (((char_length(user_id) >= 1) AND (char_length(user_id) <= 255)))
+);
+
+COMMENT ON TABLE public.session_titles IS 'The title of each session, as it is searched; written by the statements that make and rename sessions';
+
+COMMENT ON COLUMN public.session_titles.created_at IS 'Of the session';
+
+COMMENT ON COLUMN public.session_titles.title IS 'In folded case';
+
+COMMENT ON COLUMN public.session_titles.words IS 'The words of the title, and its pieces of one to three characters';
 
 CREATE TABLE public.sessions (
     user_id text NOT NULL COLLATE pg_catalog."C",
@@ -146,6 +170,9 @@ ALTER TABLE ONLY public.messages
 ALTER TABLE ONLY public.schema_migrations
     ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
 
+ALTER TABLE ONLY public.session_titles
+    ADD CONSTRAINT session_titles_pkey PRIMARY KEY (user_id, session_id);
+
 ALTER TABLE ONLY public.sessions
     ADD CONSTRAINT sessions_pkey PRIMARY KEY (user_id, id);
 
@@ -158,7 +185,14 @@ CREATE INDEX messages_images_idx ON public.messages USING btree (user_id, sessio
 
 CREATE UNIQUE INDEX messages_user_id_session_id_id_key ON public.messages USING btree (user_id, session_id, id);
 
+CREATE INDEX messages_user_id_words_idx ON public.messages USING gin (user_id, words);
+
+CREATE INDEX session_titles_user_id_words_idx ON public.session_titles USING gin (user_id, words);
+
 CREATE INDEX sessions_user_id_updated_at_id_idx ON public.sessions USING btree (user_id, updated_at DESC, id DESC);
 
 ALTER TABLE ONLY public.messages
     ADD CONSTRAINT messages_session_fkey FOREIGN KEY (user_id, session_id) REFERENCES public.sessions(user_id, id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY public.session_titles
+    ADD CONSTRAINT session_titles_session_fkey FOREIGN KEY (user_id, session_id) REFERENCES public.sessions(user_id, id) ON DELETE CASCADE;

@@ -93,10 +93,12 @@ def sessions(
         "offset": offset,
         "after_updated_at": after[0],
         "after_id": after[1],
-        "part": search.casefold(),
-        "pieces": part_query(user_id, search),
     }
-    row = fetch_one(conn, SEARCH_SESSIONS if search.strip() else LIST_SESSIONS, params)
+    statement = LIST_SESSIONS
+    if search.strip():
+        statement = SEARCH_SESSIONS
+        params |= {"part": search.casefold(), "pieces": part_query(user_id, search)}
+    row = fetch_one(conn, statement, params)
     assert row is not None
     body: bytes = row[0]
     return body

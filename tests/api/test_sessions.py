@@ -15,6 +15,8 @@ from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mai_sessions.words import title_vector
+
 Conn = psycopg.Connection[Any]
 
 
@@ -244,9 +246,16 @@ def insert_sessions(conn: Conn, minutes: list[int]) -> list[str]:
     with conn.cursor() as cursor:
         cursor.executemany(
             """
-            INSERT INTO sessions (user_id, id, title, agent_name, version, updated_at)
-            VALUES ('default-user', %(id)s, 'x', 'chat', gen_random_uuid(), %(updated_at)s)""",
-            [{"id": session_id, "updated_at": updated_at} for updated_at, session_id in rows],
+            WITH s AS (
+                INSERT INTO sessions (user_id, id, title, agent_name, version, updated_at)
+                VALUES ('default-user', %(id)s, 'x', 'chat', gen_random_uuid(), %(updated_at)s)
+                RETURNING user_id, id, created_at, title)
+            INSERT INTO session_titles (user_id, session_id, created_at, title, words)
+            SELECT user_id, id, created_at, title, %(words)s::tsvector FROM s""",
+            [
+                {"id": session_id, "updated_at": updated_at, "words": title_vector("default-user", session_id, "x")}
+                for updated_at, session_id in rows
+            ],
         )
     return [str(session_id) for _, session_id in sorted(rows, reverse=True)]
 

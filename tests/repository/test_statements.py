@@ -90,6 +90,8 @@ ROUTES = [
     Route("PATCH", MESSAGE, ["patch_message"], {"content": "x"}),
     Route("DELETE", MESSAGE, ["delete_message"]),
     Route("DELETE", MESSAGE, ["delete_message"], None, {"If-Match": "{tag}"}),
+    Route("GET", "/api/v1/search?q=x", ["search"]),
+    Route("GET", "/api/v1/search?q=x&limit=1&role=user&since=2026-01-01", ["search"]),
 ]
 
 
