@@ -7,9 +7,6 @@ ALTER TABLE messages ADD COLUMN words tsvector NOT NULL DEFAULT '';
 
 COMMENT ON COLUMN messages.words IS 'The words of the content, and keys of its session and day; written with the content';
 
--- Serves search. user_id is in it so that the planner sees how few rows are meant.
-CREATE INDEX messages_user_id_words_idx ON messages USING gin (user_id, words);
-
 -- Not on sessions: each append moves updated_at there, which an index orders by, and would enter every index of the row again.
 CREATE TABLE session_titles (
     user_id    text COLLATE "C" NOT NULL,
