@@ -26,6 +26,51 @@ COMMENT ON COLUMN public.attachments.sha256 IS 'Of the content, in lower-case he
 
 COMMENT ON COLUMN public.attachments.reference_count IS 'Messages that name it; moved by the statements that make and delete them, and gone in the transaction that makes it 0';
 
+CREATE TABLE public.daily_usage (
+    user_id text NOT NULL COLLATE pg_catalog."C",
+    session_id uuid NOT NULL,
+    first_at timestamp with time zone NOT NULL,
+    last_at timestamp with time zone NOT NULL,
+    token_count bigint NOT NULL,
+    day date NOT NULL,
+    first_seq integer NOT NULL,
+    last_seq integer NOT NULL,
+    message_count integer NOT NULL,
+    error_count integer NOT NULL,
+    timed_count integer NOT NULL,
+    part text NOT NULL COLLATE pg_catalog."C",
+    agent_name text NOT NULL COLLATE pg_catalog."C",
+    model_id text NOT NULL COLLATE pg_catalog."C",
+    response_time_ms numeric NOT NULL
+)
+WITH (fillfactor='80');
+
+COMMENT ON TABLE public.daily_usage IS 'Sums of the messages of a session on a day; moved by the statements that write messages';
+
+COMMENT ON COLUMN public.daily_usage.first_at IS 'No message of these was made before; after a removal it may be earlier than the first of them';
+
+COMMENT ON COLUMN public.daily_usage.last_at IS 'No message of these was made after; after a removal it may be later than the last of them';
+
+COMMENT ON COLUMN public.daily_usage.day IS 'Day of created_at in UTC';
+
+COMMENT ON COLUMN public.daily_usage.first_seq IS 'No message of these has a lower seq';
+
+COMMENT ON COLUMN public.daily_usage.last_seq IS 'No message of these has a higher seq';
+
+COMMENT ON COLUMN public.daily_usage.message_count IS 'How many messages these are; 0 when all were removed';
+
+COMMENT ON COLUMN public.daily_usage.error_count IS 'How many of them are an error';
+
+COMMENT ON COLUMN public.daily_usage.timed_count IS 'How many of them have a response_time_ms';
+
+COMMENT ON COLUMN public.daily_usage.part IS 'Of which messages: all of the day (total), those of an assistant, or those of another role with a model (other)';
+
+COMMENT ON COLUMN public.daily_usage.agent_name IS 'Empty for none, and in a total';
+
+COMMENT ON COLUMN public.daily_usage.model_id IS 'Empty for none, and in a total';
+
+COMMENT ON COLUMN public.daily_usage.response_time_ms IS 'Sum over them; numeric, so that what was added can be taken away again without a trace';
+
 CREATE TABLE public.idempotency_keys (
     user_id text NOT NULL COLLATE pg_catalog."C",
     path text NOT NULL COLLATE pg_catalog."C",
@@ -161,6 +206,9 @@ COMMENT ON COLUMN public.users.session_count IS 'Rows of this user in sessions; 
 ALTER TABLE ONLY public.attachments
     ADD CONSTRAINT attachments_pkey PRIMARY KEY (user_id, sha256);
 
+ALTER TABLE ONLY public.daily_usage
+    ADD CONSTRAINT daily_usage_pkey PRIMARY KEY (user_id, session_id, day, part, agent_name, model_id);
+
 ALTER TABLE ONLY public.idempotency_keys
     ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (user_id, path, key);
 
@@ -181,6 +229,8 @@ ALTER TABLE ONLY public.users
 
 CREATE INDEX attachments_unreferenced_idx ON public.attachments USING btree (user_id) WHERE (reference_count = 0);
 
+CREATE INDEX daily_usage_user_id_part_day_idx ON public.daily_usage USING btree (user_id, part, day);
+
 CREATE INDEX messages_images_idx ON public.messages USING btree (user_id, session_id) WHERE (images <> '{}'::text[]);
 
 CREATE UNIQUE INDEX messages_user_id_session_id_id_key ON public.messages USING btree (user_id, session_id, id);
@@ -190,6 +240,9 @@ CREATE INDEX messages_user_id_words_idx ON public.messages USING gin (user_id, w
 CREATE INDEX session_titles_user_id_words_idx ON public.session_titles USING gin (user_id, words);
 
 CREATE INDEX sessions_user_id_updated_at_id_idx ON public.sessions USING btree (user_id, updated_at DESC, id DESC);
+
+ALTER TABLE ONLY public.daily_usage
+    ADD CONSTRAINT daily_usage_session_fkey FOREIGN KEY (user_id, session_id) REFERENCES public.sessions(user_id, id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY public.messages
     ADD CONSTRAINT messages_session_fkey FOREIGN KEY (user_id, session_id) REFERENCES public.sessions(user_id, id) ON DELETE CASCADE;

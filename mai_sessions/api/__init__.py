@@ -3,10 +3,10 @@
 from flask import Flask
 from flask_smorest import Api
 
-from mai_sessions.api import attachments, health, messages, requests, search, sessions
+from mai_sessions.api import analytics, attachments, health, messages, requests, search, sessions
 from mai_sessions.api.blueprint import api, root
 
-__all__ = ["attachments", "health", "init_app", "messages", "search", "sessions"]
+__all__ = ["analytics", "attachments", "health", "init_app", "messages", "search", "sessions"]
 
 
 class _Api(Api):  # type: ignore[misc]

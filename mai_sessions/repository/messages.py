@@ -12,6 +12,7 @@ from mai_sessions.db import Connection, fetch_one
 from mai_sessions.errors import Conflict, NotFound, Stale
 from mai_sessions.ids import new_id
 from mai_sessions.images import Image
+from mai_sessions.repository.analytics import COUNT_MESSAGE, RECOUNT_MESSAGE
 from mai_sessions.repository.idempotency import NO_KEY, IdempotencyKey, check_same_body
 from mai_sessions.repository.removals import remove
 from mai_sessions.words import message_vector
@@ -74,8 +75,15 @@ APPEND_MESSAGE: LiteralString = (
                %(agent_name)s, %(response_time_ms)s::float8, %(is_error)s, %(images)s::text[], %(documents)s::text[],
                %(words)s::tsvector, s.updated_at
           FROM s
-        RETURNING id, session_id, seq, role, content, token_count, model_id, agent_name, response_time_ms, is_error,
-                  images, documents, created_at)
+        RETURNING user_id, id, session_id, seq, role, content, token_count, model_id, agent_name, response_time_ms, is_error,
+                  images, documents, created_at),
+    moved AS (
+        SELECT 1 AS sign, user_id, session_id, seq, role, token_count, model_id, agent_name, response_time_ms, is_error,
+               created_at
+          FROM m),
+    counted AS ("""
+    + COUNT_MESSAGE
+    + """)
     SELECT row_to_json(r) FROM (SELECT """
     + MESSAGE_COLUMNS
     + """ FROM m) AS r"""
@@ -245,6 +253,7 @@ def messages(
     return MessagePage(*row)
 
 
+# FOR UPDATE, for what is counted out must be what the last writer left, which the snapshot may not show.
 PATCH_MESSAGE: LiteralString = (
     """
     WITH /* patch_message */ s AS (
@@ -258,19 +267,36 @@ PATCH_MESSAGE: LiteralString = (
          WHERE user_id = %(user_id)s AND id = %(session_id)s
            AND (%(if_match)s::uuid[] IS NULL OR version = ANY (%(if_match)s::uuid[]))
         RETURNING target.seq),
+    old AS (
+        SELECT messages.user_id, session_id, messages.seq, role, token_count, model_id, agent_name, response_time_ms, is_error,
+               created_at
+          FROM s
+          JOIN messages ON user_id = %(user_id)s AND session_id = %(session_id)s AND messages.seq = s.seq
+           FOR UPDATE OF messages),
     m AS (
         UPDATE messages
            SET content          = coalesce(%(content)s::text, content),
                words            = coalesce(%(words)s::tsvector, words),
-               token_count      = coalesce(%(token_count)s::int, token_count),
-               model_id         = coalesce(%(model_id)s::text, model_id),
-               agent_name       = coalesce(%(agent_name)s::text, agent_name),
-               response_time_ms = coalesce(%(response_time_ms)s::float8, response_time_ms),
-               is_error         = coalesce(%(is_error)s::boolean, is_error)
-          FROM s
-         WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND messages.seq = s.seq
-        RETURNING id, session_id, messages.seq, role, content, token_count, model_id, agent_name, response_time_ms,
-                  is_error, images, documents, created_at)
+               token_count      = coalesce(%(token_count)s::int, messages.token_count),
+               model_id         = coalesce(%(model_id)s::text, messages.model_id),
+               agent_name       = coalesce(%(agent_name)s::text, messages.agent_name),
+               response_time_ms = coalesce(%(response_time_ms)s::float8, messages.response_time_ms),
+               is_error         = coalesce(%(is_error)s::boolean, messages.is_error)
+          FROM old
+         WHERE messages.user_id = %(user_id)s AND messages.session_id = %(session_id)s AND messages.seq = old.seq
+        RETURNING messages.user_id, id, messages.session_id, messages.seq, messages.role, content, messages.token_count,
+                  messages.model_id, messages.agent_name, messages.response_time_ms, messages.is_error, images, documents,
+                  messages.created_at),
+    moved AS (
+        SELECT -1 AS sign, user_id, session_id, seq, role, token_count, model_id, agent_name, response_time_ms, is_error,
+               created_at
+          FROM old
+         UNION ALL
+        SELECT 1, user_id, session_id, seq, role, token_count, model_id, agent_name, response_time_ms, is_error, created_at
+          FROM m),
+    counted AS ("""
+    + RECOUNT_MESSAGE
+    + """)
     SELECT row_to_json(r) FROM (SELECT """
     + MESSAGE_COLUMNS
     + """ FROM m) AS r"""
@@ -314,7 +340,8 @@ def patch_message(
     return MessageReply(message_id, version, row[0])
 
 
-DELETE_MESSAGE: LiteralString = """
+DELETE_MESSAGE: LiteralString = (
+    """
     WITH /* delete_message */ seen AS (
         SELECT version FROM sessions WHERE user_id = %(user_id)s AND id = %(session_id)s),
     target AS (
@@ -336,16 +363,21 @@ DELETE_MESSAGE: LiteralString = """
            AND (%(if_match)s::uuid[] IS NULL OR seen.version = ANY (%(if_match)s::uuid[]))
            AND (%(locked)s OR target.images = '{}')
         RETURNING target.seq),
-    gone AS (
+    moved AS (
         DELETE FROM messages USING s
          WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND messages.seq = s.seq
-        RETURNING images),
+        RETURNING -1 AS sign, user_id, session_id, messages.seq, role, token_count, model_id, agent_name, response_time_ms,
+                  is_error, created_at, images),
     released AS (
-        UPDATE attachments SET reference_count = reference_count - 1 FROM gone
-         WHERE user_id = %(user_id)s AND sha256 = ANY (gone.images))
-    SELECT EXISTS (SELECT FROM gone), EXISTS (SELECT FROM target),
+        UPDATE attachments SET reference_count = reference_count - 1 FROM moved
+         WHERE attachments.user_id = %(user_id)s AND sha256 = ANY (moved.images)),
+    counted AS ("""
+    + COUNT_MESSAGE
+    + """)
+    SELECT EXISTS (SELECT FROM moved), EXISTS (SELECT FROM target),
            %(if_match)s::uuid[] IS NULL OR seen.version = ANY (%(if_match)s::uuid[])
       FROM seen"""
+)
 
 
 def delete_message(
@@ -393,6 +425,9 @@ CLEAR_MESSAGES: LiteralString = (
          WHERE user_id = %(user_id)s AND attachments.sha256 = named.sha256),
     gone AS (
         DELETE FROM messages USING s
+         WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND session_id = s.id),
+    counted AS (
+        DELETE FROM daily_usage USING s
          WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND session_id = s.id)
     SELECT EXISTS (SELECT FROM s), true,
            %(if_match)s::uuid[] IS NULL OR seen.version = ANY (%(if_match)s::uuid[])

@@ -5,7 +5,7 @@ import json
 import pkgutil
 import re
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -43,7 +43,9 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "content": ("text", "words"),
     "content_types": ("text[]", ["image/png"]),
     "contents": ("bytea[]", [b"png"]),
+    "days": ("int", 30),
     "documents": ("text[]", []),
+    "first_day": ("date", date(2026, 1, 1)),
     "fingerprint": ("bytea", b"fingerprint"),
     "folded_title": ("text", "title"),
     "if_match": ("uuid[]", None),
@@ -58,6 +60,7 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "messages_limit": ("int", 10),
     "model_id": ("text", None),
     "offset": ("int", 0),
+    "parts": ("text[]", ["total"]),
     "path": ("text", "sessions"),
     "part": ("text", "rare"),
     "pieces": ("text", part_query(USER, "rare")),
@@ -117,6 +120,11 @@ def _seed(conn: psycopg.Connection[Any]) -> None:
         "session_titles (user_id, session_id, created_at, title, words)": titles,
         """messages (user_id, session_id, id, seq, role, content, token_count, is_error, images, documents, words,
                      created_at)""": messages,
+        """daily_usage (user_id, session_id, day, part, agent_name, model_id, first_at, last_at, first_seq, last_seq, message_count,
+                        token_count, error_count, timed_count, response_time_ms)""": [
+            (user_id, session_id, when.date(), "total", "", "", when, when, 1, MESSAGES, MESSAGES, 9 * MESSAGES, 0, 0, 0)
+            for user_id, session_id, *_, when in sessions
+        ],
         "attachments (user_id, sha256, content_type, size, reference_count, content)": [
             (f"user{number % USERS}", f"{number:x}" * 64 if number < 10 else f"{number:064x}", "image/png", 3, 1, b"png")
             for number in range(20 * USERS)

@@ -20,12 +20,13 @@ from mai_sessions import repository
 
 MODULES = [importlib.import_module(f"{repository.__name__}.{info.name}") for info in pkgutil.iter_modules(repository.__path__)]
 _VERBS = re.compile(r"\s*(/\*.*?\*/)?\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b")
-# Parts of statements are private, or begin with no verb.
+# Parts of statements are private, or begin with no verb, or are these.
+_PARTS = {"COUNT_MESSAGE", "RECOUNT_MESSAGE"}
 STATEMENTS = [
     pytest.param(module, value, id=f"{module.__name__.rpartition('.')[2]}.{name}")
     for module in MODULES
     for name, value in vars(module).items()
-    if name.isupper() and not name.startswith("_") and isinstance(value, str) and _VERBS.match(value)
+    if name.isupper() and not name.startswith("_") and name not in _PARTS and isinstance(value, str) and _VERBS.match(value)
 ]
 # Where the statement alone does not say it.
 _TYPES = {"limit": "integer", "offset": "bigint"}
@@ -90,6 +91,10 @@ ROUTES = [
     Route("PATCH", MESSAGE, ["patch_message"], {"content": "x"}),
     Route("DELETE", MESSAGE, ["delete_message"]),
     Route("DELETE", MESSAGE, ["delete_message"], None, {"If-Match": "{tag}"}),
+    Route("GET", "/api/v1/analytics/usage?", ["usage"]),
+    Route("GET", "/api/v1/analytics/agents?", ["agents"]),
+    Route("GET", "/api/v1/analytics/models?", ["models"]),
+    Route("GET", "/api/v1/analytics/summary?", ["summary"]),
     Route("GET", "/api/v1/search?q=x", ["search"]),
     Route("GET", "/api/v1/search?q=x&limit=1&role=user&since=2026-01-01", ["search"]),
 ]

@@ -1,0 +1,67 @@
+"""Analytics, for the dashboard."""
+
+import re
+from typing import Any
+
+import orjson
+from flask import Response
+
+from mai_sessions.api.blueprint import api
+from mai_sessions.api.requests import connection, json_response
+from mai_sessions.identity import current_user_id
+from mai_sessions.repository import analytics
+from mai_sessions.schemas.analytics import AgentsUsage, ModelsUsage, Summary, Usage, WindowQuery, window
+
+
+@api.get("/analytics/usage", tags=["analytics"])
+@api.arguments(WindowQuery(), location="query")
+@api.response(200, Usage)
+def get_usage(query: dict[str, Any]) -> Response:
+    """Tell what was used, in all and on each day"""
+    with connection() as conn:
+        return json_response(analytics.usage(conn, current_user_id(), **query))
+
+
+@api.get("/analytics/agents", tags=["analytics"])
+@api.arguments(WindowQuery(), location="query")
+@api.response(200, AgentsUsage)
+def get_agents(query: dict[str, Any]) -> Response:
+    """Tell how much each agent answered, most used first"""
+    with connection() as conn:
+        return json_response(analytics.agents(conn, current_user_id(), **query))
+
+
+@api.get("/analytics/models", tags=["analytics"])
+@api.arguments(WindowQuery(), location="query")
+@api.response(200, ModelsUsage)
+def get_models(query: dict[str, Any]) -> Response:
+    """Tell how much each model wrote, most used first"""
+    with connection() as conn:
+        models = analytics.models(conn, current_user_id(), **query)
+    body = {
+        "models": [
+            {
+                "model_id": m.model_id,
+                "model_name": model_name(m.model_id),
+                "usage_count": m.usage_count,
+                "total_tokens": m.total_tokens,
+            }
+            for m in models
+        ],
+        "total_usage": sum(m.usage_count for m in models),
+    }
+    return json_response(orjson.dumps(body))
+
+
+@api.get("/analytics/summary", tags=["analytics"])
+@api.response(200, Summary)
+def get_summary() -> Response:
+    """Tell what was used in the last 30 days"""
+    with connection() as conn:
+        return json_response(analytics.summary(conn, current_user_id(), **window()))
+
+
+def model_name(model_id: str) -> str:
+    """A model's name for people: the last part of its path, without the ending of a file, in title case."""
+    name = re.sub(r"\.(gguf|bin)$", "", model_id.rstrip("/").rpartition("/")[2])
+    return re.sub("[-_]", " ", name).title()
