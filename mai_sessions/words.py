@@ -31,7 +31,7 @@ MAX_SNIPPET = 300
 
 _CHUNK, _OVERLAP = 4000, 400
 _BEFORE, _AROUND = 60, 200
-_DAY = 86_400_000
+_WEEK = 8 * 86_400_000
 
 _SPACELESS = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Myanmar, Khmer
@@ -84,15 +84,9 @@ def scope(user_id: str) -> str:
     return b32encode(blake2b(user_id.encode(), digest_size=5).digest())[:4].decode().lower()
 
 
-def day_of(message_id: UUID) -> int:
-    """The day (since 1970, UTC) that a UUID of version 7 was made on."""
-    return (message_id.int >> 80) // _DAY
-
-
 def message_vector(user_id: str, session_id: UUID, message_id: UUID, content: str) -> str:
-    """The tsvector of a message: its words, and keys by which a search keeps to a session, to recent days and to recent months."""
-    day = day_of(message_id)
-    return _vector(scope(user_id), content, (_session_key(session_id), f"_d{day}", f"_m{day // 32}"))
+    """The tsvector of a message: its words, and the keys of its session and of the eight days that its id, of version 7, is of."""
+    return _vector(scope(user_id), content, (_session_key(session_id), f"_w{(message_id.int >> 80) // _WEEK}"))
 
 
 def title_vector(user_id: str, session_id: UUID, title: str) -> str:
@@ -236,7 +230,20 @@ def _first_hits(text: str, terms: tuple[Term, ...]) -> tuple[str, list[_Hit]]:
     return text, []
 
 
+@lru_cache(maxsize=1024)
+def _ascii_hits(terms: tuple[Term, ...]) -> re.Pattern[str]:
+    """What the terms look like in text that is ASCII: each its own group."""
+    groups = (
+        "[^0-9a-z]+".join(token + "[0-9a-z]*" * (len(token) == MAX_WORD) for token in term.tokens) + "[0-9a-z]*" * term.prefix
+        for term in terms
+    )
+    return re.compile(f"(?<![0-9a-z])(?:{'|'.join(f'({group})' for group in groups)})(?![0-9a-z])")
+
+
 def _hits(chunk: str, terms: tuple[Term, ...]) -> list[_Hit]:
+    if chunk.isascii():
+        matches = _ascii_hits(terms).finditer(chunk.lower())
+        return [_Hit(match.start(), match.end(), terms[(match.lastindex or 1) - 1]) for match in matches]
     tokens = _placed_tokens(chunk)
     hits = []
     here = 0
@@ -267,8 +274,6 @@ def _matches(tokens: list[tuple[str, int, int]], here: int, term: Term) -> bool:
 
 def _placed_tokens(chunk: str) -> list[tuple[str, int, int]]:
     """The tokens of a text, and where in it they begin and end."""
-    if chunk.isascii():
-        return [(match[0][:MAX_WORD], match.start(), match.end()) for match in _ASCII_TOKEN.finditer(chunk.lower())]
     tokens = []
     folded = fold(chunk)
     if len(folded) == len(chunk) and unicodedata.is_normalized("NFKC", chunk):

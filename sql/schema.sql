@@ -127,7 +127,7 @@ COMMENT ON COLUMN public.messages.images IS 'The sha256 of each image that came 
 
 COMMENT ON COLUMN public.messages.documents IS 'Names of the documents that came with the message';
 
-COMMENT ON COLUMN public.messages.words IS 'The words of the content, and keys of its session and day; written with the content';
+COMMENT ON COLUMN public.messages.words IS 'The words of the content, and keys of its session and week; written with the content';
 
 CREATE TABLE public.schema_migrations (
     version integer NOT NULL,

@@ -5,7 +5,7 @@ CREATE EXTENSION IF NOT EXISTS btree_gin;
 
 ALTER TABLE messages ADD COLUMN words tsvector NOT NULL DEFAULT '';
 
-COMMENT ON COLUMN messages.words IS 'The words of the content, and keys of its session and day; written with the content';
+COMMENT ON COLUMN messages.words IS 'The words of the content, and keys of its session and week; written with the content';
 
 -- Not on sessions: each append moves updated_at there, which an index orders by, and would enter every index of the row again.
 CREATE TABLE session_titles (
