@@ -2,9 +2,10 @@
 
 from flask import Flask
 
-from mai_sessions import api, identity, migrations, problems, request_id, tokens
+from mai_sessions import api, identity, migrations, observe, problems, tokens
 from mai_sessions.config import Settings
 from mai_sessions.db import Database
+from mai_sessions.metrics import Metrics
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -15,8 +16,10 @@ def create_app(settings: Settings | None = None) -> Flask:
     settings = settings or Settings.from_environ()
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body
-    app.extensions["mai-sessions"] = Database(settings)
-    request_id.init_app(app)
+    app.config["MAX_JSON_DEPTH"] = settings.max_json_depth
+    metrics = app.extensions["mai-sessions.metrics"] = Metrics()
+    app.extensions["mai-sessions"] = Database(settings, metrics)
+    observe.init_app(app, metrics)
     problems.init_app(app)
     identity.init_app(app, settings)
     tokens.init_app(app, settings.tokenizer)

@@ -53,6 +53,17 @@ def serve(host: str | None, port: int | None, data_dir: Path | None, workers: in
         _Gunicorn(replace(settings, bind=bind, database_url=database_url), url).run()
 
 
+@main.command()
+@click.option("--markdown", is_flag=True, help="Print the table of all settings instead, as it stands in the README.")
+def config(markdown: bool) -> None:
+    """Print the settings in force, with secrets masked."""
+    if markdown:
+        click.echo(Settings.markdown())
+        return
+    for name, value in Settings.from_environ().in_force():
+        click.echo(f"{name}={value}")
+
+
 def _listen(settings: Settings, host: str | None, port: int | None) -> tuple[str, str]:
     """Take the port before anything is started, and give it as gunicorn's `bind`, and the URL of the API."""
     try:

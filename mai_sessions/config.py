@@ -1,12 +1,16 @@
 """Settings, and the only reader of the environment."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
 from typing import Any, Self
 
 from environs import EnvError, FileAwareEnv, validate
 
 from mai_sessions.errors import StartupError
+
+_PREFIX = "MAI_SESSIONS_"
 
 
 def _setting(env: str, default: Any, help: str, *, unit: str = "", secret: bool = False, check: Any = None) -> Any:
@@ -41,6 +45,20 @@ class Settings:
     max_body: int = _setting(
         "MAI_SESSIONS_MAX_BODY", 64 * 1024 * 1024, "Largest request body; more is `413`", unit="bytes", check=validate.Range(min=1)
     )
+    max_json_depth: int = _setting(
+        "MAI_SESSIONS_MAX_JSON_DEPTH",
+        32,
+        "Most arrays and objects inside one another in a request body; more is `422`",
+        unit="levels",
+        check=validate.Range(min=1, max=1000),
+    )
+    max_header: int = _setting(
+        "MAI_SESSIONS_MAX_HEADER",
+        8190,
+        "Longest header, and longest first line, of a request; more is `431` and `414`",
+        unit="bytes",
+        check=validate.Range(min=1024),
+    )
     tokenizer: str = _setting(
         "MAI_SESSIONS_TOKENIZER",
         "words",
@@ -63,6 +81,27 @@ class Settings:
         check=validate.Range(min=0, min_inclusive=False),
     )
 
+    worker_timeout: int = _setting(
+        "MAI_SESSIONS_WORKER_TIMEOUT",
+        30,
+        "A worker that shows no life for so long is killed and replaced",
+        unit="seconds",
+        check=validate.Range(min=1),
+    )
+    graceful_timeout: int = _setting(
+        "MAI_SESSIONS_GRACEFUL_TIMEOUT",
+        20,
+        "Longest wait for requests under way at a stop or a reload: more than those for a connection and for a statement together",
+        unit="seconds",
+        check=validate.Range(min=1),
+    )
+    max_requests: int = _setting(
+        "MAI_SESSIONS_MAX_REQUESTS",
+        0,
+        "Requests after which a worker is replaced, and up to a tenth more, so that not all go at once; 0 never",
+        unit="requests",
+        check=validate.Range(min=0),
+    )
     auth: str = _setting(
         "MAI_SESSIONS_AUTH",
         "none",
@@ -113,8 +152,12 @@ class Settings:
     def from_environ(cls) -> Self:
         """Read the settings; each variable may also be given as a file, by its name and `_FILE`.
 
-        Raises StartupError that names the variable whose value does not fit.
+        Raises StartupError that names the variable whose value does not fit, or that does not exist.
         """
+        known = {f.metadata["env"].removeprefix(_PREFIX) + suffix for f in fields(cls) for suffix in ("", "_FILE")}
+        for unknown in {name.removeprefix(_PREFIX) for name in os.environ if name.startswith(_PREFIX)} - known:
+            suggestions = [f"; did you mean {_PREFIX}{name}?" for name in get_close_matches(unknown, known, 1)]
+            raise StartupError(f"unknown variable {_PREFIX}{unknown}{''.join(suggestions)}")
         env = FileAwareEnv(strip_whitespace=True)
 
         def words(name: str, default: tuple[str, ...], validate: Any) -> tuple[str, ...]:
@@ -131,3 +174,25 @@ class Settings:
             return cls(**{f.name: parsers[f.type](f.metadata["env"], f.default, validate=f.metadata["check"]) for f in fields(cls)})
         except (EnvError, ValueError) as error:
             raise StartupError(str(error)) from None
+
+    def in_force(self) -> Iterator[tuple[str, str]]:
+        """Give each variable and its value, with secrets masked."""
+        for f in fields(self):
+            value = getattr(self, f.name)
+            yield f.metadata["env"], "********" if f.metadata["secret"] and value else _text(value)
+
+    @classmethod
+    def markdown(cls) -> str:
+        """Make the table of the README."""
+        lines = ["| variable | default | unit | meaning |", "| --- | --- | --- | --- |"]
+        for f in fields(cls):
+            default = f"`{_text(f.default)}`" if _text(f.default) else ""
+            lines.append(f"| `{f.metadata['env']}` | {default} | {f.metadata['unit']} | {f.metadata['help']} |")
+        return "\n".join(lines)
+
+
+def _text(value: Any) -> str:
+    """Write a value as its variable is set."""
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(int(value)) if isinstance(value, bool) else str(value)

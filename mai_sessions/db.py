@@ -1,9 +1,10 @@
 """The pool of connections to PostgreSQL, and PostgreSQL's errors as ours."""
 
 import select
+import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from typing import Any, LiteralString
+from typing import Any, LiteralString, Self
 
 import psycopg
 import psycopg_pool
@@ -13,6 +14,8 @@ from psycopg.rows import TupleRow
 
 from mai_sessions.config import Settings
 from mai_sessions.errors import Conflict, Unavailable
+from mai_sessions.metrics import Metrics
+from mai_sessions.request_record import current
 
 Connection = psycopg.Connection[TupleRow]
 
@@ -20,8 +23,10 @@ Connection = psycopg.Connection[TupleRow]
 class Database:
     """A pool that is built closed, so that a process may fork, and opened by the first use in the process that uses it."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._pool = psycopg_pool.ConnectionPool(
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._pool = _Pool(
+            metrics,
             settings.database_url,
             open=False,
             min_size=1,
@@ -31,6 +36,7 @@ class Database:
                 "autocommit": True,
                 "application_name": "mai-sessions",
                 "connect_timeout": 5,
+                "cursor_factory": _Cursor,
                 # One plan for each prepared statement: they are written so that the values make no difference, and planning the
                 # search anew costs more than running it, as compiling it (jit) would.
                 "options": "-c timezone=UTC -c plan_cache_mode=force_generic_plan -c jit=off"
@@ -43,6 +49,7 @@ class Database:
 
     def open(self) -> None:
         """Start connecting, without waiting for the first connection."""
+        self._metrics.start(self._pool.max_size)
         self._pool.open()
 
     def close(self) -> None:
@@ -55,6 +62,40 @@ class Database:
         self._pool.open()
         with translated_errors(), self._pool.connection() as conn:
             yield conn
+
+
+class _Pool(psycopg_pool.ConnectionPool[Connection]):
+    def __init__(self, metrics: Metrics, *args: Any, **kwargs: Any) -> None:
+        self._metrics = metrics
+        super().__init__(*args, **kwargs)
+
+    def getconn(self, timeout: float | None = None) -> Connection:
+        self._metrics.pool_waiting.inc()
+        try:
+            conn = super().getconn(timeout)
+        finally:
+            self._metrics.pool_waiting.dec()
+        self._metrics.pool_in_use.inc()
+        return conn
+
+    def putconn(self, conn: Connection) -> None:
+        self._metrics.pool_in_use.dec()
+        super().putconn(conn)
+
+
+class _Cursor(psycopg.Cursor[TupleRow]):
+    """Counts the statements of the request, and their time."""
+
+    def execute(self, *args: Any, **kwargs: Any) -> Self:
+        record = current.get()
+        if record is None:
+            return super().execute(*args, **kwargs)
+        started = time.perf_counter()
+        try:
+            return super().execute(*args, **kwargs)
+        finally:
+            record.statements += 1
+            record.statement_seconds += time.perf_counter() - started
 
 
 def fetch_one(conn: Connection, query: LiteralString, params: Mapping[str, Any], *, binary: bool = False) -> TupleRow | None:

@@ -1,16 +1,22 @@
 """The settings and hooks of gunicorn, for `gunicorn wsgi:app` and for `mai-sessions serve` alike."""
 
-import math
+import atexit
 import os
+import shutil
 import signal
 import socket
+import sys
+import tempfile
 from types import FrameType
-from typing import cast
+from typing import Any, cast
 
 from flask import Flask
 from gunicorn.arbiter import Arbiter
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
+from mai_sessions import logs, metrics
 from mai_sessions.config import Settings
 from mai_sessions.db import Database
 from mai_sessions.errors import StartupError
@@ -26,17 +32,59 @@ worker_class = "gthread"
 # The migrations run once, before any fork, and a worker that takes the place of a dead one needs no database to start.
 preload_app = True
 
-# A request that has begun may end: at the longest it waits for a connection, and then for its statement.
-graceful_timeout = math.ceil(_settings.pool_timeout + _settings.statement_timeout) + 5
+timeout = _settings.worker_timeout
+graceful_timeout = _settings.graceful_timeout
+max_requests = _settings.max_requests
+max_requests_jitter = _settings.max_requests // 10
+limit_request_line = _settings.max_header
+limit_request_field_size = _settings.max_header
+
+# No front of ours moves the paths by headers.
+forwarder_headers = ""
 
 # Longer than nginx keeps an idle connection to us (60 s): were we to close first, a request under way would meet a 502.
 keepalive = 65
 
 # A worker shows that it lives by touching a file; on a busy disk that can block it for so long that it is killed.
-worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
+_memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
+worker_tmp_dir = _memory
+
+# Made anew by every master, and here: with preload_app the application, and the metrics in it, are made before any hook is called.
+_metrics_dir = tempfile.mkdtemp(prefix="mai-sessions-metrics-", dir=_memory)
+metrics.share(_metrics_dir)
+
+
+@atexit.register
+def _remove_metrics(master: int = os.getpid()) -> None:
+    # A worker, which is a fork, leaves through here too.
+    if os.getpid() == master:
+        shutil.rmtree(_metrics_dir)
+
 
 # It would stand at one path in the home directory for all servers of a user, and nothing here speaks to it.
 control_socket_disable = True
+
+
+class logger_class(Logger):  # noqa: N801 - gunicorn's name for it
+    """Sends what gunicorn says to our log; its line for each request we write ourselves."""
+
+    def setup(self, cfg: Config) -> None:
+        """Take gunicorn's level, and none of its handlers."""
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+        logs.configure(level=self.loglevel)
+
+    def warning(self, msg: object, *args: Any, **kwargs: Any) -> None:
+        """Name a request that is no HTTP by the kind of its fault, as the text would quote it, a token in a header included."""
+        error = sys.exc_info()[1]
+        if str(msg).startswith("Invalid request") and error is not None:
+            msg, args = "Invalid request: %s", (type(error).__name__,)
+        super().warning(msg, *args, **kwargs)
+
+    def exception(self, msg: object, *args: Any, **kwargs: Any) -> None:
+        """Leave out queries, which hold what users search for."""
+        super().exception(msg, *[str(arg).partition("?")[0] for arg in args], **kwargs)
 
 
 def when_ready(server: Arbiter) -> None:
@@ -70,6 +118,11 @@ def worker_exit(server: Arbiter, worker: Worker) -> None:
     """Close the pool, so that PostgreSQL does not log a lost client."""
     if worker.booted:
         _database(worker).close()
+
+
+def child_exit(server: Arbiter, worker: Worker) -> None:
+    """Take a dead worker's gauges out of the sums."""
+    metrics.forget(int(worker.pid))
 
 
 def _database(worker: Worker) -> Database:

@@ -4,10 +4,12 @@ import logging
 from http import HTTPStatus
 
 import orjson
-from flask import Flask, Response, g
+from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from mai_sessions.errors import Conflict, Error, Forbidden, Invalid, NotFound, Stale, Unauthenticated, Unavailable
+from mai_sessions.logs import describe
+from mai_sessions.request_record import current
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +26,15 @@ _STATUS: dict[type[Error], HTTPStatus] = {
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
+# Inputs that break a rule, as against requests for what is not there or not allowed.
+_REJECTED = {
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.NOT_ACCEPTABLE,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+}
+
 
 def init_app(app: Flask) -> None:
     """Answer every error of this application with a problem document."""
@@ -38,7 +49,7 @@ def _foreseen(error: Error) -> Response:
     if isinstance(error, Unauthenticated):
         response.headers["WWW-Authenticate"] = error.challenge
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
-        log.warning("%s: %s", error, error.__cause__)
+        log.warning("%s: %s", error, describe(error.__cause__))
         response.headers["Retry-After"] = str(RETRY_AFTER)
     return response
 
@@ -57,12 +68,15 @@ def _unforeseen(error: Exception) -> Response:
 
 
 def _problem(status: HTTPStatus, detail: str, errors: list[dict[str, object]] | None = None) -> Response:
-    body = {
+    record = current.get()
+    if record and status in _REJECTED:
+        record.reasons += [str(error["type"]) for error in errors] if errors else [status.phrase.lower().replace(" ", "_")]
+    body: dict[str, object] = {
         "type": "about:blank",
         "title": status.phrase,
         "status": status.value,
         "detail": detail or status.description,
-        "request_id": g.request_id,
+        "request_id": record.request_id if record else "",
     }
     if errors is not None:
         body["errors"] = errors

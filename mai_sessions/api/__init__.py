@@ -3,10 +3,10 @@
 from flask import Flask
 from flask_smorest import Api
 
-from mai_sessions.api import analytics, attachments, health, messages, requests, search, sessions
+from mai_sessions.api import analytics, attachments, health, messages, metrics, requests, search, sessions
 from mai_sessions.api.blueprint import api, root
 
-__all__ = ["analytics", "attachments", "health", "init_app", "messages", "search", "sessions"]
+__all__ = ["analytics", "attachments", "health", "init_app", "messages", "metrics", "search", "sessions"]
 
 
 class _Api(Api):  # type: ignore[misc]

@@ -4,7 +4,7 @@ from typing import Any, NoReturn
 
 import flask_smorest
 import orjson
-from flask import Request
+from flask import Request, current_app
 from marshmallow import EXCLUDE, Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
@@ -26,9 +26,12 @@ class _Parser(FlaskParser):
         if not body:
             return {}
         try:
-            return orjson.loads(body)
+            value = orjson.loads(body)
         except orjson.JSONDecodeError as error:
             raise Invalid("The body is not JSON", [_error(["body"], str(error), "json")]) from None
+        if _is_deeper(value, limit := current_app.config["MAX_JSON_DEPTH"]):
+            raise Invalid("The body is nested too deep", [_error(["body"], f"Nested deeper than {limit}.", "too_deep")])
+        return value
 
     def load_querystring(self, req: Request, schema: Schema) -> Any:
         try:
@@ -65,6 +68,17 @@ def _read(req: Request) -> bytes:
 
 def _error(loc: list[str | int], msg: str, type: str) -> dict[str, Any]:
     return {"loc": loc, "msg": str(msg), "type": type}
+
+
+def _is_deeper(value: Any, limit: int) -> bool:
+    """Tell whether arrays and objects hold more arrays and objects than the limit says, one in another."""
+    level = [value]
+    for _ in range(limit + 1):
+        level = [outer for outer in level if isinstance(outer, dict | list)]
+        if not level:
+            return False
+        level = [inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer)]
+    return True
 
 
 def _flatten(messages: Any) -> list[tuple[list[str | int], str]]:

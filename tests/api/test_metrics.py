@@ -1,0 +1,65 @@
+import shutil
+import subprocess
+from base64 import b64encode
+from uuid import uuid4
+
+import pytest
+from flask.testing import FlaskClient
+from prometheus_client.parser import text_string_to_metric_families
+
+
+def samples(client: FlaskClient) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    text = client.get("/metrics", buffered=True).text
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_numbers(client: FlaskClient) -> None:
+    before = samples(client)
+    key = {"Idempotency-Key": str(uuid4())}
+    for _ in range(2):
+        client.post("/api/v1/sessions", json={}, headers=key, buffered=True)
+    client.post("/api/v1/sessions", json={"title": "x" * 256, "agent_name": 1}, buffered=True)
+    client.post("/api/v1/sessions", data=b64encode(b"x"), content_type="text/plain", buffered=True)
+    client.open("/api/v1/sessions", method="BREW", buffered=True)
+    after = samples(client)
+
+    def moved(name: str, **labels: str) -> float:
+        key = (f"mai_sessions_{name}", frozenset(labels.items()))
+        return after.get(key, 0) - before.get(key, 0)
+
+    duration = "http_request_duration_seconds_count"
+    assert moved(duration, method="POST", route="/api/v1/sessions", status="2xx") == 2
+    assert moved(duration, method="POST", route="/api/v1/sessions", status="4xx") == 2
+    assert moved(duration, method="other", route="none", status="4xx") == 1
+    assert moved("http_replays_total") == 1
+    assert moved("http_rejected_inputs_total", reason="too_long") == 1
+    assert moved("http_rejected_inputs_total", reason="invalid") == 1
+    assert moved("http_rejected_inputs_total", reason="unsupported_media_type") == 1
+    assert moved("db_statements_total") >= 2
+    assert moved("db_statement_seconds_total") > 0
+    assert moved("http_requests_in_flight") == 0
+    assert after["mai_sessions_db_pool_connections_in_use", frozenset()] == 0
+    assert after["mai_sessions_db_pool_requests_waiting", frozenset()] == 0
+
+
+@pytest.mark.parametrize(("peer", "status"), [("127.0.0.1", 200), ("::1", 200), ("", 200), ("10.0.0.1", 403), ("203.0.113.1", 403)])
+def test_for_this_host_alone(client: FlaskClient, peer: str, status: int) -> None:
+    assert client.get("/metrics", environ_base={"REMOTE_ADDR": peer}).status_code == status
+
+
+def test_format_is_the_callers_choice(client: FlaskClient) -> None:
+    assert client.get("/metrics").content_type.startswith("text/plain")
+    openmetrics = client.get("/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0,*/*;q=0.1"})
+    assert openmetrics.content_type.startswith("application/openmetrics-text")
+    assert openmetrics.text.endswith("# EOF\n")
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Debian: prometheus) is not installed")
+def test_promtool_agrees(client: FlaskClient) -> None:
+    client.get("/api/v1/sessions", buffered=True)
+    done = subprocess.run(["promtool", "check", "metrics"], check=False, input=client.get("/metrics").data, capture_output=True)
+    assert done.returncode == 0, done.stderr
