@@ -56,6 +56,30 @@ class Database:
         """Close every connection; there is no opening again."""
         self._pool.close()
 
+    def probe(self, timeout: float) -> None:
+        """Have PostgreSQL answer within so many seconds, to get a connection and again to use it. Raises Unavailable.
+
+        The wait is ours: a server that hangs keeps no deadline, and no thread may be left to wait for it.
+        """
+        self._pool.open()
+        with translated_errors(), self._pool.connection(timeout) as conn:
+            conn.pgconn.send_query(b"SELECT /* probe */ 1")
+            deadline = time.monotonic() + timeout
+            poll = select.poll()
+            poll.register(conn.pgconn.socket, select.POLLIN)
+            while conn.pgconn.is_busy():
+                if not poll.poll(max(0, deadline - time.monotonic()) * 1000):
+                    conn.close()
+                    raise psycopg.OperationalError(f"no answer within {timeout} s")
+                conn.pgconn.consume_input()
+            while conn.pgconn.get_result():
+                pass
+
+    def pool_figures(self) -> dict[str, int]:
+        """How many connections there may be, are and are free, and how many requests wait for one."""
+        figures = self._pool.get_stats()
+        return {name: figures[name] for name in ("pool_max", "pool_size", "pool_available", "requests_waiting")}
+
     @contextmanager
     def connection(self) -> Generator[Connection]:
         """Lend an autocommit connection. Raises Conflict and Unavailable for what PostgreSQL says so."""

@@ -2,15 +2,19 @@
 
 from datetime import UTC, datetime
 from importlib.metadata import version
+from time import perf_counter
 
 import orjson
 from flask import Response
 
 from mai_sessions import migrations
 from mai_sessions.api.blueprint import root
-from mai_sessions.api.requests import connection, json_response
+from mai_sessions.api.requests import connection, database, json_response
 from mai_sessions.errors import Unavailable
-from mai_sessions.schemas.health import Alive, Health, Ready, Service
+from mai_sessions.schemas.health import Alive, DetailedHealth, Health, Ready, Service
+
+# Twice this is the longest that the detailed health takes, in seconds.
+PROBE_TIMEOUT = 0.75
 
 
 @root.get("/", tags=["service"])
@@ -46,3 +50,25 @@ def get_ready() -> Response:
     if not current:
         raise Unavailable("Database not ready")
     return json_response(b'{"status":"ready"}')
+
+
+@root.get("/health/detailed", tags=["service"])
+@root.response(200, DetailedHealth)
+def get_detailed() -> Response:
+    """Tell how the service and its database are; it answers also when they are not well"""
+    start = perf_counter()
+    postgres: dict[str, object] = {"ok": True}
+    try:
+        database().probe(PROBE_TIMEOUT)
+    except Unavailable as error:
+        postgres = {"ok": False, "error": str(error)}
+    latency_ms = round((perf_counter() - start) * 1000, 3)
+    figures = database().pool_figures()
+    body = {
+        "status": "unhealthy" if not postgres["ok"] else "degraded" if figures["requests_waiting"] else "healthy",
+        "services": {"postgres": {**postgres, "latency_ms": latency_ms, "details": figures}},
+        "total_latency_ms": latency_ms,
+        "timestamp": datetime.now(UTC),
+        "version": version("mai-sessions"),
+    }
+    return json_response(orjson.dumps(body))

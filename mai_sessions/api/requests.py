@@ -58,8 +58,13 @@ def _refuse_unless_json_is_accepted() -> None:
 
 def connection() -> AbstractContextManager[Connection]:
     """A connection to the database for the length of a `with`."""
+    return database().connection()
+
+
+def database() -> Database:
+    """The database of this application."""
     database: Database = current_app.extensions["mai-sessions"]
-    return database.connection()
+    return database
 
 
 def json_response(body: bytes, status: int = 200, *, tag: object = None, headers: Mapping[str, str] | None = None) -> Response:

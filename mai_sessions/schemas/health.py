@@ -20,3 +20,39 @@ class Alive(Schema):
 
 class Ready(Schema):
     status = fields.Constant("ready", required=True)
+
+
+class PoolFigures(Schema):
+    """The connections of the process that answers."""
+
+    pool_max = fields.Integer(required=True, strict=True, metadata={"description": "Connections that there may be"})
+    pool_size = fields.Integer(required=True, strict=True, metadata={"description": "Connections that there are"})
+    pool_available = fields.Integer(required=True, strict=True, metadata={"description": "Connections that are free"})
+    requests_waiting = fields.Integer(required=True, strict=True, metadata={"description": "Requests that wait for a connection"})
+
+
+class ServiceHealth(Schema):
+    ok = fields.Boolean(required=True)
+    latency_ms = fields.Float(required=True, metadata={"minimum": 0})
+    error = fields.String(metadata={"description": "Only when it is not ok"})
+    details = fields.Nested(PoolFigures, required=True)
+
+
+class Services(Schema):
+    """What the service needs."""
+
+    postgres = fields.Nested(ServiceHealth, required=True)
+
+
+class DetailedHealth(Schema):
+    status = fields.String(
+        required=True,
+        metadata={
+            "enum": ["healthy", "degraded", "unhealthy"],
+            "description": "degraded: requests wait for a connection; unhealthy: the database does not answer",
+        },
+    )
+    services = fields.Nested(Services, required=True)
+    total_latency_ms = fields.Float(required=True, metadata={"minimum": 0})
+    timestamp = fields.AwareDateTime(required=True, format="iso")
+    version = fields.String(required=True)

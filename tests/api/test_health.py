@@ -1,3 +1,6 @@
+import os
+import signal
+from collections.abc import Callable
 from datetime import datetime
 
 from flask import Flask
@@ -31,4 +34,39 @@ def test_not_ready_without_its_database() -> None:
         assert int(response.headers["Retry-After"]) > 0
         assert client.get("/health").status_code == 200
         assert client.get("/api/v1/sessions").status_code == 503
+    app.extensions["mai-sessions"].close()
+
+
+def test_detailed(client: FlaskClient) -> None:
+    body = client.get("/health/detailed").get_json()
+    assert body["status"] == "healthy"
+    assert list(body["services"]) == ["postgres"]
+    assert body["services"]["postgres"]["ok"] is True
+    assert "error" not in body["services"]["postgres"]
+
+
+def test_detailed_answers_while_the_database_hangs(make_app: Callable[..., Flask], conn: object) -> None:
+    app = make_app(threads=1)
+    client = app.test_client()
+    with app.extensions["mai-sessions"].connection() as pooled:
+        backend = pooled.info.backend_pid
+    os.kill(backend, signal.SIGSTOP)
+    try:
+        body = client.get("/health/detailed").get_json()
+    finally:
+        os.kill(backend, signal.SIGCONT)
+    assert body["status"] == "unhealthy"
+    assert body["services"]["postgres"]["error"] == "Database not available"
+    assert client.get("/health/detailed").get_json()["status"] == "healthy"
+
+
+def test_detailed_without_its_database() -> None:
+    app = create_app(Settings(database_url="host=127.0.0.1 port=1 dbname=none", migrate="off"))
+    with app.test_client() as client:
+        response = client.get("/health/detailed")
+    assert response.status_code == 200
+    body = response.get_json()
+    assert body["status"] == "unhealthy"
+    assert body["services"]["postgres"]["ok"] is False
+    assert body["services"]["postgres"]["details"]["pool_available"] == 0
     app.extensions["mai-sessions"].close()

@@ -72,6 +72,7 @@ ROUTES = [
     Route("GET", "/health", []),
     Route("GET", "/health/live", []),
     Route("GET", "/health/ready", ["is_current"]),
+    Route("GET", "/health/detailed", ["probe"]),
     Route("GET", SESSIONS, ["sessions"]),
     Route("GET", SESSIONS + "?search=x&limit=1", ["sessions"]),
     Route("POST", SESSIONS, ["create_session"], {}),
