@@ -148,6 +148,12 @@ class Settings:
         check=validate.Range(min=60),
     )
 
+    cors_origins: tuple[str, ...] = _setting(
+        "MAI_SESSIONS_CORS_ORIGINS",
+        (),
+        "Origins whose pages may call, exact and with commas between them, as `http://localhost:3000,http://localhost:5173`",
+    )
+
     @classmethod
     def from_environ(cls) -> Self:
         """Read the settings; each variable may also be given as a file, by its name and `_FILE`.
