@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format schema
+.PHONY: help install run test lint format schema client e2e
 
 # Installed again whenever what it depends on changes.
 .venv/.installed: setup.cfg pyproject.toml
@@ -31,3 +31,9 @@ format: install  ## Put the code into shape
 
 schema: install  ## Write sql/schema.sql, the dump of the migrated schema
 	WRITE_SCHEMA=1 .venv/bin/pytest --quiet tests/migrations/test_schema.py
+
+client: install  ## Check, build and test the TypeScript client against the real service
+	cd clients/typescript && npm ci && npm run lint && npm run build && npm test
+
+e2e: install  ## Prove the TypeScript store in headless Chromium; skipped where Chromium or node is missing
+	@if command -v npm >/dev/null; then cd clients/typescript && npm ci && npm run e2e; else echo "e2e: skipped, node is missing"; fi
