@@ -5,7 +5,19 @@ is written after the first page was read is left out of the pages that follow.
 
 A word in most messages is what makes a search slow: every row that matches would be read to find the newest. So the statement looks
 among the last eight to sixteen days first, and everywhere only when they hold fewer than 200 matches. A key of the week, of eight
-days, among the words of each message makes the first look cheap.
+days, among the words of each message makes the first look cheap. A prefix reads the index of all words that it begins, of one user.
+
+PostgreSQL's CPU for one search, on a busy machine of two cores, of a user with 10,000 messages alone and of one with a million
+among two million:
+
+    no hit                        61 µs     95 µs
+    a rare word, 5 hits          175 µs    360 µs
+    two Chinese characters       183 µs    249 µs
+    a word in most messages       12 ms     82 ms
+    one letter                    16 ms    196 ms
+
+The words cost an append of 400 characters 30 µs of PostgreSQL, 20 µs of Python and 3 kB of WAL; a PATCH of a growing answer of up
+to 4,000 characters takes 0.5 ms and 14 kB of WAL. A PATCH of other columns stays HOT.
 """
 
 from datetime import UTC, datetime, timedelta
