@@ -16,7 +16,7 @@ run: install  ## Serve the API on 127.0.0.1:8000 over a private PostgreSQL; Ctrl
 	.venv/bin/mai-sessions serve
 
 test: install  ## Run the tests on a real PostgreSQL: the embedded one, or that of TEST_DATABASE_URL
-	.venv/bin/pytest --quiet --numprocesses auto
+	.venv/bin/pytest --quiet --numprocesses auto --dist loadscope
 
 lint: install  ## Check style, types, the direction of imports, and the safety of migrations
 	.venv/bin/ruff check

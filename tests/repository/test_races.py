@@ -15,6 +15,7 @@ from mai_sessions.config import Settings
 from mai_sessions.db import Connection, Database
 from mai_sessions.errors import NotFound
 from mai_sessions.ids import new_id
+from mai_sessions.metrics import Metrics
 from mai_sessions.repository import messages, sessions
 
 Conn = psycopg.Connection[Any]
@@ -25,7 +26,7 @@ THREADS = 32
 @pytest.fixture(scope="module")
 def database(database_url: str) -> Iterator[Database]:
     """A pool with a connection for every thread."""
-    database = Database(Settings(database_url=database_url, threads=THREADS, pool_timeout=60, statement_timeout=60))
+    database = Database(Settings(database_url=database_url, threads=THREADS, pool_timeout=60, statement_timeout=60), Metrics())
     yield database
     database.close()
 

@@ -71,6 +71,7 @@ ROUTES = [
     Route("GET", "/", []),
     Route("GET", "/health", []),
     Route("GET", "/health/live", []),
+    Route("GET", "/metrics", []),
     Route("GET", "/health/ready", ["is_current"]),
     Route("GET", "/health/detailed", ["probe"]),
     Route("GET", SESSIONS, ["sessions"]),
