@@ -117,7 +117,8 @@ CREATE TABLE public.messages (
     CONSTRAINT messages_role_check CHECK ((role = ANY (ARRAY['user'::text, 'assistant'::text, 'system'::text, 'tool'::text]))),
     CONSTRAINT messages_seq_check CHECK ((seq > 0)),
     CONSTRAINT messages_token_count_check CHECK ((token_count >= 0))
-);
+)
+WITH (autovacuum_vacuum_scale_factor='0.02');
 
 COMMENT ON TABLE public.messages IS 'What was said in a session, in the order of seq';
 
@@ -178,7 +179,8 @@ CREATE TABLE public.sessions (
     CONSTRAINT sessions_model_id_check CHECK ((char_length(model_id) <= 255)),
     CONSTRAINT sessions_title_check CHECK ((char_length(title) <= 255)),
     CONSTRAINT sessions_user_id_check CHECK (((char_length(user_id) >= 1) AND (char_length(user_id) <= 255)))
-);
+)
+WITH (autovacuum_vacuum_scale_factor='0.02');
 
 COMMENT ON TABLE public.sessions IS 'A chat; what a list shows of it stands on its row';
 
