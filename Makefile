@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint format schema client e2e
+.PHONY: help install run test fuzz lint format schema openapi client e2e
 
 # Installed again whenever what it depends on changes.
 .venv/.installed: setup.cfg pyproject.toml
@@ -18,6 +18,9 @@ run: install  ## Serve the API on 127.0.0.1:8000 over a private PostgreSQL; Ctrl
 test: install  ## Run the tests on a real PostgreSQL: the embedded one, or that of TEST_DATABASE_URL
 	.venv/bin/pytest --quiet --numprocesses auto --dist loadscope
 
+fuzz: install  ## Try the running server against its documentation for long; FUZZ_EXAMPLES says how many requests of each kind
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-1000} .venv/bin/pytest --quiet tests/e2e/test_schemathesis.py
+
 lint: install  ## Check style, types, the direction of imports, and the safety of migrations
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
@@ -32,8 +35,12 @@ format: install  ## Put the code into shape
 schema: install  ## Write sql/schema.sql, the dump of the migrated schema
 	WRITE_SCHEMA=1 .venv/bin/pytest --quiet tests/migrations/test_schema.py
 
+openapi: install  ## Write docs/openapi.json, the documentation of the API
+	WRITE_OPENAPI=1 .venv/bin/pytest --quiet tests/api/test_documentation.py -k kept
+
 client: install  ## Check, build and test the TypeScript client against the real service
 	cd clients/typescript && npm ci && npm run lint && npm run build && npm test
 
-e2e: install  ## Prove the TypeScript store in headless Chromium; skipped where Chromium or node is missing
+e2e: install  ## Prove /docs and the TypeScript store in headless Chromium; skipped where Chromium or node is missing
+	.venv/bin/pytest --quiet tests/e2e/test_docs_page.py
 	@if command -v npm >/dev/null; then cd clients/typescript && npm ci && npm run e2e; else echo "e2e: skipped, node is missing"; fi

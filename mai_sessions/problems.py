@@ -2,6 +2,7 @@
 
 import logging
 from http import HTTPStatus
+from typing import NamedTuple
 
 import orjson
 from flask import Flask, Response
@@ -33,6 +34,32 @@ _REJECTED = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HTTPStatus.UNPROCESSABLE_ENTITY,
+}
+
+
+class Kind(NamedTuple):
+    """A problem's title, the reason phrase of RFC 9110, and what it means."""
+
+    title: str
+    meaning: str
+
+
+# Every problem that there is; docs/errors.md tells what to do about each. Python's phrases change from one version to the next.
+KINDS: dict[int, Kind] = {
+    400: Kind("Bad Request", "The request is not HTTP as it should be"),
+    401: Kind("Unauthorized", "No credentials, or bad ones"),
+    403: Kind("Forbidden", "The credentials do not allow this"),
+    404: Kind("Not Found", "Nothing here that the caller may see: an unknown, malformed or foreign id"),
+    405: Kind("Method Not Allowed", "This path has no such method"),
+    406: Kind("Not Acceptable", "Accept excludes the type of the answer"),
+    409: Kind("Conflict", "The first request with this Idempotency-Key is still running"),
+    412: Kind("Precondition Failed", "Changed since: If-Match names another version. Nothing was done"),
+    413: Kind("Content Too Large", "The body is larger than the limit"),
+    415: Kind("Unsupported Media Type", "The body is not JSON by its Content-Type"),
+    416: Kind("Range Not Satisfiable", "Range lies outside of the content"),
+    422: Kind("Unprocessable Content", "The body, the query or a header breaks the rules that errors lists"),
+    500: Kind("Internal Server Error", "The service failed; the log knows more under request_id"),
+    503: Kind("Service Unavailable", "The database is away or too busy"),
 }
 
 
@@ -73,7 +100,7 @@ def _problem(status: HTTPStatus, detail: str, errors: list[dict[str, object]] | 
         record.reasons += [str(error["type"]) for error in errors] if errors else [status.phrase.lower().replace(" ", "_")]
     body: dict[str, object] = {
         "type": "about:blank",
-        "title": status.phrase,
+        "title": KINDS[status].title if status in KINDS else status.phrase,
         "status": status.value,
         "detail": detail or status.description,
         "request_id": record.request_id if record else "",

@@ -41,7 +41,8 @@ CREATE TABLE public.daily_usage (
     part text NOT NULL COLLATE pg_catalog."C",
     agent_name text NOT NULL COLLATE pg_catalog."C",
     model_id text NOT NULL COLLATE pg_catalog."C",
-    response_time_ms numeric NOT NULL
+    response_time_ms numeric NOT NULL,
+    CONSTRAINT daily_usage_part_check CHECK ((part = ANY (ARRAY['total'::text, 'assistant'::text, 'other'::text])))
 )
 WITH (fillfactor='80');
 

@@ -7,6 +7,8 @@ from mai_sessions.api.requests import connection
 from mai_sessions.identity import current_user_id
 from mai_sessions.repository import attachments
 
+# Bytes, for the documentation.
+_IMAGE = {"type": "string", "format": "binary"}
 # Whatever the bytes are made to look like, a browser is to take them as the image that they were checked to be.
 _HEADERS = {
     "Cache-Control": "private, max-age=31536000, immutable",
@@ -16,8 +18,8 @@ _HEADERS = {
 
 
 @api.get("/attachments/<sha256:sha256>", tags=["attachments"])
-@api.response(200, content_type="image/*")
-@api.alt_response(206, content_type="image/*", description="The part that Range asks for")
+@api.response(200, _IMAGE, content_type="image/*")
+@api.alt_response(206, schema=_IMAGE, content_type="image/*", description="The part that Range asks for")
 def get_attachment(sha256: str) -> Response:
     """Read an image"""
     with connection() as conn:

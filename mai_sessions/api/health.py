@@ -40,6 +40,7 @@ def get_live() -> Response:
 
 @root.get("/health/ready", tags=["service"])
 @root.response(200, Ready)
+@root.alt_response(503, "ServiceUnavailable")
 def get_ready() -> Response:
     """Tell whether requests can be served: the database answers, and its schema is that of this release"""
     try:

@@ -53,7 +53,7 @@ def get_message(session_id: UUID, message_id: UUID) -> Response:
 
 
 @api.patch("/sessions/<session_id:session_id>/messages/<message_id:message_id>", tags=["messages"])
-@api.arguments(MessagePatch())
+@api.arguments(MessagePatch(), required=False)
 @api.response(200, Message)
 def patch_message(payload: dict[str, Any], session_id: UUID, message_id: UUID) -> Response:
     """Change the content or metadata of a message"""

@@ -9,7 +9,8 @@ from mai_sessions.errors import Forbidden
 
 
 @root.get("/metrics", tags=["service"])
-@root.response(200, content_type="text/plain")
+@root.response(200, {"type": "string"}, content_type="text/plain")
+@root.alt_response(403, "Forbidden")
 def get_metrics() -> Response:
     """Tell Prometheus how the service fares; only on this host, and what a proxy lets through"""
     peer = request.environ["REMOTE_ADDR"]

@@ -58,8 +58,9 @@ def get_session(query: dict[str, Any], session_id: UUID) -> Response:
 
 @api.patch("/sessions/<session_id:session_id>", tags=["sessions"])
 @api.arguments(MessagesLimitQuery(), location="query")
-@api.arguments(SessionPatch())
+@api.arguments(SessionPatch(), required=False)
 @api.response(200, SessionDetail)
+@api.doc(requestBody={"content": {"application/merge-patch+json": {"schema": SessionPatch}}})
 def patch_session(query: dict[str, Any], payload: dict[str, Any], session_id: UUID) -> Response:
     """Change the title, agent or model of a session"""
     if request.mimetype == "application/merge-patch+json":

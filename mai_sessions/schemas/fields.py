@@ -68,6 +68,8 @@ class Integer(TypedErrors, fields.Integer):
         super().__init__(metadata={"minimum": min, "maximum": max, **(metadata or {})}, **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if isinstance(value, float) and value.is_integer():  # 1.0 is a whole number in JSON.
+            value = int(value)
         if self.strict and not isinstance(value, int):
             raise self.make_error("invalid")
         if isinstance(value, str) and not (value.isascii() and value.removeprefix("-").isdecimal()):

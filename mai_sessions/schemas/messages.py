@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from marshmallow import Schema, fields, post_load
+from marshmallow import EXCLUDE, Schema, fields, post_load
 
 from mai_sessions.schemas.fields import MAX_BIGINT, MAX_INTEGER, Base64Image, Choice, Flag, Integer, List, Number, Text
 from mai_sessions.tokens import count_tokens
@@ -20,6 +20,9 @@ class MessageListQuery(Schema):
 
 
 class _MessageMetadata(Schema):
+    class Meta:
+        unknown = EXCLUDE
+
     model_id = Text(max_length=255, allow_none=True)
     agent_name = Text(max_length=100, allow_none=True)
     response_time_ms = Number(allow_none=True)
@@ -39,7 +42,7 @@ class MessageCreate(_MessageMetadata):
     role = Choice(*ROLES, required=True)
     content = Text(required=True)
     images = List(
-        Base64Image(),
+        Base64Image(metadata={"type": "string", "contentEncoding": "base64"}),
         max_items=20,
         allow_none=True,
         metadata={"description": "PNG, JPEG, GIF, WebP or AVIF; base64 or data URLs"},

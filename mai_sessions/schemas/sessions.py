@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from marshmallow import Schema, fields, post_load
+from marshmallow import EXCLUDE, Schema, fields, post_load
 
 from mai_sessions.schemas.fields import MAX_BIGINT, MAX_INTEGER, Cursor, Identifier, Integer, Text
 from mai_sessions.schemas.messages import Message
@@ -32,6 +32,9 @@ class MessagesLimitQuery(Schema):
 
 
 class _SessionFields(Schema):
+    class Meta:
+        unknown = EXCLUDE
+
     title = Text(max_length=255, allow_none=True, metadata={"description": f"Blank or null: `{DEFAULT_TITLE}`"})
     agent_name = Text(max_length=100, allow_none=True, metadata={"description": f"Blank or null: `{DEFAULT_AGENT_NAME}`"})
     model_id = Text(max_length=255, allow_none=True)

@@ -20,7 +20,8 @@ CREATE TABLE daily_usage (
     model_id         text COLLATE "C" NOT NULL,
     response_time_ms numeric          NOT NULL,
     CONSTRAINT daily_usage_pkey PRIMARY KEY (user_id, session_id, day, part, agent_name, model_id),
-    CONSTRAINT daily_usage_session_fkey FOREIGN KEY (user_id, session_id) REFERENCES sessions (user_id, id) ON DELETE CASCADE
+    CONSTRAINT daily_usage_session_fkey FOREIGN KEY (user_id, session_id) REFERENCES sessions (user_id, id) ON DELETE CASCADE,
+    CONSTRAINT daily_usage_part_check CHECK (part IN ('total', 'assistant', 'other'))
 ) WITH (fillfactor = 80); -- room for the new version of a row beside the old one, so that an append enters no index
 
 COMMENT ON TABLE daily_usage IS 'Sums of the messages of a session on a day; moved by the statements that write messages';

@@ -49,4 +49,4 @@ def test_ten_images_of_five_megabytes(service: Service) -> None:
 def test_a_body_over_the_limit(service: Service) -> None:
     status, body = ask(service, "POST", "/api/v1/sessions", {"title": "x" * (64 * 1024 * 1024)})
     assert status == 413
-    assert json.loads(body)["title"] == "Request Entity Too Large"
+    assert json.loads(body)["title"] == "Content Too Large"

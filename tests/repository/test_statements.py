@@ -69,6 +69,11 @@ class Route(NamedTuple):
 
 ROUTES = [
     Route("GET", "/", []),
+    Route("GET", "/openapi.json", []),
+    Route("GET", "/docs", []),
+    Route("GET", "/docs/start.js", []),
+    Route("GET", "/docs/swagger-ui.css", []),
+    Route("GET", "/metrics", []),
     Route("GET", "/health", []),
     Route("GET", "/health/live", []),
     Route("GET", "/metrics", []),

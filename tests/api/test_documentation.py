@@ -1,0 +1,101 @@
+"""The documentation: that it leaves nothing out, and says nothing that is not so."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from marshmallow import EXCLUDE, RAISE, Schema, class_registry
+
+from mai_sessions import problems
+from mai_sessions.api.examples import EXAMPLES
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture
+def document(client: FlaskClient) -> dict[str, Any]:
+    body: dict[str, Any] = client.get("/openapi.json").get_json()
+    return body
+
+
+def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    return [
+        (method, path, operation)
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if method != "parameters"
+    ]
+
+
+def test_document_is_kept(client: FlaskClient) -> None:
+    served = client.get("/openapi.json").text + "\n"
+    if "WRITE_OPENAPI" in os.environ:
+        (DOCS / "openapi.json").write_text(served, encoding="utf-8")
+    assert (DOCS / "openapi.json").read_text(encoding="utf-8") == served, "run `make openapi`"
+
+
+def test_every_route_is_there(app: Flask, document: dict[str, Any]) -> None:
+    served = {
+        (method.lower(), re.sub(r"<\w+:(\w+)>", r"{\1}", rule.rule), rule.endpoint.rpartition(".")[2])
+        for rule in app.url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        if not rule.endpoint.startswith("docs.")
+    }
+    documented = [(method, path, operation["operationId"]) for method, path, operation in operations(document)]
+    assert sorted(documented) == sorted(served)
+    assert len({operation_id for _, _, operation_id in documented}) == len(documented)
+
+
+def test_every_body_of_json_has_an_example_that_fits(app: Flask, document: dict[str, Any]) -> None:
+    bodies = [
+        body
+        for _, _, operation in operations(document)
+        for body in [*operation["responses"].values(), operation.get("requestBody", {})]
+    ]
+    media = [body["content"][kind] for body in bodies for kind in body.get("content", {}) if kind.endswith("json")]
+    media += [body["content"]["application/problem+json"] for body in document["components"]["responses"].values()]
+    assert media
+    for medium in media:
+        name = medium["schema"].get("items", medium["schema"])["$ref"].rpartition("/")[2]
+        schema: Schema = class_registry.get_class(name)(many="items" in medium["schema"])  # type: ignore[operator]
+        with app.app_context():
+            schema.load(medium["example"], unknown=EXCLUDE if schema.unknown == EXCLUDE else RAISE)
+
+
+def test_no_example_is_left_over(document: dict[str, Any]) -> None:
+    assert set(EXAMPLES) <= set(document["components"]["schemas"])
+
+
+def test_every_error_is_a_problem(document: dict[str, Any]) -> None:
+    meanings = {kind.title.replace(" ", ""): str(status) for status, kind in problems.KINDS.items()}
+    for _, _, operation in operations(document):
+        errors = {status: response for status, response in operation["responses"].items() if status >= "4"}
+        assert errors
+        for status, response in errors.items():
+            assert meanings[response["$ref"].removeprefix("#/components/responses/")] == status
+    assert {int(status) for status in meanings.values()} >= {status.value for status in problems._STATUS.values()}
+
+
+def test_errors_are_explained() -> None:
+    headings = re.findall(r"^## (\d+) (.*)$", (DOCS / "errors.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert headings == [(str(status), kind.title) for status, kind in problems.KINDS.items()]
+
+
+def test_page_asks_no_other_host(client: FlaskClient) -> None:
+    page = client.get("/docs", headers={"Accept": "text/html"})
+    assert page.mimetype == "text/html"
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    parts = re.findall(r'(?:href|src|data-document)="([^"]*)"', page.text)
+    assert len(parts) == 5
+    for part in parts:
+        assert part.startswith("/")
+        assert client.get(part).status_code == 200
+
+
+def test_assets_are_only_those_of_the_page(client: FlaskClient) -> None:
+    for name in ("index.css", "../__init__.py", "%2e%2e/__init__.py", "swagger-ui.js"):
+        assert client.get(f"/docs/{name}").status_code == 404
