@@ -1,0 +1,397 @@
+"""The shipped nginx site, gunicorn and PostgreSQL together: the tour of the contract, limits, and no request lost."""
+
+import gzip
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.client import HTTPResponse
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from nginx import SITE, Site, behind_nginx, configuration, get
+from service import TREE, call
+
+# The same tests, with the `service` of this module.
+from test_store import test_the_service_holds_what_the_store_holds as test_store  # noqa: F401
+from test_tour import test_chain, test_chunked_body, test_curl, test_curl_sees_no_redirect, test_odd_requests  # noqa: F401
+
+from mai_sessions.config import Settings
+
+pytestmark = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+
+SESSIONS = "/api/v1/sessions"
+CANARY = "Kanarienvogel"
+TOKEN = "Bearer Kanarientoken"  # noqa: S105
+FAST = {"rate=50r/s": "rate=100000r/s", "rate=500r/s": "rate=100000r/s"}
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("site")
+
+
+@pytest.fixture(scope="module")
+def service(make_migrated_database: Callable[[], str], directory: Path) -> Iterator[Site]:
+    """The whole house, on free ports."""
+    with behind_nginx(make_migrated_database(), directory, FAST) as site:
+        yield site
+
+
+def problem(answer: tuple[int, dict[str, str], bytes]) -> tuple[int, str]:
+    """Check that an answer is a problem document, and give its status and title."""
+    status, headers, body = answer
+    assert headers["content-type"] == "application/problem+json"
+    document = json.loads(body)
+    assert document["status"] == status
+    assert document["request_id"] == headers["x-request-id"]
+    assert {"type", "title", "status", "detail", "request_id"} <= set(document)
+    return status, document["title"]
+
+
+# --- The site ---
+
+
+def test_nginx_takes_the_shipped_file(tmp_path: Path) -> None:
+    config = tmp_path / "nginx.conf"
+    # Only the places that belong to root are others here.
+    config.write_text(configuration(tmp_path, 8080))
+    done = subprocess.run(["nginx", "-t", "-c", config, "-e", tmp_path / "error.log"], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "warn" not in done.stderr
+
+
+def test_limits_are_the_services_own() -> None:
+    site = SITE.read_text()
+    assert f"client_max_body_size {Settings().max_body // 1024**2}m;" in site
+    assert re.search(r"large_client_header_buffers \d+ 8k;", site)
+    assert Settings().max_header == 8 * 1024 - 2
+    read_timeout = int(re.search(r"proxy_read_timeout (\d+)s", site)[1])  # type: ignore[index]
+    assert read_timeout > Settings().pool_timeout + Settings().statement_timeout
+
+
+def test_every_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    for name in ("mai-sessions.socket", "mai-sessions.service"):
+        unit = (TREE / "deploy" / name).read_text()
+        (tmp_path / name).write_text(re.sub(r"/opt/mai-sessions/.venv/bin/gunicorn", shutil.which("true") or "", unit))
+    command = ["systemd-analyze", "verify", "--man=no", tmp_path / "mai-sessions.service"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert str(tmp_path) not in done.stderr, done.stderr
+
+
+# --- Answers ---
+
+
+def test_request_id_is_one_everywhere(service: Site) -> None:
+    status, headers, _ = get(service, "/health", X_Request_ID="from-the-caller")
+    assert (status, headers["x-request-id"]) == (200, "from-the-caller")
+    made = get(service, "/health", X_Request_ID="not well formed")[1]["x-request-id"]
+    assert re.fullmatch("[0-9a-f]{32}", made)
+    for request_id in ("from-the-caller", made):
+        assert f'"request_id":"{request_id}"' in service.log
+        assert f'"request_id":"{request_id}"' in (service.directory / "mai-sessions.log").read_text(errors="replace")
+
+
+def test_nothing_names_the_inside(service: Site) -> None:
+    status, headers, _ = get(service, SESSIONS, "POST", b'{"title":"x"}', Host="chats.example", Content_Type="application/json")
+    assert status == 201
+    assert headers["location"].startswith(f"{SESSIONS}/")
+    assert headers["server"] == "nginx"
+
+
+def test_gzip(service: Site) -> None:
+    with closing(service.connect()) as http:
+        for _ in range(10):
+            call(http, "POST", SESSIONS, {"title": "long " * 40})
+    status, headers, body = get(service, f"{SESSIONS}?limit=10", Accept_Encoding="gzip")
+    assert (status, headers["content-encoding"]) == (200, "gzip")
+    assert len(json.loads(gzip.decompress(body))["sessions"]) == 10
+    # The tag that nginx makes weak still answers 304.
+    assert headers["etag"].startswith("W/")
+    assert get(service, f"{SESSIONS}?limit=10", Accept_Encoding="gzip", If_None_Match=headers["etag"])[0] == 304
+
+
+INSIDE = ["/metrics", "/metrics/", "//metrics", "/metrics//", "/%6detrics", "/x/../metrics", "/metrics?a=b", "/./metrics"]
+
+
+@pytest.mark.parametrize("path", [*INSIDE, *[path.replace("metrics", "health/detailed") for path in INSIDE]])
+def test_the_inside_is_for_this_host(service: Site, to_strangers: Site, path: str) -> None:
+    assert get(service, path)[0] in (200, 404)
+    assert problem(get(to_strangers, path, X_Forwarded_For="127.0.0.1"))[0] == 404
+
+
+@pytest.fixture(scope="module")
+def to_strangers(make_migrated_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A site that takes this host for another."""
+    stranger = {"allow 127.0.0.1;": "", **FAST}
+    with behind_nginx(make_migrated_database(), tmp_path_factory.mktemp("strange"), stranger) as site:
+        yield site
+
+
+def test_own_errors_are_problems(service: Site) -> None:
+    with socket.create_connection(("127.0.0.1", service.port)) as connection:
+        connection.sendall(b"POST /api/v1/sessions HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n")
+        response = HTTPResponse(connection)
+        response.begin()
+        headers = {name.lower(): value for name, value in response.getheaders()}
+        assert problem((response.status, headers, response.read())) == (413, "Request Entity Too Large")
+    assert problem(get(service, f"{SESSIONS}?q={'x' * 9000}")) == (414, "Request-URI Too Long")
+    assert problem(get(service, "/x.html", X_Long="x" * 9000)) == (431, "Request Header Fields Too Large")
+    assert problem(get(service, "/.problem"))[0] == 404
+
+
+def test_service_away(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
+    with behind_nginx(make_migrated_database(), tmp_path) as site:
+        site.stop()
+        site.listener.close()
+        answer = get(site, SESSIONS)
+        assert problem(answer) == (502, "Bad Gateway")
+        assert answer[1]["retry-after"] == "1"
+        site.listener = socket.socket(socket.AF_UNIX)
+        (tmp_path / "http.sock").unlink()
+        site.listener.bind(str(tmp_path / "http.sock"))
+        site.listener.listen(64)
+        site.start()
+        site.wait_until_ready()
+
+
+def test_who_asks_too_often(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
+    with behind_nginx(make_migrated_database(), tmp_path, {"rate=50r/s": "rate=1r/m", "burst=200": "burst=2"}) as site:
+        answers = [get(site, "/health", Authorization="Bearer a") for _ in range(5)]
+        assert [status for status, _, _ in answers] == [200, 200, 200, 429, 429]
+        assert problem(answers[-1]) == (429, "Too Many Requests")
+        assert answers[-1][1]["retry-after"] == "1"
+        # The limit is each caller's own.
+        assert get(site, "/health", Authorization="Bearer b")[0] == 200
+        assert get(site, "/health")[0] == 200
+
+
+def test_a_user_is_whom_nginx_names(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
+    named = {'X-Forwarded-User ""': "X-Forwarded-User $http_x_test_user"}
+    proxy = {"MAI_SESSIONS_AUTH": "proxy", "MAI_SESSIONS_TRUSTED_PROXIES": "unix"}
+    with behind_nginx(make_migrated_database(), tmp_path, named, **proxy) as site:
+        body = b'{"title":"x"}'
+        assert get(site, SESSIONS, "POST", body, X_Test_User="ann", Content_Type="application/json")[0] == 201
+        assert json.loads(get(site, SESSIONS, X_Test_User="ann")[2])["total"] == 1
+        assert json.loads(get(site, SESSIONS, X_Test_User="bob", X_Forwarded_User="ann")[2])["total"] == 0
+        assert problem(get(site, SESSIONS, X_Forwarded_User="ann"))[0] == 401
+        with socket.create_connection(("127.0.0.1", site.port)) as connection:
+            connection.sendall(f"GET {SESSIONS} HTTP/1.1\r\nHost: a\r\nX_Forwarded_User: ann\r\n\r\n".encode())
+            assert b" 401 " in connection.recv(100)
+
+
+# --- The log ---
+
+
+def test_nothing_that_users_write_is_logged(service: Site) -> None:
+    json_type = {"Content-Type": "application/json", "Authorization": TOKEN}
+    with closing(service.connect()) as http:
+
+        def ask(method: str, path: str, body: Any = None, **headers: str) -> int:
+            http.request(method, path, json.dumps(body) if body is not None else None, {**json_type, **headers})
+            response = http.getresponse()
+            response.read()
+            return response.status
+
+        image = b64encode(b"\x89PNG\r\n\x1a\n" + CANARY.encode()).decode()
+        message = {"role": "user", "content": CANARY, "images": [image], "documents": [CANARY]}
+        session_id = "01a2044b-8f5b-75ef-b6c9-5def5b9b2ec1"
+        path = f"{SESSIONS}/{session_id}"
+        assert ask("POST", SESSIONS, {"id": session_id, "title": CANARY, "agent_name": CANARY}) == 201
+        assert ask("POST", f"{path}/messages", message) == 201
+        assert ask("PATCH", path, {"title": CANARY * 2}) == 200
+        assert ask("GET", f"{SESSIONS}?search={CANARY}") == 200
+        assert ask("GET", f"/api/v1/search?q={CANARY}") == 200
+        assert ask("GET", f"/{CANARY}?token={CANARY}") == 404
+        assert ask("POST", f"{path}/messages", {"role": CANARY, "content": [CANARY]}) == 422
+        assert ask("POST", SESSIONS, {"title": CANARY + "\0"}) == 422
+        assert ask("GET", SESSIONS, **{"If-None-Match": CANARY, "Idempotency-Key": CANARY}) == 200
+        assert ask("GET", f"{SESSIONS}?q={CANARY * 1000}") == 414
+    # What is no HTTP, past nginx.
+    for text in (
+        f"GET /{CANARY} HTTP/9.9",
+        f"GET / HTTP/1.1\r\nAuthorization {TOKEN}",
+        f"GET / HTTP/1.1\r\nX: {TOKEN}\x01",
+        CANARY,
+    ):
+        with closing(socket.socket(socket.AF_UNIX)) as connection:
+            connection.connect(str(service.directory / "http.sock"))
+            connection.sendall(text.encode() + b"\r\n\r\n")
+            assert connection.recv(1000).startswith(b"HTTP/1.1 4")
+    logs = {path.name: path.read_text(errors="replace") for path in service.directory.glob("*.log")}
+    assert len(logs) == 4
+    assert '"message":"Invalid request: ' in logs["gunicorn.log"]
+    # nginx logs the path that it was asked for, here the one that does not exist.
+    logs["mai-sessions.log"] = logs["mai-sessions.log"].replace(f'"path":"/{CANARY}"', '"path":"/"')
+    for name, log in logs.items():
+        assert "Kanarien" not in log, name
+    for line in logs["gunicorn.log"].splitlines():
+        assert {"time", "level", "logger", "message"} <= set(json.loads(line))
+    for line in logs["mai-sessions.log"].splitlines():
+        json.loads(line)
+
+
+# --- Metrics ---
+
+
+def test_metrics_are_of_all_workers(service: Site) -> None:
+    def asked() -> int:
+        text = get(service, "/metrics")[2].decode()
+        line = 'mai_sessions_http_request_duration_seconds_count{method="GET",route="/health/live",status="2xx"} '
+        return int(float(text.partition(line)[2].partition("\n")[0] or 0))
+
+    before = asked()
+    for _ in range(40):
+        get(service, "/health/live")
+    assert asked() == before + 40
+    text = get(service, "/metrics")[2].decode()
+    threads, workers = Settings().threads, Settings().workers
+    assert f"mai_sessions_db_pool_connections_max {threads * workers}.0" in text
+    assert "mai_sessions_http_requests_in_flight 1.0" in text
+    assert 'mai_sessions_build_info{version="' in text
+    assert "pid=" not in text
+
+
+def test_dashboard_asks_for_what_is_there(service: Site) -> None:
+    with closing(service.connect()) as http:
+        call(http, "POST", SESSIONS, {})
+        call(http, "POST", SESSIONS, {"title": 1})
+    exposed = {line.split("{")[0].split(" ")[0] for line in get(service, "/metrics")[2].decode().splitlines() if line[0] != "#"}
+    dashboard = json.loads((TREE / "deploy" / "grafana.json").read_text())
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    assert queries
+    named = {name for query in queries for name in re.findall(r"\bmai_sessions_\w+", query)}
+    assert named <= exposed
+    families = {re.sub("_(bucket|count|sum)$", "", name) for name in exposed}
+    assert {re.sub("_(bucket|count|sum)$", "", name) for name in named} == families, "each metric has its place"
+
+
+# --- No request lost ---
+
+
+@pytest.fixture
+def loaded(make_migrated_database: Callable[[], str], tmp_path: Path) -> Iterator[Site]:
+    with behind_nginx(make_migrated_database(), tmp_path, FAST) as site:
+        yield site
+
+
+def under_load(site: Site, event: Callable[[], None]) -> Counter[int | str]:
+    """Let 16 clients read and write over connections that they keep, while something happens; count what they are answered."""
+    answers: Counter[int | str] = Counter()
+    stop = threading.Event()
+
+    def client() -> None:
+        mine: Counter[int | str] = Counter()
+        with closing(site.connect()) as http:
+            while not stop.is_set():
+                try:
+                    status, session = call(http, "POST", SESSIONS, {})
+                    mine[status] += 1
+                    for method, path, body in [
+                        ("POST", f"{SESSIONS}/{session['id']}/messages", {"role": "user", "content": "x"}),
+                        ("GET", f"{SESSIONS}/{session['id']}", None),
+                        ("DELETE", f"{SESSIONS}/{session['id']}", None),
+                    ]:
+                        mine[call(http, method, path, body)[0]] += 1
+                except (OSError, KeyError, TypeError, ValueError) as error:
+                    mine[repr(error)] += 1
+                    http.close()
+        answers.update(mine)
+
+    threads = [threading.Thread(target=client) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    try:
+        time.sleep(0.5)
+        event()
+        time.sleep(0.5)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    return answers
+
+
+def check_that_all_were_answered(answers: Counter[int | str]) -> None:
+    assert set(answers) == {201, 200, 204}, answers
+    assert answers[201] == 2 * answers[200] == 2 * answers[204]
+
+
+def children(process: psutil.Process) -> set[psutil.Process]:
+    return {child for child in process.children() if child.status() != psutil.STATUS_ZOMBIE}
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_reload(loaded: Site) -> None:
+    master = psutil.Process(loaded.process.pid)
+
+    def reload() -> None:
+        for _ in range(2):
+            before = children(master)
+            master.send_signal(signal.SIGHUP)
+            wait_until(lambda before=before: len(children(master) - before) == len(children(master)) == Settings().workers)
+
+    check_that_all_were_answered(under_load(loaded, reload))
+
+
+def test_restart_with_the_socket_held(loaded: Site) -> None:
+    def restart() -> None:
+        loaded.stop()
+        loaded.start()
+        loaded.wait_until_ready()
+
+    check_that_all_were_answered(under_load(loaded, restart))
+
+
+def test_rolling_restart(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
+    """Without systemd: USR2 starts a master with the new code beside the old one, and TERM ends that."""
+    bind = {"MAI_SESSIONS_BIND": f"unix:{tmp_path}/http.sock"}
+    with behind_nginx(make_migrated_database(), tmp_path, FAST, **bind) as site:
+        old = psutil.Process(site.process.pid)
+        wait_until(lambda: len(children(old)) == Settings().workers)
+        workers = children(old)
+        new: list[psutil.Process] = []
+
+        def upgrade() -> None:
+            old.send_signal(signal.SIGUSR2)
+            wait_until(lambda: children(old) - workers)
+            new.extend(children(old) - workers)
+            wait_until(lambda: len(children(new[0])) == Settings().workers)
+            site.stop()
+
+        try:
+            check_that_all_were_answered(under_load(site, upgrade))
+        finally:
+            for master in new:
+                master.terminate()
+                # The old one was its parent, so nobody here can wait for it.
+                wait_until(lambda master=master: not master.is_running() or master.status() == psutil.STATUS_ZOMBIE)
+            # For behind_nginx() to stop.
+            site.start()
+            site.wait_until_ready()
+
+
+def test_workers_that_are_replaced(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
+    with behind_nginx(make_migrated_database(), tmp_path, FAST, MAI_SESSIONS_MAX_REQUESTS="50") as site:
+        check_that_all_were_answered(under_load(site, lambda: time.sleep(1)))
+        assert "Autorestarting worker" in site.log
+        assert not [path for path in Path("/dev/shm").glob("mai-sessions-metrics-*") if not os.listdir(path)]  # noqa: S108
