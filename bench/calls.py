@@ -1,0 +1,162 @@
+"""What is asked: the same calls of every target, as far as it has them, and the function of ours that answers each."""
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from typing import NamedTuple
+from urllib.parse import quote
+from uuid import UUID
+
+from bench.data import CHINESE, COMMON_TITLE, COMMON_WORD, NEW_MESSAGE, RARE_TITLE, RARE_WORD, Rows
+from bench.statements import Run
+from bench.targets import Server
+from mai_sessions.db import Connection
+from mai_sessions.identity import DEFAULT_USER as USER
+from mai_sessions.ids import new_id
+from mai_sessions.repository import messages, search, sessions
+
+_API = "/api/v1"
+MESSAGE = json.dumps({"role": "user", "content": NEW_MESSAGE})
+_TITLE = "A session of the benchmark"
+_SESSION = json.dumps({"title": _TITLE, "agent_name": "chat"})
+
+
+class Call(NamedTuple):
+    """A call: the requests that each target gets in turn, and the runs of our statement that go with them."""
+
+    name: str
+    requests: Mapping[str, list[str]]
+    runs: list[Run]
+    body: str = ""
+    # The parameter that has to be new each time.
+    fresh: str | None = None
+    # The targets: requests a second against the seed (at least), CPU against the limit and the expert (at most).
+    seed: float | None = None
+    limit: float | None = None
+    expert: float | None = None
+
+
+def calls(rows: Rows) -> list[Call]:
+    """The calls that every target answers; those that write come last."""
+    some = [rows.session_id(rows.sessions * number // 51) for number in range(1, 51)]
+    long = rows.session_id(0)
+    page = "limit=50"
+    found = f"{page}&search={RARE_TITLE}"
+    many = rows.sessions > 500
+
+    def get(path: str) -> list[str]:
+        return [f"GET {_API}{path}"]
+
+    def each(method: str, path: str = "") -> list[str]:
+        return [f"{method} {_API}/sessions/{session_id}{path}" for session_id in some]
+
+    return [
+        Call(
+            f"list of 50, {rows.sessions:,} sessions",
+            {"ours": get(f"/sessions?{page}"), "seed": get(f"/sessions/?{page}"), "expert": get(f"/sessions?{page}")},
+            [lambda conn: sessions.sessions(conn, USER, search="", limit=50, offset=0)],
+            seed=60,
+            limit=1.4,
+            expert=0.6 if many else 1.2,
+        ),
+        Call(
+            "title search, 5 hits",
+            {"ours": get(f"/sessions?{found}"), "seed": get(f"/sessions/?{found}"), "expert": get(f"/sessions?{found}")},
+            [lambda conn: sessions.sessions(conn, USER, search=RARE_TITLE, limit=50, offset=0)],
+            seed=15,
+            limit=1.5,
+            expert=2,
+        ),
+        Call(
+            "message search, 5 hits",
+            {"ours": get(f"/search?q={RARE_WORD}"), "expert": get(f"/search?q={RARE_WORD}")},
+            [lambda conn: search.search(conn, USER, q=RARE_WORD, limit=20)],
+            limit=1.5,
+            expert=1.4,
+        ),
+        Call(
+            "detail, 20 messages",
+            dict.fromkeys(("ours", "seed", "expert"), each("GET")),
+            [partial(sessions.session, user_id=USER, session_id=id) for id in some],
+            seed=4,
+            limit=1.4,
+            expert=1.5,
+        ),
+        Call(
+            "detail, 50 of 5,000 messages",
+            {"ours": get(f"/sessions/{long}?messages_limit=50")},
+            [lambda conn: sessions.session(conn, USER, long, messages_limit=50)],
+        ),
+        Call(
+            "message page of 100",
+            dict.fromkeys(("ours", "seed"), get(f"/sessions/{long}/messages?limit=100")),
+            [lambda conn: messages.messages(conn, USER, long, limit=100)],
+            seed=3,
+            limit=1.5,
+        ),
+        Call(
+            "append",
+            dict.fromkeys(("ours", "seed", "expert"), each("POST", "/messages")),
+            [appending(id) for id in some],
+            body=MESSAGE,
+            fresh="message_id",
+            seed=4,
+            limit=1.6,
+            expert=1.5,
+        ),
+        Call(
+            "create",
+            {"ours": [f"POST {_API}/sessions"], "seed": [f"POST {_API}/sessions/"]},
+            [create],
+            body=_SESSION,
+            fresh="session_id",
+            seed=4,
+            limit=1.7,
+        ),
+    ]
+
+
+def appending(session_id: UUID) -> Run:
+    """Add the message that the requests add."""
+    tokens = NEW_MESSAGE.count(" ") + 1
+    return lambda conn: messages.append_message(conn, USER, session_id, role="user", content=NEW_MESSAGE, token_count=tokens)
+
+
+def create(conn: Connection) -> sessions.SessionReply:
+    """Make a session like those that the requests make."""
+    return sessions.create_session(conn, USER, session_id=new_id(), title=_TITLE, agent_name="chat", model_id=None)
+
+
+def flat_calls(server: Server, user: str) -> dict[str, list[str]]:
+    """The calls whose cost must not grow, each for a user of ours, and last two whose work does."""
+    listed = json.loads(server.answer(f"GET {_API}/sessions?limit=50", user=user))
+    # The page before the last: of the user with 50,000 sessions the one before the 1,000th.
+    offset = max(0, (listed["total"] - 1) // 50 * 50 - 50)
+    before = json.loads(server.answer(f"GET {_API}/sessions?limit=50&offset={offset}", user=user))
+    ids = [session["id"] for session in listed["sessions"][:25]]
+    paths = {
+        "list of 50": ["/sessions?limit=50"],
+        "last page of 50, by cursor": [f"/sessions?limit=50&cursor={before['next_cursor'] or ''}"],
+        "detail, newest 20": [f"/sessions/{id}?messages_limit=20" for id in ids],
+        "title search, 5 hits": [f"/sessions?limit=50&search={RARE_TITLE}"],
+        "message search, 5 hits": [f"/search?q={RARE_WORD}"],
+        "message search, no hit": ["/search?q=nowhere"],
+        "message search, 量子": [f"/search?q={quote(CHINESE)}"],
+        "title search, every title": [f"/sessions?limit=50&search={COMMON_TITLE}"],
+        "message search, nearly every message": [f"/search?q={COMMON_WORD}"],
+    }
+    requests = {name: [f"GET {_API}{path}" for path in these] for name, these in paths.items()}
+    return {**requests, "append": [f"POST {_API}/sessions/{id}/messages" for id in ids]}
+
+
+def mixture(rows: Rows) -> list[str]:
+    """Requests of all kinds."""
+    read, written = ([rows.session_id(number) for number in range(start, start + 100)] for start in (100, 200))
+    paths = [
+        "/sessions?limit=50",
+        f"/sessions?search={RARE_TITLE}",
+        f"/search?q={RARE_WORD}",
+        f"/sessions/{rows.session_id(0)}/messages",
+    ]
+    paths += [f"/sessions/{id}" for id in read]
+    return [f"GET {_API}{path}" for path in paths] + [f"POST {_API}/sessions/{id}/messages" for id in written]

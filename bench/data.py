@@ -1,0 +1,193 @@
+"""The rows: made-up conversations, the same for every target, and how each target stores them."""
+
+import random
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import click
+import psycopg
+
+from mai_sessions.identity import DEFAULT_USER
+from mai_sessions.words import message_vector, title_vector
+
+# Each in five titles or five messages of the measured user, however many there are.
+RARE_TITLE, RARE_WORD, CHINESE = "okapi", "quetzal", "量子"
+# In every title, and in nearly every message.
+COMMON_TITLE, COMMON_WORD = "about", "perhaps"
+MESSAGES, LONG, CHARACTERS = 20, 5000, 400
+
+_PLANTED = {1: RARE_TITLE, 2: RARE_WORD, 3: CHINESE}
+_rng = random.Random(7)
+
+
+def _word() -> str:
+    return "".join(_rng.choice(("bcdfghklmnprstvw", "aeiou")[place % 2]) for place in range(_rng.randint(2, 9)))
+
+
+def _text() -> str:
+    return " ".join([COMMON_WORD, *_rng.choices(_WORDS, k=100)])[:CHARACTERS].rstrip()
+
+
+_WORDS = sorted({_word() for _ in range(4000)})
+_TEXTS = [_text() for _ in range(10_000)]
+NEW_MESSAGE = _text()
+
+
+class Message(NamedTuple):
+    """A message, as every target has it."""
+
+    id: UUID
+    seq: int
+    role: str
+    content: str
+    created_at: datetime
+
+    @property
+    def words(self) -> int:
+        """How many words it has."""
+        return self.content.count(" ") + 1
+
+
+class Conversation(NamedTuple):
+    """A session with its messages, oldest first."""
+
+    user_id: str
+    id: UUID
+    title: str
+    created_at: datetime
+    messages: list[Message]
+
+
+class Rows(NamedTuple):
+    """How many sessions the measured user has, a minute apart until `end`, and how many each of the others."""
+
+    end: datetime
+    sessions: int
+    others: int = 0
+    their_sessions: int = 0
+    their_messages: int = 0
+
+    @property
+    def total(self) -> int:
+        """Sessions in all."""
+        return self.sessions + self.others * self.their_sessions
+
+    def session_id(self, number: int) -> UUID:
+        """The id of a session of the measured user; number 0, which is the oldest, is the long one."""
+        return _id(self._moment(number), 0, number, 0)
+
+    def conversations(self) -> Iterator[Conversation]:
+        """Make them all, those of the measured user first."""
+        for number in range(self.sessions):
+            yield self._conversation(0, number, MESSAGES if number else LONG, _PLANTED.get(number % (self.sessions // 5)))
+        for user in range(1, self.others + 1):
+            for number in range(self.their_sessions):
+                yield self._conversation(user, number, self.their_messages, _PLANTED.get(number))
+
+    def _moment(self, number: int) -> datetime:
+        return self.end - timedelta(minutes=self.sessions - number)
+
+    def _conversation(self, user: int, number: int, messages: int, planted: str | None) -> Conversation:
+        rng = random.Random(user << 32 | number)
+        moment = self._moment(number)
+        title = " ".join([*rng.choices(_WORDS, k=4), COMMON_TITLE])
+        texts = rng.choices(_TEXTS, k=messages)
+        if planted == RARE_TITLE:
+            title = f"{title} {planted}"
+        elif planted:
+            texts[7] = f"{texts[7][:300]} {planted} {texts[7][300:]}"[:CHARACTERS]
+        return Conversation(
+            f"user-{user}" if user else DEFAULT_USER,
+            _id(moment, user, number, 0),
+            title,
+            moment,
+            [
+                Message(
+                    _id(moment, user, number, seq), seq, ("assistant", "user")[seq % 2], text, moment + timedelta(seconds=2 * seq)
+                )
+                for seq, text in enumerate(texts, 1)
+            ],
+        )
+
+
+def rows(size: str, end: datetime) -> Rows:
+    """The rows of a size. Those of `large` are 100,000 sessions and 5 million messages of 1,000 users."""
+    if size == "large":
+        return Rows(end, 50_000, others=999, their_sessions=50, their_messages=80)
+    return Rows(end, int(size.replace(",", "")))
+
+
+def _id(moment: datetime, user: int, number: int, seq: int) -> UUID:
+    """A UUID of version 7."""
+    return UUID(int=int(moment.timestamp() * 1000) << 80 | 7 << 76 | 2 << 62 | user << 44 | number << 24 | seq)
+
+
+def _naive(moment: datetime) -> datetime:
+    """The seed's timestamps have no zone."""
+    return moment.replace(tzinfo=None)
+
+
+LAYOUTS: dict[str, dict[str, Callable[[Conversation], list[tuple[Any, ...]]]]] = {
+    "ours": {
+        """sessions (user_id, id, title, agent_name, created_at, updated_at, version, message_count, last_seq, newest_seq,
+                     last_message_preview)""": lambda c: [
+            (c.user_id, c.id, c.title, "chat", c.created_at, m.created_at, c.id, m.seq, m.seq, m.seq, m.content[:100])
+            for m in c.messages[-1:]
+        ],
+        "session_titles (user_id, session_id, created_at, title, words)": lambda c: [
+            (c.user_id, c.id, c.created_at, c.title.casefold(), title_vector(c.user_id, c.id, c.title))
+        ],
+        """messages (user_id, session_id, id, seq, role, content, token_count, is_error, images, documents, created_at,
+                     words)""": lambda c: [
+            (c.user_id, c.id, m.id, m.seq, m.role, m.content, m.words, False, [], [], m.created_at)
+            + (message_vector(c.user_id, c.id, m.id, m.content),)
+            for m in c.messages
+        ],
+    },
+    "seed": {
+        "sessions (id, user_id, title, agent_name, created_at, updated_at)": lambda c: [
+            (str(c.id), c.user_id, c.title, "chat", _naive(c.created_at), _naive(c.messages[-1].created_at))
+        ],
+        "messages (id, session_id, role, content, token_count, is_error, created_at)": lambda c: [
+            (str(m.id), str(c.id), m.role, m.content, m.words, False, _naive(m.created_at)) for m in c.messages
+        ],
+    },
+    "expert": {
+        "sessions (user_id, id, title, created_at, updated_at, message_count, last_message_preview)": lambda c: [
+            (c.user_id, c.id, c.title, c.created_at, m.created_at, m.seq, m.content[:100]) for m in c.messages[-1:]
+        ],
+        "messages (user_id, session_id, seq, id, role, content, token_count, created_at)": lambda c: [
+            (c.user_id, c.id, m.seq, m.id, m.role, m.content, m.words, m.created_at) for m in c.messages
+        ],
+    },
+}
+_INDEXES = """
+    SELECT indexname, indexdef FROM pg_indexes
+     WHERE schemaname = 'public' AND indexname NOT IN (SELECT conname FROM pg_constraint)"""
+
+
+def load(database_url: str, target: str, rows: Rows) -> None:
+    """Fill the tables of a target."""
+    # Nobody waits for millions of references to be checked, or for indexes to grow row by row.
+    with psycopg.connect(database_url, autocommit=True, options="-c session_replication_role=replica") as conn:
+        conn.execute("SET maintenance_work_mem = '1GB'")
+        indexes = conn.execute(_INDEXES).fetchall()
+        for name, _ in indexes:
+            conn.execute(f"DROP INDEX {name}")
+        conversations = rows.conversations()
+        with click.progressbar(length=rows.total, label=f"{target:6} {rows.total:7,} sessions") as bar:
+            while batch := list(islice(conversations, 200)):
+                for table, rows_of in LAYOUTS[target].items():
+                    with conn.cursor().copy(f"COPY {table} FROM STDIN") as copy:
+                        for row in (row for conversation in batch for row in rows_of(conversation)):
+                            copy.write_row(row)
+                bar.update(len(batch))
+        if target == "ours":
+            conn.execute("INSERT INTO users (user_id, session_count) SELECT user_id, count(*) FROM sessions GROUP BY user_id")
+        for _, definition in indexes:
+            conn.execute(definition)
+        conn.execute("VACUUM (FREEZE, ANALYZE)")
+        conn.execute("CHECKPOINT")

@@ -1,0 +1,17 @@
+"""The limit: a bare Flask route under our gunicorn settings, as its application and as its configuration."""
+
+from flask import Flask, Response, request
+
+from mai_sessions.gunicorn_conf import graceful_timeout, keepalive, preload_app, threads, worker_class, worker_tmp_dir, workers
+
+__all__ = ["app", "graceful_timeout", "keepalive", "preload_app", "threads", "worker_class", "worker_tmp_dir", "workers"]
+
+control_socket_disable = True
+app = Flask(__name__, static_folder=None)
+
+
+@app.route("/<int:size>", methods=["GET", "POST"])
+def answer(size: int) -> Response:
+    """Answer so many bytes, after what was sent has been read."""
+    request.get_data()
+    return Response(b" " * size, content_type="application/json")

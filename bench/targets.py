@@ -1,0 +1,135 @@
+"""What is measured: our server, the references beside the checkout, and a bare Flask route. Each has two worker processes."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+WORKERS = 2
+TREE = Path(__file__).parents[1]
+CACHE = TREE / ".bench"
+_BIN = Path(sys.executable).parent
+_REFERENCES = ("seed", "expert")
+
+
+class Server(NamedTuple):
+    """A running server, by its first process."""
+
+    port: int
+    process: psutil.Process
+
+    def answer(self, request: str, body: str = "", user: str = "") -> bytes:
+        """What it answers to a method and path. Raises OSError unless that is a success."""
+        headers = {"X-Forwarded-User": user} if user else {}
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=60)) as http:
+            method, path = request.split(" ")
+            http.request(method, path, body or None, {"Content-Type": "application/json", **headers})
+            answer = http.getresponse()
+            content = answer.read()
+        if answer.status >= 300:
+            raise OSError(f"{request}: {answer.status} {content[:200]!r}")
+        return content
+
+
+class References:
+    """The two services that ours is held against. One that is not in the folder is left out."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.names = [name for name in _REFERENCES if self._path(name).is_dir()]
+        self.missing = [name for name in _REFERENCES if name not in self.names]
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}_reference"
+
+    def bin(self, name: str) -> Path:
+        """The programs of its venv, which is made when it is missing."""
+        path = CACHE / f"venv-{name}"
+        if not (path / "bin" / "uvicorn").exists():
+            venv.create(path, with_pip=True)
+            requirements = self._path(name) / "requirements.txt"
+            wanted = ["-r", str(requirements)] if requirements.exists() else ["asyncpg", "orjson", "uvicorn[standard]"]
+            subprocess.run([path / "bin" / "pip", "install", "--quiet", *wanted], check=True)
+        return path / "bin"
+
+    def make_expert_tables(self, database_url: str) -> None:
+        """Make its tables, which its server wants to find."""
+        subprocess.run(
+            [self.bin("expert") / "python", "load_expert.py", "0"],
+            cwd=self._path("expert"),
+            env=_environ(EXPERT_DATABASE_URL=database_url),
+            check=True,
+        )
+
+    def seed(self, database_url: str) -> AbstractContextManager[Server]:
+        """Run the seed reference, which makes its tables when it starts."""
+        url = database_url.replace("postgresql://", "postgresql+asyncpg://")
+        return self._uvicorn("seed", "src.main:app", DATABASE_URL=url)
+
+    def expert(self, database_url: str) -> AbstractContextManager[Server]:
+        """Run the expert reference."""
+        return self._uvicorn("expert", "serve_expert:app", EXPERT_DATABASE_URL=database_url)
+
+    def _uvicorn(self, name: str, app: str, **environ: str) -> AbstractContextManager[Server]:
+        port = _free_port()
+        options = [f"--workers={WORKERS}", f"--port={port}", "--no-access-log", "--log-level=warning"]
+        return _running(name, port, [str(self.bin(name) / "uvicorn"), app, *options], self._path(name), environ)
+
+
+def ours(database_url: str, **environ: str) -> AbstractContextManager[Server]:
+    """Run our service as it is served."""
+    port = _free_port()
+    environ = {"DATABASE_URL": database_url, "MAI_SESSIONS_BIND": f"127.0.0.1:{port}", **environ}
+    return _running("ours", port, [str(_BIN / "gunicorn"), "wsgi:app"], TREE, environ)
+
+
+def limit() -> AbstractContextManager[Server]:
+    """Run the bare Flask route."""
+    port = _free_port()
+    command = [str(_BIN / "gunicorn"), "-c", "python:bench.limit", f"--bind=127.0.0.1:{port}", "bench.limit:app"]
+    return _running("limit", port, command, TREE, {})
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _environ(**environ: str) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAI_SESSIONS_")}
+    return {**inherited, "MAI_SESSIONS_WORKERS": str(WORKERS), "PYTHONDONTWRITEBYTECODE": "1", **environ}
+
+
+@contextmanager
+def _running(name: str, port: int, command: list[str], cwd: Path, environ: dict[str, str]) -> Iterator[Server]:
+    log = CACHE / f"{name}.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, cwd=cwd, env=_environ(**environ), stdout=output, stderr=output)
+    try:
+        deadline = time.monotonic() + 60
+        while not _listens(port):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{name} does not start, see {log}")
+            time.sleep(0.1)
+        # uvicorn's master listens before its workers are there.
+        time.sleep(2)
+        yield Server(port, psutil.Process(process.pid))
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
