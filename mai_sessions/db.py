@@ -128,6 +128,11 @@ def fetch_one(conn: Connection, query: LiteralString, params: Mapping[str, Any],
         return conn.execute(query, params, binary=binary).fetchone()
 
 
+def unindented(statement: LiteralString) -> LiteralString:
+    """Shorten a long statement: psycopg keeps its translation only up to 4,096 characters, and else makes it for each request."""
+    return "\n".join(line.strip() for line in statement.splitlines())
+
+
 @contextmanager
 def translated_errors() -> Generator[None]:
     """Turn psycopg's errors into ours; one that no rule foresees stays what it is, a defect for the log."""

@@ -9,7 +9,7 @@ from mai_sessions.api.blueprint import api
 from mai_sessions.api.idempotency import idempotency_key
 from mai_sessions.api.requests import connection, created, if_match, json_response, known_versions
 from mai_sessions.identity import current_user_id
-from mai_sessions.repository import messages
+from mai_sessions.repository import messages, removals
 from mai_sessions.schemas.messages import Message, MessageCreate, MessageListQuery, MessagePatch
 
 
@@ -39,7 +39,7 @@ def append_message(payload: dict[str, Any], session_id: UUID) -> Response:
 def clear_messages(session_id: UUID) -> Response:
     """Remove every message of a session"""
     with connection() as conn:
-        messages.clear_messages(conn, current_user_id(), session_id, if_match=if_match())
+        removals.clear_messages(conn, current_user_id(), session_id, if_match=if_match())
     return Response(status=204)
 
 
@@ -67,7 +67,7 @@ def patch_message(payload: dict[str, Any], session_id: UUID, message_id: UUID) -
 def delete_message(session_id: UUID, message_id: UUID) -> Response:
     """Remove a message"""
     with connection() as conn:
-        messages.delete_message(conn, current_user_id(), session_id, message_id, if_match=if_match())
+        removals.delete_message(conn, current_user_id(), session_id, message_id, if_match=if_match())
     return Response(status=204)
 
 

@@ -11,7 +11,7 @@ from mai_sessions.api.idempotency import idempotency_key
 from mai_sessions.api.requests import connection, created, if_match, json_response, known_versions
 from mai_sessions.identity import current_user_id
 from mai_sessions.ids import new_id
-from mai_sessions.repository import sessions
+from mai_sessions.repository import removals, sessions
 from mai_sessions.schemas.sessions import (
     MessagesLimitQuery,
     SessionCreate,
@@ -77,5 +77,5 @@ def patch_session(query: dict[str, Any], payload: dict[str, Any], session_id: UU
 def delete_session(session_id: UUID) -> Response:
     """Remove a session and everything of it"""
     with connection() as conn:
-        sessions.delete_session(conn, current_user_id(), session_id, if_match=if_match())
+        removals.delete_session(conn, current_user_id(), session_id, if_match=if_match())
     return Response(status=204)

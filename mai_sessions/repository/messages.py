@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from typing import LiteralString, NamedTuple
 from uuid import UUID
 
-from mai_sessions.db import Connection, fetch_one
+from mai_sessions.db import Connection, fetch_one, unindented
 from mai_sessions.errors import Conflict, NotFound, Stale
 from mai_sessions.ids import new_id
 from mai_sessions.images import Image
 from mai_sessions.repository.analytics import COUNT_MESSAGE, RECOUNT_MESSAGE
 from mai_sessions.repository.idempotency import NO_KEY, IdempotencyKey, check_same_body
-from mai_sessions.repository.removals import remove
 from mai_sessions.words import message_vector
 
 MAX_SEQ = 2**31 - 1
@@ -45,7 +44,7 @@ class MessagePage(NamedTuple):
     has_next: bool
 
 
-APPEND_MESSAGE: LiteralString = (
+APPEND_MESSAGE: LiteralString = unindented(
     """
     WITH /* append_message */ s AS (
         UPDATE sessions
@@ -254,7 +253,7 @@ def messages(
 
 
 # FOR UPDATE, for what is counted out must be what the last writer left, which the snapshot may not show.
-PATCH_MESSAGE: LiteralString = (
+PATCH_MESSAGE: LiteralString = unindented(
     """
     WITH /* patch_message */ s AS (
         UPDATE sessions
@@ -338,104 +337,3 @@ def patch_message(
         message(conn, user_id, session_id, message_id)
         raise Stale("The session has been changed since")
     return MessageReply(message_id, version, row[0])
-
-
-DELETE_MESSAGE: LiteralString = (
-    """
-    WITH /* delete_message */ seen AS (
-        SELECT version FROM sessions WHERE user_id = %(user_id)s AND id = %(session_id)s),
-    target AS (
-        SELECT seq, images FROM messages
-         WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND id = %(message_id)s),
-    newest AS (
-        SELECT seq, left(content, 100) AS preview FROM messages
-         WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND id <> %(message_id)s
-         ORDER BY seq DESC LIMIT 1),
-    s AS (
-        UPDATE sessions
-           SET message_count        = message_count - 1,
-               newest_seq           = (SELECT seq FROM newest),
-               last_message_preview = (SELECT preview FROM newest),
-               updated_at           = GREATEST(updated_at, now()),
-               version              = %(version)s
-          FROM seen, target
-         WHERE user_id = %(user_id)s AND id = %(session_id)s AND sessions.version = seen.version
-           AND (%(if_match)s::uuid[] IS NULL OR seen.version = ANY (%(if_match)s::uuid[]))
-           AND (%(locked)s OR target.images = '{}')
-        RETURNING target.seq),
-    moved AS (
-        DELETE FROM messages USING s
-         WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND messages.seq = s.seq
-        RETURNING -1 AS sign, user_id, session_id, messages.seq, role, token_count, model_id, agent_name, response_time_ms,
-                  is_error, created_at, images),
-    released AS (
-        UPDATE attachments SET reference_count = reference_count - 1 FROM moved
-         WHERE attachments.user_id = %(user_id)s AND sha256 = ANY (moved.images)),
-    counted AS ("""
-    + COUNT_MESSAGE
-    + """)
-    SELECT EXISTS (SELECT FROM moved), EXISTS (SELECT FROM target),
-           %(if_match)s::uuid[] IS NULL OR seen.version = ANY (%(if_match)s::uuid[])
-      FROM seen"""
-)
-
-
-def delete_message(
-    conn: Connection, user_id: str, session_id: UUID, message_id: UUID, *, if_match: Sequence[UUID] | None = None
-) -> None:
-    """Remove a message. Raises NotFound, and Stale unless the session's version is one of `if_match`."""
-    params = {
-        "user_id": user_id,
-        "session_id": session_id,
-        "message_id": message_id,
-        "version": new_id(),
-        "if_match": if_match,
-    }
-    remove(conn, DELETE_MESSAGE, params, "Message not found")
-
-
-# How many messages of the session name each image.
-NAMED_IMAGES: LiteralString = """
-    named AS (
-        SELECT i AS sha256, count(DISTINCT seq)::int AS messages
-          FROM messages, unnest(images) AS i
-         WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND images <> '{}'
-         GROUP BY i)"""
-
-CLEAR_MESSAGES: LiteralString = (
-    """
-    WITH /* clear_messages */ seen AS (
-        SELECT version FROM sessions WHERE user_id = %(user_id)s AND id = %(session_id)s),"""
-    + NAMED_IMAGES
-    + """,
-    s AS (
-        UPDATE sessions
-           SET message_count        = 0,
-               newest_seq           = NULL,
-               last_message_preview = NULL,
-               updated_at           = GREATEST(updated_at, now()),
-               version              = %(version)s
-          FROM seen
-         WHERE user_id = %(user_id)s AND id = %(session_id)s AND sessions.version = seen.version
-           AND (%(if_match)s::uuid[] IS NULL OR seen.version = ANY (%(if_match)s::uuid[]))
-           AND (%(locked)s OR NOT EXISTS (SELECT FROM named))
-        RETURNING id),
-    released AS (
-        UPDATE attachments SET reference_count = reference_count - named.messages FROM named, s
-         WHERE user_id = %(user_id)s AND attachments.sha256 = named.sha256),
-    gone AS (
-        DELETE FROM messages USING s
-         WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND session_id = s.id),
-    counted AS (
-        DELETE FROM daily_usage USING s
-         WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND session_id = s.id)
-    SELECT EXISTS (SELECT FROM s), true,
-           %(if_match)s::uuid[] IS NULL OR seen.version = ANY (%(if_match)s::uuid[])
-      FROM seen"""
-)
-
-
-def clear_messages(conn: Connection, user_id: str, session_id: UUID, *, if_match: Sequence[UUID] | None = None) -> None:
-    """Remove every message of a session. Raises NotFound, and Stale unless the session's version is one of `if_match`."""
-    params = {"user_id": user_id, "session_id": session_id, "version": new_id(), "if_match": if_match}
-    remove(conn, CLEAR_MESSAGES, params, "Session not found")

@@ -9,8 +9,7 @@ from mai_sessions.db import Connection, fetch_one
 from mai_sessions.errors import Conflict, NotFound, Stale
 from mai_sessions.ids import new_id
 from mai_sessions.repository.idempotency import NO_KEY, IdempotencyKey, check_same_body
-from mai_sessions.repository.messages import MESSAGE_COLUMNS, NAMED_IMAGES
-from mai_sessions.repository.removals import remove
+from mai_sessions.repository.messages import MESSAGE_COLUMNS
 from mai_sessions.words import part_query, title_vector
 
 
@@ -281,32 +280,3 @@ def patch_session(
         session(conn, user_id, session_id, messages_limit=0)
         raise Stale("The session has been changed since")
     return SessionReply(*row)
-
-
-DELETE_SESSION: LiteralString = (
-    """
-    WITH /* delete_session */ seen AS (
-        SELECT version FROM sessions WHERE user_id = %(user_id)s AND id = %(session_id)s),"""
-    + NAMED_IMAGES
-    + """,
-    gone AS (
-        DELETE FROM sessions USING seen
-         WHERE user_id = %(user_id)s AND id = %(session_id)s AND sessions.version = seen.version
-           AND (%(if_match)s::uuid[] IS NULL OR seen.version = ANY (%(if_match)s::uuid[]))
-           AND (%(locked)s OR NOT EXISTS (SELECT FROM named))
-        RETURNING id),
-    released AS (
-        UPDATE attachments SET reference_count = reference_count - named.messages FROM named, gone
-         WHERE user_id = %(user_id)s AND attachments.sha256 = named.sha256),
-    counted AS (
-        UPDATE users SET session_count = session_count - 1 FROM gone WHERE user_id = %(user_id)s)
-    SELECT EXISTS (SELECT FROM gone), true,
-           %(if_match)s::uuid[] IS NULL OR seen.version = ANY (%(if_match)s::uuid[])
-      FROM seen"""
-)
-
-
-def delete_session(conn: Connection, user_id: str, session_id: UUID, *, if_match: Sequence[UUID] | None = None) -> None:
-    """Remove a session and everything of it. Raises NotFound, and Stale unless its version is one of `if_match`."""
-    params = {"user_id": user_id, "session_id": session_id, "if_match": if_match}
-    remove(conn, DELETE_SESSION, params, "Session not found")

@@ -16,7 +16,7 @@ from mai_sessions.db import Connection, Database
 from mai_sessions.errors import NotFound
 from mai_sessions.ids import new_id
 from mai_sessions.metrics import Metrics
-from mai_sessions.repository import messages, sessions
+from mai_sessions.repository import messages, removals, sessions
 
 Conn = psycopg.Connection[Any]
 USER = "racer"
@@ -115,11 +115,11 @@ def test_counters_stay_true(conn: Conn, database: Database, session_id: UUID, se
                 elif action == "patch":
                     messages.patch_message(pooled, USER, session_id, ids[-1], content=f"new {index} {number}", token_count=1)
                 elif action == "delete":
-                    messages.delete_message(pooled, USER, session_id, chance.choice(ids))
+                    removals.delete_message(pooled, USER, session_id, chance.choice(ids))
                 elif action == "delete_newest":
-                    messages.delete_message(pooled, USER, session_id, ids[-1])
+                    removals.delete_message(pooled, USER, session_id, ids[-1])
                 else:
-                    messages.clear_messages(pooled, USER, session_id)
+                    removals.clear_messages(pooled, USER, session_id)
 
     in_threads(8, work)
     check_counters(conn)
@@ -132,7 +132,7 @@ def test_sessions_are_counted(conn: Conn, database: Database) -> None:
         for _ in range(30):
             with database.connection() as pooled:
                 if mine and chance.random() < 0.5:
-                    sessions.delete_session(pooled, USER, mine.pop())
+                    removals.delete_session(pooled, USER, mine.pop())
                 else:
                     mine.append(create(pooled, new_id()))
 
@@ -149,7 +149,7 @@ def test_one_id_made_and_deleted_at_once(conn: Conn, database: Database) -> None
         for _ in range(60):
             with database.connection() as pooled, suppress(NotFound):
                 if chance.random() < 0.5:
-                    sessions.delete_session(pooled, USER, chance.choice(ids))
+                    removals.delete_session(pooled, USER, chance.choice(ids))
                 else:
                     create(pooled, chance.choice(ids))
 
@@ -191,11 +191,11 @@ def test_removal_that_another_writer_comes_before(
     def remove() -> None:
         with database.connection() as pooled:
             if removal == "delete":
-                messages.delete_message(pooled, USER, session_id, third)
+                removals.delete_message(pooled, USER, session_id, third)
             elif removal == "clear":
-                messages.clear_messages(pooled, USER, session_id)
+                removals.clear_messages(pooled, USER, session_id)
             else:
-                sessions.delete_session(pooled, USER, session_id)
+                removals.delete_session(pooled, USER, session_id)
 
     thread = threading.Thread(target=remove)
     with database.connection() as writer:
@@ -205,7 +205,7 @@ def test_removal_that_another_writer_comes_before(
             elif other == "patch":
                 messages.patch_message(writer, USER, session_id, second, content="2", token_count=1)
             else:
-                messages.delete_message(writer, USER, session_id, first)
+                removals.delete_message(writer, USER, session_id, first)
             thread.start()
             wait_until_blocked(conn)
         thread.join()

@@ -14,6 +14,7 @@ import pytest
 from chats import SESSIONS
 from flask import Flask
 from flask.testing import FlaskClient
+from psycopg._queries import MAX_CACHED_STATEMENT_LENGTH, MAX_CACHED_STATEMENT_PARAMS
 from psycopg.pq import Trace
 
 from mai_sessions import repository
@@ -46,6 +47,12 @@ def test_statement_names_its_function(module: ModuleType, statement: str) -> Non
     function = getattr(module, name)
     assert inspect.isfunction(function)
     assert function.__module__ == module.__name__
+
+
+@pytest.mark.parametrize(("module", "statement"), STATEMENTS)
+def test_statement_is_short_enough_for_psycopg_to_keep(module: ModuleType, statement: str) -> None:
+    assert len(statement) <= MAX_CACHED_STATEMENT_LENGTH, "unindented() helps"
+    assert len(set(re.findall(r"%\((\w+)\)", statement))) <= MAX_CACHED_STATEMENT_PARAMS
 
 
 # What a route costs
