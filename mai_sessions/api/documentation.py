@@ -1,5 +1,6 @@
 """The documentation: what the operations share beyond their schemas, the OpenAPI document, and the page that shows it."""
 
+from functools import partial
 from http import HTTPStatus
 from importlib.resources import files
 from mimetypes import guess_type
@@ -162,19 +163,25 @@ def _problem_example(status: int, kind: Kind) -> dict[str, Any]:
 
 
 _docs = Blueprint("docs", __name__)
-_ASSETS = files(flask_swagger_ui).joinpath("dist")
 _PAGE = """\
 <!doctype html>
 <html lang="en">
 <meta charset="utf-8">
 <title>mai-sessions</title>
-<link rel="icon" href="{{ asset('favicon-32x32.png') }}">
-<link rel="stylesheet" href="{{ asset('swagger-ui.css') }}">
+<link rel="icon" href="{{ docs }}/favicon-32x32.png">
+<link rel="stylesheet" href="{{ docs }}/swagger-ui.css">
 <div id="swagger-ui"></div>
-<script src="{{ asset('swagger-ui-bundle.js') }}"></script>
-<script src="{{ url_for('docs.get_start') }}" data-document="{{ url_for('docs.get_openapi') }}"></script>
+<script src="{{ docs }}/swagger-ui-bundle.js"></script>
+<script src="{{ docs }}/start.js" data-document="{{ document }}"></script>
 """
-_START = 'SwaggerUIBundle({url: document.currentScript.dataset.document, dom_id: "#swagger-ui", deepLinking: true})\n'
+_START = b'SwaggerUIBundle({url: document.currentScript.dataset.document, dom_id: "#swagger-ui", deepLinking: true})\n'
+_ASSETS = {
+    "start.js": _START,
+    **{
+        name: files(flask_swagger_ui).joinpath("dist", name).read_bytes()
+        for name in ("favicon-32x32.png", "swagger-ui.css", "swagger-ui-bundle.js")
+    },
+}
 # Nothing of another host, and no script but those of files.
 _CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
 _CSP += "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -193,18 +200,16 @@ def get_openapi() -> Response:
 
 @_docs.get("/docs")
 def get_docs() -> Response:
-    page = render_template_string(_PAGE, asset=lambda name: url_for("docs.get_asset", name=name))
+    page = render_template_string(_PAGE, docs=url_for("docs.get_docs"), document=url_for("docs.get_openapi"))
     return Response(page, headers={"Content-Security-Policy": _CSP, "X-Content-Type-Options": "nosniff"})
 
 
-@_docs.get("/docs/start.js")
-def get_start() -> Response:
-    return Response(_START, content_type="text/javascript")
-
-
-@_docs.get("/docs/<any('favicon-32x32.png', 'swagger-ui.css', 'swagger-ui-bundle.js'):name>")
-def get_asset(name: str) -> Response:
-    response = Response(_ASSETS.joinpath(name).read_bytes(), mimetype=guess_type(name)[0])
+def _get_asset(name: str) -> Response:
+    response = Response(_ASSETS[name], mimetype=guess_type(name)[0])
     response.add_etag()
     response.make_conditional(request)
     return response
+
+
+for _name_of_asset in _ASSETS:
+    _docs.add_url_rule(f"/docs/{_name_of_asset}", _name_of_asset.replace(".", "-"), partial(_get_asset, _name_of_asset))

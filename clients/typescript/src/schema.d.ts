@@ -12,27 +12,7 @@ export interface paths {
             cookie?: never;
         };
         /** Name the service, its version and its documentation */
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description OK */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Service"];
-                    };
-                };
-                default: components["responses"]["DEFAULT_ERROR"];
-            };
-        };
+        get: operations["get_service"];
         put?: never;
         post?: never;
         delete?: never;
@@ -49,27 +29,7 @@ export interface paths {
             cookie?: never;
         };
         /** Tell that the process answers, and when */
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description OK */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Health"];
-                    };
-                };
-                default: components["responses"]["DEFAULT_ERROR"];
-            };
-        };
+        get: operations["get_health"];
         put?: never;
         post?: never;
         delete?: never;
@@ -86,27 +46,7 @@ export interface paths {
             cookie?: never;
         };
         /** Tell that the process answers */
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description OK */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Alive"];
-                    };
-                };
-                default: components["responses"]["DEFAULT_ERROR"];
-            };
-        };
+        get: operations["get_live"];
         put?: never;
         post?: never;
         delete?: never;
@@ -123,27 +63,109 @@ export interface paths {
             cookie?: never;
         };
         /** Tell whether requests can be served: the database answers, and its schema is that of this release */
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description OK */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Ready"];
-                    };
-                };
-                default: components["responses"]["DEFAULT_ERROR"];
-            };
+        get: operations["get_ready"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/health/detailed": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
         };
+        /** Tell how the service and its database are; it answers also when they are not well */
+        get: operations["get_detailed"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Tell Prometheus how the service fares; only on this host, and what a proxy lets through */
+        get: operations["get_metrics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/analytics/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Tell what was used, in all and on each day */
+        get: operations["get_usage"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/analytics/agents": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Tell how much each agent answered, most used first */
+        get: operations["get_agents"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/analytics/models": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Tell how much each model wrote, most used first */
+        get: operations["get_models"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/analytics/summary": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Tell what was used in the last 30 days */
+        get: operations["get_summary"];
         put?: never;
         post?: never;
         delete?: never;
@@ -162,34 +184,7 @@ export interface paths {
             cookie?: never;
         };
         /** Read an image */
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    sha256: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description OK */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content?: never;
-                };
-                /** @description The part that Range asks for */
-                206: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content?: never;
-                };
-                default: components["responses"]["DEFAULT_ERROR"];
-            };
-        };
+        get: operations["get_attachment"];
         put?: never;
         post?: never;
         delete?: never;
@@ -208,91 +203,12 @@ export interface paths {
             cookie?: never;
         };
         /** List the messages of a session, oldest first */
-        get: {
-            parameters: {
-                query?: {
-                    /** @description Messages on a page */
-                    limit?: number;
-                    /** @description Messages to leave out */
-                    offset?: number;
-                    /** @description The first messages after this `seq` */
-                    after_seq?: number | null;
-                    /** @description The last messages before this `seq` */
-                    before_seq?: number | null;
-                };
-                header?: never;
-                path: {
-                    session_id: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description OK */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Message"][];
-                    };
-                };
-                422: components["responses"]["UNPROCESSABLE_ENTITY"];
-                default: components["responses"]["DEFAULT_ERROR"];
-            };
-        };
+        get: operations["list_messages"];
         put?: never;
         /** Add a message at the end of a session */
-        post: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    session_id: string;
-                };
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": components["schemas"]["MessageCreate"];
-                };
-            };
-            responses: {
-                /** @description Created */
-                201: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Message"];
-                    };
-                };
-                422: components["responses"]["UNPROCESSABLE_ENTITY"];
-                default: components["responses"]["DEFAULT_ERROR"];
-            };
-        };
+        post: operations["append_message"];
         /** Remove every message of a session */
-        delete: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    session_id: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description No Content */
-                204: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content?: never;
-                };
-                default: components["responses"]["DEFAULT_ERROR"];
-            };
-        };
+        delete: operations["clear_messages"];
         options?: never;
         head?: never;
         patch?: never;
@@ -309,87 +225,15 @@ export interface paths {
             cookie?: never;
         };
         /** Read a message */
-        get: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    session_id: string;
-                    message_id: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description OK */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Message"];
-                    };
-                };
-                default: components["responses"]["DEFAULT_ERROR"];
-            };
-        };
+        get: operations["get_message"];
         put?: never;
         post?: never;
         /** Remove a message */
-        delete: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    session_id: string;
-                    message_id: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description No Content */
-                204: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content?: never;
-                };
-                default: components["responses"]["DEFAULT_ERROR"];
-            };
-        };
+        delete: operations["delete_message"];
         options?: never;
         head?: never;
         /** Change the content or metadata of a message */
-        patch: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    session_id: string;
-                    message_id: string;
-                };
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": components["schemas"]["MessagePatch"];
-                };
-            };
-            responses: {
-                /** @description OK */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["Message"];
-                    };
-                };
-                422: components["responses"]["UNPROCESSABLE_ENTITY"];
-                default: components["responses"]["DEFAULT_ERROR"];
-            };
-        };
+        patch: operations["patch_message"];
         trace?: never;
     };
     "/api/v1/search": {
@@ -400,44 +244,7 @@ export interface paths {
             cookie?: never;
         };
         /** Search titles and messages, best match first */
-        get: {
-            parameters: {
-                query: {
-                    /** @description All words must occur, the last may be a beginning; `"quoted words"` stand side by side */
-                    q: string;
-                    limit?: number;
-                    role?: "user" | "assistant" | "system" | "tool";
-                    /** @description Of the message; for titles, of the session */
-                    agent_name?: string;
-                    /** @description Of the message; for titles, of the session */
-                    model_id?: string;
-                    session_id?: string;
-                    /** @description The first moment, ISO 8601 */
-                    since?: string;
-                    /** @description The first moment that is too late, ISO 8601 */
-                    until?: string;
-                    /** @description Where the page begins: `next_cursor` of the page before */
-                    cursor?: string;
-                };
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description OK */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["SearchResults"];
-                    };
-                };
-                422: components["responses"]["UNPROCESSABLE_ENTITY"];
-                default: components["responses"]["DEFAULT_ERROR"];
-            };
-        };
+        get: operations["search_all"];
         put?: never;
         post?: never;
         delete?: never;
@@ -454,74 +261,10 @@ export interface paths {
             cookie?: never;
         };
         /** List the sessions, last written first */
-        get: {
-            parameters: {
-                query?: {
-                    /** @description Part of the title, in either case; blank for all */
-                    search?: string;
-                    /** @description Sessions on a page */
-                    limit?: number;
-                    /** @description Sessions to leave out */
-                    offset?: number;
-                    /** @description Where the page begins: `next_cursor` of the page before */
-                    cursor?: string;
-                };
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description OK */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["SessionList"];
-                    };
-                };
-                422: components["responses"]["UNPROCESSABLE_ENTITY"];
-                default: components["responses"]["DEFAULT_ERROR"];
-            };
-        };
+        get: operations["list_sessions"];
         put?: never;
         /** Make a session */
-        post: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path?: never;
-                cookie?: never;
-            };
-            requestBody?: {
-                content: {
-                    "application/json": components["schemas"]["SessionCreate"];
-                };
-            };
-            responses: {
-                /** @description The caller had a session with this id: as it stands */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["SessionDetail"];
-                    };
-                };
-                /** @description Created */
-                201: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["SessionDetail"];
-                    };
-                };
-                422: components["responses"]["UNPROCESSABLE_ENTITY"];
-                default: components["responses"]["DEFAULT_ERROR"];
-            };
-        };
+        post: operations["create_session"];
         delete?: never;
         options?: never;
         head?: never;
@@ -538,124 +281,38 @@ export interface paths {
             cookie?: never;
         };
         /** Read a session with its messages */
-        get: {
-            parameters: {
-                query?: {
-                    /** @description Only so many of the newest messages; all of them by default */
-                    messages_limit?: number | null;
-                };
-                header?: never;
-                path: {
-                    session_id: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description OK */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["SessionDetail"];
-                    };
-                };
-                422: components["responses"]["UNPROCESSABLE_ENTITY"];
-                default: components["responses"]["DEFAULT_ERROR"];
-            };
-        };
+        get: operations["get_session"];
         put?: never;
         post?: never;
         /** Remove a session and everything of it */
-        delete: {
-            parameters: {
-                query?: never;
-                header?: never;
-                path: {
-                    session_id: string;
-                };
-                cookie?: never;
-            };
-            requestBody?: never;
-            responses: {
-                /** @description No Content */
-                204: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content?: never;
-                };
-                default: components["responses"]["DEFAULT_ERROR"];
-            };
-        };
+        delete: operations["delete_session"];
         options?: never;
         head?: never;
         /** Change the title, agent or model of a session */
-        patch: {
-            parameters: {
-                query?: {
-                    /** @description Only so many of the newest messages; all of them by default */
-                    messages_limit?: number | null;
-                };
-                header?: never;
-                path: {
-                    session_id: string;
-                };
-                cookie?: never;
-            };
-            requestBody: {
-                content: {
-                    "application/json": components["schemas"]["SessionPatch"];
-                };
-            };
-            responses: {
-                /** @description OK */
-                200: {
-                    headers: {
-                        [name: string]: unknown;
-                    };
-                    content: {
-                        "application/json": components["schemas"]["SessionDetail"];
-                    };
-                };
-                422: components["responses"]["UNPROCESSABLE_ENTITY"];
-                default: components["responses"]["DEFAULT_ERROR"];
-            };
-        };
+        patch: operations["patch_session"];
         trace?: never;
     };
 }
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
-        Error: {
-            /** @description Error code */
-            code?: number;
-            /** @description Error name */
-            status?: string;
-            /** @description Error message */
-            message?: string;
-            /** @description Errors */
-            errors?: {
-                [key: string]: unknown;
-            };
+        BrokenRule: {
+            /** @description Where: body, query or header, and the path in it */
+            loc: (string | number)[];
+            /** @description For people */
+            msg: string;
+            /** @description For programs */
+            type: string;
         };
-        PaginationMetadata: {
-            /** @description Total number of items. */
-            total?: number;
-            /** @description Total number of pages. */
-            total_pages?: number;
-            /** @description First available page number. */
-            first_page?: number;
-            /** @description Last available page number. */
-            last_page?: number;
-            /** @description Current page number. */
-            page?: number;
-            /** @description Previous page number. */
-            previous_page?: number;
-            /** @description Next page number. */
-            next_page?: number;
+        Problem: {
+            type: string;
+            title: string;
+            status: number;
+            detail: string;
+            /** @description By which the log knows the request */
+            request_id: string;
+            /** @description With 422: each rule that the request breaks */
+            errors?: components["schemas"]["BrokenRule"][];
         };
         Service: {
             name: string;
@@ -675,6 +332,92 @@ export interface components {
         Ready: {
             /** @default ready */
             status: unknown;
+        };
+        PoolFigures: {
+            /** @description Connections that there may be */
+            pool_max: number;
+            /** @description Connections that there are */
+            pool_size: number;
+            /** @description Connections that are free */
+            pool_available: number;
+            /** @description Requests that wait for a connection */
+            requests_waiting: number;
+        };
+        ServiceHealth: {
+            ok: boolean;
+            latency_ms: number;
+            /** @description Only when it is not ok */
+            error?: string;
+            details: components["schemas"]["PoolFigures"];
+        };
+        Services: {
+            postgres: components["schemas"]["ServiceHealth"];
+        };
+        DetailedHealth: {
+            /**
+             * @description degraded: requests wait for a connection; unhealthy: the database does not answer
+             * @enum {string}
+             */
+            status: "healthy" | "degraded" | "unhealthy";
+            services: components["schemas"]["Services"];
+            total_latency_ms: number;
+            /** Format: date-time */
+            timestamp: string;
+            version: string;
+        };
+        DailyUsage: {
+            /** Format: date */
+            date: string;
+            messages: number;
+            tokens: number;
+            /** @description Sessions with a message on this day */
+            sessions: number;
+        };
+        Usage: {
+            total_messages: number;
+            total_tokens: number;
+            /** @description Sessions created in the window */
+            total_sessions: number;
+            /** @description Of the messages that have one, in milliseconds; null for none */
+            avg_response_time_ms: number | null;
+            /** @description Every day, both ends inclusive */
+            daily_usage: components["schemas"]["DailyUsage"][];
+        };
+        AgentUsage: {
+            /** @description `unknown` for none */
+            name: string;
+            /** @description Assistant messages */
+            usage_count: number;
+            total_tokens: number;
+            /** @description Of the messages that have one, in milliseconds; null for none */
+            avg_response_time_ms: number | null;
+            error_count: number;
+            /** @description Errors in percent of the messages, 2 decimals */
+            error_rate: number;
+        };
+        AgentsUsage: {
+            agents: components["schemas"]["AgentUsage"][];
+            total_calls: number;
+        };
+        ModelUsage: {
+            model_id: string;
+            /** @description For people: `Qwen2.5 7B Chat` of `org/qwen2.5-7b_chat.gguf` */
+            model_name: string;
+            /** @description Messages */
+            usage_count: number;
+            total_tokens: number;
+        };
+        ModelsUsage: {
+            models: components["schemas"]["ModelUsage"][];
+            total_usage: number;
+        };
+        Summary: {
+            total_messages: number;
+            /** @description Sessions written to within 7 days */
+            active_sessions: number;
+            total_tokens: number;
+            /** @description Of the messages that have one, in milliseconds; null for none */
+            avg_response_time_ms: number | null;
         };
         Message: {
             /** Format: uuid */
@@ -709,7 +452,7 @@ export interface components {
             role: "user" | "assistant" | "system" | "tool";
             content: string;
             /** @description PNG, JPEG, GIF, WebP or AVIF; base64 or data URLs */
-            images?: unknown[] | null;
+            images?: string[] | null;
             /** @description Names of documents */
             documents?: string[] | null;
         };
@@ -803,29 +546,1593 @@ export interface components {
         };
     };
     responses: {
-        /** @description Default error response */
-        DEFAULT_ERROR: {
+        /** @description The request is not HTTP as it should be */
+        BadRequest: {
             headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
+                /**
+                 * @example {
+                 *       "type": "about:blank",
+                 *       "title": "Bad Request",
+                 *       "status": 400,
+                 *       "detail": "The request is not HTTP as it should be",
+                 *       "request_id": "7f1c"
+                 *     }
+                 */
+                "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description Unprocessable Entity */
-        UNPROCESSABLE_ENTITY: {
+        /** @description No credentials, or bad ones */
+        Unauthorized: {
             headers: {
+                "WWW-Authenticate": components["headers"]["WWW-Authenticate"];
+                "X-Request-ID": components["headers"]["X-Request-ID"];
                 [name: string]: unknown;
             };
             content: {
-                "application/json": components["schemas"]["Error"];
+                /**
+                 * @example {
+                 *       "type": "about:blank",
+                 *       "title": "Unauthorized",
+                 *       "status": 401,
+                 *       "detail": "No credentials, or bad ones",
+                 *       "request_id": "7f1c"
+                 *     }
+                 */
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The credentials do not allow this */
+        Forbidden: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "type": "about:blank",
+                 *       "title": "Forbidden",
+                 *       "status": 403,
+                 *       "detail": "The credentials do not allow this",
+                 *       "request_id": "7f1c"
+                 *     }
+                 */
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description Nothing here that the caller may see: an unknown, malformed or foreign id */
+        NotFound: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "type": "about:blank",
+                 *       "title": "Not Found",
+                 *       "status": 404,
+                 *       "detail": "Nothing here that the caller may see: an unknown, malformed or foreign id",
+                 *       "request_id": "7f1c"
+                 *     }
+                 */
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description This path has no such method */
+        MethodNotAllowed: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "type": "about:blank",
+                 *       "title": "Method Not Allowed",
+                 *       "status": 405,
+                 *       "detail": "This path has no such method",
+                 *       "request_id": "7f1c"
+                 *     }
+                 */
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description Accept excludes the type of the answer */
+        NotAcceptable: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "type": "about:blank",
+                 *       "title": "Not Acceptable",
+                 *       "status": 406,
+                 *       "detail": "Accept excludes the type of the answer",
+                 *       "request_id": "7f1c"
+                 *     }
+                 */
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The first request with this Idempotency-Key is still running */
+        Conflict: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "type": "about:blank",
+                 *       "title": "Conflict",
+                 *       "status": 409,
+                 *       "detail": "The first request with this Idempotency-Key is still running",
+                 *       "request_id": "7f1c"
+                 *     }
+                 */
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description Changed since: If-Match names another version. Nothing was done */
+        PreconditionFailed: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "type": "about:blank",
+                 *       "title": "Precondition Failed",
+                 *       "status": 412,
+                 *       "detail": "Changed since: If-Match names another version. Nothing was done",
+                 *       "request_id": "7f1c"
+                 *     }
+                 */
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The body is larger than the limit */
+        ContentTooLarge: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "type": "about:blank",
+                 *       "title": "Content Too Large",
+                 *       "status": 413,
+                 *       "detail": "The body is larger than the limit",
+                 *       "request_id": "7f1c"
+                 *     }
+                 */
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The body is not JSON by its Content-Type */
+        UnsupportedMediaType: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "type": "about:blank",
+                 *       "title": "Unsupported Media Type",
+                 *       "status": 415,
+                 *       "detail": "The body is not JSON by its Content-Type",
+                 *       "request_id": "7f1c"
+                 *     }
+                 */
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description Range lies outside of the content */
+        RangeNotSatisfiable: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "type": "about:blank",
+                 *       "title": "Range Not Satisfiable",
+                 *       "status": 416,
+                 *       "detail": "Range lies outside of the content",
+                 *       "request_id": "7f1c"
+                 *     }
+                 */
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The body, the query or a header breaks the rules that errors lists */
+        UnprocessableContent: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "type": "about:blank",
+                 *       "title": "Unprocessable Content",
+                 *       "status": 422,
+                 *       "detail": "body.title: Longer than maximum length 255.",
+                 *       "request_id": "7f1c",
+                 *       "errors": [
+                 *         {
+                 *           "loc": [
+                 *             "body",
+                 *             "title"
+                 *           ],
+                 *           "msg": "Longer than maximum length 255.",
+                 *           "type": "too_long"
+                 *         }
+                 *       ]
+                 *     }
+                 */
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The service failed; the log knows more under request_id */
+        InternalServerError: {
+            headers: {
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "type": "about:blank",
+                 *       "title": "Internal Server Error",
+                 *       "status": 500,
+                 *       "detail": "The service failed; the log knows more under request_id",
+                 *       "request_id": "7f1c"
+                 *     }
+                 */
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description The database is away or too busy */
+        ServiceUnavailable: {
+            headers: {
+                "Retry-After": components["headers"]["Retry-After"];
+                "X-Request-ID": components["headers"]["X-Request-ID"];
+                [name: string]: unknown;
+            };
+            content: {
+                /**
+                 * @example {
+                 *       "type": "about:blank",
+                 *       "title": "Service Unavailable",
+                 *       "status": 503,
+                 *       "detail": "The database is away or too busy",
+                 *       "request_id": "7f1c"
+                 *     }
+                 */
+                "application/problem+json": components["schemas"]["Problem"];
             };
         };
     };
-    parameters: never;
+    parameters: {
+        /** @description Makes retries safe: the same key and body again are answered as the first time, and nothing is written */
+        "Idempotency-Key": string;
+        /** @description The tags of versions: do nothing unless it is one of them */
+        "If-Match": string;
+        /** @description Tags that the caller has: `304` without a body when it is one of them */
+        "If-None-Match": string;
+        /** @description The part of the content to answer, as `bytes=0-1023` */
+        Range: string;
+        /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+        "X-Request-ID": string;
+    };
     requestBodies: never;
-    headers: never;
+    headers: {
+        /** @description The version of what is answered, a strong entity tag */
+        ETag: string;
+        /** @description This is the first answer again: the Idempotency-Key was used before */
+        "Idempotency-Replayed": "true";
+        /** @description The pages before (`prev`) and after (`next`), when there are (RFC 8288) */
+        Link: string;
+        /** @description The path of what was made */
+        Location: string;
+        /** @description Seconds after which the same request may succeed */
+        "Retry-After": number;
+        /** @description The credentials that are asked for */
+        "WWW-Authenticate": string;
+        /** @description The request's own, or one that was made for it */
+        "X-Request-ID": string;
+    };
     pathItems: never;
 }
 export type $defs = Record<string, never>;
-export type operations = Record<string, never>;
+export interface operations {
+    get_service: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "name": "mai-sessions",
+                     *       "version": "0.1.0",
+                     *       "docs": "/docs"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Service"];
+                };
+            };
+            406: components["responses"]["NotAcceptable"];
+            500: components["responses"]["InternalServerError"];
+        };
+    };
+    get_health: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "status": "ok",
+                     *       "timestamp": "2025-11-22T09:15:02.123456+00:00"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Health"];
+                };
+            };
+            406: components["responses"]["NotAcceptable"];
+            500: components["responses"]["InternalServerError"];
+        };
+    };
+    get_live: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "status": "alive"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Alive"];
+                };
+            };
+            406: components["responses"]["NotAcceptable"];
+            500: components["responses"]["InternalServerError"];
+        };
+    };
+    get_ready: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "status": "ready"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Ready"];
+                };
+            };
+            406: components["responses"]["NotAcceptable"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    get_detailed: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "status": "healthy",
+                     *       "services": {
+                     *         "postgres": {
+                     *           "ok": true,
+                     *           "latency_ms": 0.412,
+                     *           "details": {
+                     *             "pool_max": 4,
+                     *             "pool_size": 1,
+                     *             "pool_available": 1,
+                     *             "requests_waiting": 0
+                     *           }
+                     *         }
+                     *       },
+                     *       "total_latency_ms": 0.412,
+                     *       "timestamp": "2025-11-22T09:15:02.123456+00:00",
+                     *       "version": "0.1.0"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["DetailedHealth"];
+                };
+            };
+            406: components["responses"]["NotAcceptable"];
+            500: components["responses"]["InternalServerError"];
+        };
+    };
+    get_metrics: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            403: components["responses"]["Forbidden"];
+            406: components["responses"]["NotAcceptable"];
+            500: components["responses"]["InternalServerError"];
+        };
+    };
+    get_usage: {
+        parameters: {
+            query?: {
+                /** @description ISO 8601 date or datetime; 30 days before the end by default */
+                start_date?: string;
+                /** @description ISO 8601 date or datetime; now by default */
+                end_date?: string;
+            };
+            header?: {
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "total_messages": 3,
+                     *       "total_tokens": 412,
+                     *       "total_sessions": 1,
+                     *       "avg_response_time_ms": 812.5,
+                     *       "daily_usage": [
+                     *         {
+                     *           "date": "2025-11-21",
+                     *           "messages": 0,
+                     *           "tokens": 0,
+                     *           "sessions": 0
+                     *         },
+                     *         {
+                     *           "date": "2025-11-22",
+                     *           "messages": 3,
+                     *           "tokens": 412,
+                     *           "sessions": 1
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Usage"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["UnprocessableContent"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    get_agents: {
+        parameters: {
+            query?: {
+                /** @description ISO 8601 date or datetime; 30 days before the end by default */
+                start_date?: string;
+                /** @description ISO 8601 date or datetime; now by default */
+                end_date?: string;
+            };
+            header?: {
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "agents": [
+                     *         {
+                     *           "name": "chat",
+                     *           "usage_count": 2,
+                     *           "total_tokens": 404,
+                     *           "avg_response_time_ms": 812.5,
+                     *           "error_count": 1,
+                     *           "error_rate": 50
+                     *         }
+                     *       ],
+                     *       "total_calls": 2
+                     *     }
+                     */
+                    "application/json": components["schemas"]["AgentsUsage"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["UnprocessableContent"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    get_models: {
+        parameters: {
+            query?: {
+                /** @description ISO 8601 date or datetime; 30 days before the end by default */
+                start_date?: string;
+                /** @description ISO 8601 date or datetime; now by default */
+                end_date?: string;
+            };
+            header?: {
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "models": [
+                     *         {
+                     *           "model_id": "org/qwen2.5-7b_chat.gguf",
+                     *           "model_name": "Qwen2.5 7B Chat",
+                     *           "usage_count": 2,
+                     *           "total_tokens": 404
+                     *         }
+                     *       ],
+                     *       "total_usage": 2
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ModelsUsage"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["UnprocessableContent"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    get_summary: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "total_messages": 3,
+                     *       "active_sessions": 1,
+                     *       "total_tokens": 412,
+                     *       "avg_response_time_ms": 812.5
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Summary"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            406: components["responses"]["NotAcceptable"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    get_attachment: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Tags that the caller has: `304` without a body when it is one of them */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /** @description The part of the content to answer, as `bytes=0-1023` */
+                Range?: components["parameters"]["Range"];
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                sha256: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/*": string;
+                };
+            };
+            /** @description The part that Range asks for */
+            206: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "image/*": string;
+                };
+            };
+            /** @description The caller has it already */
+            304: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            416: components["responses"]["RangeNotSatisfiable"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    list_messages: {
+        parameters: {
+            query?: {
+                /** @description Messages on a page */
+                limit?: number;
+                /** @description Messages to leave out */
+                offset?: number;
+                /** @description The first messages after this `seq` */
+                after_seq?: number | null;
+                /** @description The last messages before this `seq` */
+                before_seq?: number | null;
+            };
+            header?: {
+                /** @description Tags that the caller has: `304` without a body when it is one of them */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                session_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    Link: components["headers"]["Link"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example [
+                     *       {
+                     *         "id": "019a5c1e-9b10-7a02-8c55-6d1f0e9b7a02",
+                     *         "session_id": "019a5c1e-7d3a-7c44-b1f0-2f6a54cf9e01",
+                     *         "seq": 1,
+                     *         "role": "user",
+                     *         "content": "What is there to see in two days?",
+                     *         "token_count": 8,
+                     *         "model_id": null,
+                     *         "agent_name": null,
+                     *         "response_time_ms": null,
+                     *         "is_error": false,
+                     *         "images": [
+                     *           "/api/v1/attachments/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+                     *         ],
+                     *         "documents": [
+                     *           "plan.pdf"
+                     *         ],
+                     *         "created_at": "2025-11-22T09:15:09.654321+00:00"
+                     *       }
+                     *     ]
+                     */
+                    "application/json": components["schemas"]["Message"][];
+                };
+            };
+            /** @description The caller has it already */
+            304: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["UnprocessableContent"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    append_message: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Makes retries safe: the same key and body again are answered as the first time, and nothing is written */
+                "Idempotency-Key"?: components["parameters"]["Idempotency-Key"];
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                session_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "role": "user",
+                 *       "content": "What is there to see in two days?",
+                 *       "images": [
+                 *         "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+                 *       ],
+                 *       "documents": [
+                 *         "plan.pdf"
+                 *       ]
+                 *     }
+                 */
+                "application/json": components["schemas"]["MessageCreate"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    Location: components["headers"]["Location"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "019a5c1e-9b10-7a02-8c55-6d1f0e9b7a02",
+                     *       "session_id": "019a5c1e-7d3a-7c44-b1f0-2f6a54cf9e01",
+                     *       "seq": 1,
+                     *       "role": "user",
+                     *       "content": "What is there to see in two days?",
+                     *       "token_count": 8,
+                     *       "model_id": null,
+                     *       "agent_name": null,
+                     *       "response_time_ms": null,
+                     *       "is_error": false,
+                     *       "images": [
+                     *         "/api/v1/attachments/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+                     *       ],
+                     *       "documents": [
+                     *         "plan.pdf"
+                     *       ],
+                     *       "created_at": "2025-11-22T09:15:09.654321+00:00"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Message"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["ContentTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableContent"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    clear_messages: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The tags of versions: do nothing unless it is one of them */
+                "If-Match"?: components["parameters"]["If-Match"];
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                session_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            412: components["responses"]["PreconditionFailed"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    get_message: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Tags that the caller has: `304` without a body when it is one of them */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                session_id: string;
+                message_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "019a5c1e-9b10-7a02-8c55-6d1f0e9b7a02",
+                     *       "session_id": "019a5c1e-7d3a-7c44-b1f0-2f6a54cf9e01",
+                     *       "seq": 1,
+                     *       "role": "user",
+                     *       "content": "What is there to see in two days?",
+                     *       "token_count": 8,
+                     *       "model_id": null,
+                     *       "agent_name": null,
+                     *       "response_time_ms": null,
+                     *       "is_error": false,
+                     *       "images": [
+                     *         "/api/v1/attachments/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+                     *       ],
+                     *       "documents": [
+                     *         "plan.pdf"
+                     *       ],
+                     *       "created_at": "2025-11-22T09:15:09.654321+00:00"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Message"];
+                };
+            };
+            /** @description The caller has it already */
+            304: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    delete_message: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The tags of versions: do nothing unless it is one of them */
+                "If-Match"?: components["parameters"]["If-Match"];
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                session_id: string;
+                message_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            412: components["responses"]["PreconditionFailed"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    patch_message: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The tags of versions: do nothing unless it is one of them */
+                "If-Match"?: components["parameters"]["If-Match"];
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                session_id: string;
+                message_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                /**
+                 * @example {
+                 *       "content": "Start with the castle …",
+                 *       "response_time_ms": 812.5
+                 *     }
+                 */
+                "application/json": components["schemas"]["MessagePatch"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "019a5c1e-9b10-7a02-8c55-6d1f0e9b7a02",
+                     *       "session_id": "019a5c1e-7d3a-7c44-b1f0-2f6a54cf9e01",
+                     *       "seq": 1,
+                     *       "role": "user",
+                     *       "content": "What is there to see in two days?",
+                     *       "token_count": 8,
+                     *       "model_id": null,
+                     *       "agent_name": null,
+                     *       "response_time_ms": null,
+                     *       "is_error": false,
+                     *       "images": [
+                     *         "/api/v1/attachments/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+                     *       ],
+                     *       "documents": [
+                     *         "plan.pdf"
+                     *       ],
+                     *       "created_at": "2025-11-22T09:15:09.654321+00:00"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Message"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            412: components["responses"]["PreconditionFailed"];
+            413: components["responses"]["ContentTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableContent"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    search_all: {
+        parameters: {
+            query: {
+                /** @description All words must occur, the last may be a beginning; `"quoted words"` stand side by side */
+                q: string;
+                limit?: number;
+                role?: "user" | "assistant" | "system" | "tool";
+                /** @description Of the message; for titles, of the session */
+                agent_name?: string;
+                /** @description Of the message; for titles, of the session */
+                model_id?: string;
+                session_id?: string;
+                /** @description The first moment, ISO 8601 */
+                since?: string;
+                /** @description The first moment that is too late, ISO 8601 */
+                until?: string;
+                /** @description Where the page begins: `next_cursor` of the page before */
+                cursor?: string;
+            };
+            header?: {
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "results": [
+                     *         {
+                     *           "session": {
+                     *             "id": "019a5c1e-7d3a-7c44-b1f0-2f6a54cf9e01",
+                     *             "title": "Trip to Lisbon"
+                     *           },
+                     *           "message_id": "019a5c1e-9b10-7a02-8c55-6d1f0e9b7a02",
+                     *           "seq": 1,
+                     *           "role": "user",
+                     *           "snippet": "What is there to see in two <mark>days</mark>?",
+                     *           "created_at": "2025-11-22T09:15:09.654321+00:00"
+                     *         }
+                     *       ],
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SearchResults"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["UnprocessableContent"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    list_sessions: {
+        parameters: {
+            query?: {
+                /** @description Part of the title, in either case; blank for all */
+                search?: string;
+                /** @description Sessions on a page */
+                limit?: number;
+                /** @description Sessions to leave out */
+                offset?: number;
+                /** @description Where the page begins: `next_cursor` of the page before */
+                cursor?: string;
+            };
+            header?: {
+                /** @description Tags that the caller has: `304` without a body when it is one of them */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "sessions": [
+                     *         {
+                     *           "id": "019a5c1e-7d3a-7c44-b1f0-2f6a54cf9e01",
+                     *           "title": "Trip to Lisbon",
+                     *           "agent_name": "chat",
+                     *           "model_id": "org/qwen2.5-7b_chat.gguf",
+                     *           "created_at": "2025-11-22T09:15:02.123456+00:00",
+                     *           "updated_at": "2025-11-22T09:15:09.654321+00:00",
+                     *           "message_count": 1,
+                     *           "last_message_preview": "What is there to see in two days?"
+                     *         }
+                     *       ],
+                     *       "total": 1,
+                     *       "limit": 50,
+                     *       "offset": 0,
+                     *       "next_cursor": null
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SessionList"];
+                };
+            };
+            /** @description The caller has it already */
+            304: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["UnprocessableContent"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    create_session: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Makes retries safe: the same key and body again are answered as the first time, and nothing is written */
+                "Idempotency-Key"?: components["parameters"]["Idempotency-Key"];
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                /**
+                 * @example {
+                 *       "title": "Trip to Lisbon",
+                 *       "model_id": "org/qwen2.5-7b_chat.gguf"
+                 *     }
+                 */
+                "application/json": components["schemas"]["SessionCreate"];
+            };
+        };
+        responses: {
+            /** @description The caller had a session with this id: as it stands */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    Location: components["headers"]["Location"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "019a5c1e-7d3a-7c44-b1f0-2f6a54cf9e01",
+                     *       "title": "Trip to Lisbon",
+                     *       "agent_name": "chat",
+                     *       "model_id": "org/qwen2.5-7b_chat.gguf",
+                     *       "created_at": "2025-11-22T09:15:02.123456+00:00",
+                     *       "updated_at": "2025-11-22T09:15:09.654321+00:00",
+                     *       "message_count": 1,
+                     *       "last_message_preview": "What is there to see in two days?",
+                     *       "messages": [
+                     *         {
+                     *           "id": "019a5c1e-9b10-7a02-8c55-6d1f0e9b7a02",
+                     *           "session_id": "019a5c1e-7d3a-7c44-b1f0-2f6a54cf9e01",
+                     *           "seq": 1,
+                     *           "role": "user",
+                     *           "content": "What is there to see in two days?",
+                     *           "token_count": 8,
+                     *           "model_id": null,
+                     *           "agent_name": null,
+                     *           "response_time_ms": null,
+                     *           "is_error": false,
+                     *           "images": [
+                     *             "/api/v1/attachments/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+                     *           ],
+                     *           "documents": [
+                     *             "plan.pdf"
+                     *           ],
+                     *           "created_at": "2025-11-22T09:15:09.654321+00:00"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SessionDetail"];
+                };
+            };
+            /** @description Created */
+            201: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    Location: components["headers"]["Location"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "019a5c1e-7d3a-7c44-b1f0-2f6a54cf9e01",
+                     *       "title": "Trip to Lisbon",
+                     *       "agent_name": "chat",
+                     *       "model_id": "org/qwen2.5-7b_chat.gguf",
+                     *       "created_at": "2025-11-22T09:15:02.123456+00:00",
+                     *       "updated_at": "2025-11-22T09:15:09.654321+00:00",
+                     *       "message_count": 1,
+                     *       "last_message_preview": "What is there to see in two days?",
+                     *       "messages": [
+                     *         {
+                     *           "id": "019a5c1e-9b10-7a02-8c55-6d1f0e9b7a02",
+                     *           "session_id": "019a5c1e-7d3a-7c44-b1f0-2f6a54cf9e01",
+                     *           "seq": 1,
+                     *           "role": "user",
+                     *           "content": "What is there to see in two days?",
+                     *           "token_count": 8,
+                     *           "model_id": null,
+                     *           "agent_name": null,
+                     *           "response_time_ms": null,
+                     *           "is_error": false,
+                     *           "images": [
+                     *             "/api/v1/attachments/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+                     *           ],
+                     *           "documents": [
+                     *             "plan.pdf"
+                     *           ],
+                     *           "created_at": "2025-11-22T09:15:09.654321+00:00"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SessionDetail"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            406: components["responses"]["NotAcceptable"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["ContentTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableContent"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    get_session: {
+        parameters: {
+            query?: {
+                /** @description Only so many of the newest messages; all of them by default */
+                messages_limit?: number | null;
+            };
+            header?: {
+                /** @description Tags that the caller has: `304` without a body when it is one of them */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                session_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "019a5c1e-7d3a-7c44-b1f0-2f6a54cf9e01",
+                     *       "title": "Trip to Lisbon",
+                     *       "agent_name": "chat",
+                     *       "model_id": "org/qwen2.5-7b_chat.gguf",
+                     *       "created_at": "2025-11-22T09:15:02.123456+00:00",
+                     *       "updated_at": "2025-11-22T09:15:09.654321+00:00",
+                     *       "message_count": 1,
+                     *       "last_message_preview": "What is there to see in two days?",
+                     *       "messages": [
+                     *         {
+                     *           "id": "019a5c1e-9b10-7a02-8c55-6d1f0e9b7a02",
+                     *           "session_id": "019a5c1e-7d3a-7c44-b1f0-2f6a54cf9e01",
+                     *           "seq": 1,
+                     *           "role": "user",
+                     *           "content": "What is there to see in two days?",
+                     *           "token_count": 8,
+                     *           "model_id": null,
+                     *           "agent_name": null,
+                     *           "response_time_ms": null,
+                     *           "is_error": false,
+                     *           "images": [
+                     *             "/api/v1/attachments/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+                     *           ],
+                     *           "documents": [
+                     *             "plan.pdf"
+                     *           ],
+                     *           "created_at": "2025-11-22T09:15:09.654321+00:00"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SessionDetail"];
+                };
+            };
+            /** @description The caller has it already */
+            304: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["UnprocessableContent"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    delete_session: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The tags of versions: do nothing unless it is one of them */
+                "If-Match"?: components["parameters"]["If-Match"];
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                session_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            412: components["responses"]["PreconditionFailed"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    patch_session: {
+        parameters: {
+            query?: {
+                /** @description Only so many of the newest messages; all of them by default */
+                messages_limit?: number | null;
+            };
+            header?: {
+                /** @description The tags of versions: do nothing unless it is one of them */
+                "If-Match"?: components["parameters"]["If-Match"];
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path: {
+                session_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                /**
+                 * @example {
+                 *       "title": "Two days in Lisbon"
+                 *     }
+                 */
+                "application/json": components["schemas"]["SessionPatch"];
+                /**
+                 * @example {
+                 *       "title": "Two days in Lisbon"
+                 *     }
+                 */
+                "application/merge-patch+json": components["schemas"]["SessionPatch"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "019a5c1e-7d3a-7c44-b1f0-2f6a54cf9e01",
+                     *       "title": "Trip to Lisbon",
+                     *       "agent_name": "chat",
+                     *       "model_id": "org/qwen2.5-7b_chat.gguf",
+                     *       "created_at": "2025-11-22T09:15:02.123456+00:00",
+                     *       "updated_at": "2025-11-22T09:15:09.654321+00:00",
+                     *       "message_count": 1,
+                     *       "last_message_preview": "What is there to see in two days?",
+                     *       "messages": [
+                     *         {
+                     *           "id": "019a5c1e-9b10-7a02-8c55-6d1f0e9b7a02",
+                     *           "session_id": "019a5c1e-7d3a-7c44-b1f0-2f6a54cf9e01",
+                     *           "seq": 1,
+                     *           "role": "user",
+                     *           "content": "What is there to see in two days?",
+                     *           "token_count": 8,
+                     *           "model_id": null,
+                     *           "agent_name": null,
+                     *           "response_time_ms": null,
+                     *           "is_error": false,
+                     *           "images": [
+                     *             "/api/v1/attachments/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+                     *           ],
+                     *           "documents": [
+                     *             "plan.pdf"
+                     *           ],
+                     *           "created_at": "2025-11-22T09:15:09.654321+00:00"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/json": components["schemas"]["SessionDetail"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
+            406: components["responses"]["NotAcceptable"];
+            412: components["responses"]["PreconditionFailed"];
+            413: components["responses"]["ContentTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableContent"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+}
