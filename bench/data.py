@@ -142,8 +142,10 @@ LAYOUTS: dict[str, dict[str, Callable[[Conversation], list[tuple[Any, ...]]]]] =
         ],
         """messages (user_id, session_id, id, seq, role, content, token_count, is_error, images, documents, created_at,
                      words)""": lambda c: [
-            (c.user_id, c.id, m.id, m.seq, m.role, m.content, m.words, False, [], [], m.created_at)
-            + (message_vector(c.user_id, c.id, m.id, m.content),)
+            (
+                *(c.user_id, c.id, m.id, m.seq, m.role, m.content, m.words, False, [], [], m.created_at),
+                message_vector(c.user_id, c.id, m.id, m.content),
+            )
             for m in c.messages
         ],
     },

@@ -97,7 +97,8 @@ def chart(measured: list[Measured], caption: str) -> str:
                 f'<text class="note name" x="{_LEFT + 70}" y="{y + 10}">{_TARGETS[name]}</text>',
                 f'<rect class="{kind} server" x="{_LEFT + 78}" y="{y}" width="{server:.1f}" height="{_BAR - 2}"/>',
                 f'<rect class="{kind} postgres" x="{_LEFT + 78 + server:.1f}" y="{y}" width="{postgres:.1f}" height="{_BAR - 2}"/>',
-                f'<text class="note" x="{_LEFT + 84 + server + postgres:.1f}" y="{y + 10}">{cost(sample):,.0f} µs{cut}{rate}</text>',
+                f'<text class="note" x="{_LEFT + 84 + server + postgres:.1f}" y="{y + 10}">'
+                f"{cost(sample):,.0f} µs{cut}{rate}</text>",
             ]
             y += _BAR
         y += _GAP
