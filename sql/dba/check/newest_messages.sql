@@ -1,0 +1,26 @@
+-- Sessions whose newest_seq or last_message_preview is not that of their newest message.
+--
+-- Usage:     psql "$DATABASE_URL" -f newest_messages.sql
+-- Variables: user_id  whose rows are checked (default: everybody's)
+-- Role:      readonly
+-- Safety:    read only; reads sessions, and of each its newest message. Safe while serving.
+--            maintain/repair_counters.sql puts them right.
+
+\set ON_ERROR_STOP on
+\set QUIET on
+\if :{?user_id} \else \set user_id '' \endif
+
+BEGIN READ ONLY;
+SELECT s.user_id, s.id AS session_id, s.newest_seq, m.seq,
+       s.last_message_preview IS NOT DISTINCT FROM m.preview AS preview_is_right
+  FROM sessions AS s
+  LEFT JOIN LATERAL (
+       SELECT seq, left(content, 100) AS preview
+         FROM messages
+        WHERE user_id = s.user_id AND session_id = s.id
+        ORDER BY user_id DESC, session_id DESC, seq DESC
+        LIMIT 1) AS m ON true
+ WHERE (:'user_id' = '' OR s.user_id = :'user_id')
+   AND (s.newest_seq, s.last_message_preview) IS DISTINCT FROM (m.seq, m.preview)
+ ORDER BY s.user_id, s.id;
+COMMIT;

@@ -1,0 +1,28 @@
+-- Sessions whose title cannot be searched, or is searched as it was.
+--
+-- Usage:     psql "$DATABASE_URL" -f session_titles.sql
+-- Variables: user_id  whose rows are checked (default: everybody's)
+-- Role:      readonly
+-- Safety:    read only; reads sessions and session_titles whole. Safe while serving.
+--            A PATCH of the title writes it anew. Before PostgreSQL 18 only titles of ASCII are compared.
+
+\set ON_ERROR_STOP on
+\set QUIET on
+\if :{?user_id} \else \set user_id '' \endif
+
+BEGIN READ ONLY;
+SELECT CASE WHEN current_setting('server_version_num')::int >= 180000 THEN 'casefold(s.title COLLATE pg_unicode_fast)'
+            ELSE 'CASE WHEN s.title ~ ''^[\x01-\x7f]*$'' THEN lower(s.title) ELSE t.title END' END AS folded_title
+\gset
+
+SELECT s.user_id, s.id AS session_id, s.title, t.title AS searched,
+       CASE WHEN t.title IS NULL THEN 'not there'
+            WHEN t.words = '' THEN 'no words'
+            WHEN t.created_at <> s.created_at THEN 'another created_at'
+            ELSE 'another title' END AS problem
+  FROM sessions AS s
+  LEFT JOIN session_titles AS t ON t.user_id = s.user_id AND t.session_id = s.id
+ WHERE (:'user_id' = '' OR s.user_id = :'user_id')
+   AND (t.title IS NULL OR t.words = '' OR t.created_at <> s.created_at OR t.title <> :folded_title)
+ ORDER BY s.user_id, s.id;
+COMMIT;

@@ -1,0 +1,54 @@
+-- Deletes attachments that no message refers to.
+--
+-- Usage:     psql "$DATABASE_URL" -f purge_attachments.sql                counts what would go
+--            psql "$DATABASE_URL" -v apply=1 -f purge_attachments.sql     deletes
+-- Variables: apply    1 to delete (default 0)
+--            user_id  whose (default: everybody's)
+--            batch    attachments deleted in one transaction (default 100)
+-- Role:      owner
+-- Safety:    writes; row locks on what goes only, released after each batch. Safe while serving, may be stopped and run again.
+--            The service deletes them itself, so there are some only after repair_counters.sql, which finds them: run it first.
+--            One that a message names stays, whatever was counted.
+
+\set ON_ERROR_STOP on
+\set QUIET on
+\set VERBOSITY terse
+\if :{?apply} \else \set apply 0 \endif
+\if :{?user_id} \else \set user_id '' \endif
+\if :{?batch} \else \set batch 100 \endif
+
+SELECT count(*) AS attachments, coalesce(sum(size), 0) AS bytes
+  FROM attachments
+ WHERE reference_count = 0 AND (:'user_id' = '' OR user_id = :'user_id');
+
+\if :apply
+SELECT set_config('mai_sessions.user_id', :'user_id', false) AS user_id, set_config('mai_sessions.batch', :'batch', false) AS batch
+\gset
+
+DO $$
+DECLARE
+    only_user text    := current_setting('mai_sessions.user_id');
+    batch     integer := current_setting('mai_sessions.batch')::int;
+    total     bigint  := 0;
+    deleted   bigint;
+BEGIN
+    LOOP
+        DELETE FROM attachments AS a
+         USING (SELECT u.user_id, u.sha256
+                  FROM attachments AS u
+                 WHERE u.reference_count = 0 AND (only_user = '' OR u.user_id = only_user)
+                   AND NOT EXISTS (SELECT FROM messages AS m
+                                    WHERE m.user_id = u.user_id AND m.images <> '{}' AND u.sha256 = ANY (m.images))
+                 LIMIT batch FOR UPDATE SKIP LOCKED) AS gone
+         WHERE a.user_id = gone.user_id AND a.sha256 = gone.sha256;
+        GET DIAGNOSTICS deleted = ROW_COUNT;
+        COMMIT;
+        total := total + deleted;
+        RAISE NOTICE '% attachments deleted', total;
+        EXIT WHEN deleted = 0;
+    END LOOP;
+END
+$$;
+\else
+\echo 'Nothing was deleted. To delete them: -v apply=1'
+\endif

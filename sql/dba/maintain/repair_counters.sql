@@ -1,0 +1,164 @@
+-- Puts right what is counted on other rows: of sessions, users, attachments, and the sums in daily_usage.
+--
+-- Usage:     psql "$DATABASE_URL" -f repair_counters.sql                  says what is wrong
+--            psql "$DATABASE_URL" -v apply=1 -f repair_counters.sql       puts it right
+-- Variables: apply    1 to write (default 0)
+--            user_id  whose rows (default: everybody's)
+-- Role:      owner
+-- Safety:    writes; reads user by user, and locks one wrong row at a time, as an append does. Safe while serving, may be stopped
+--            and run again. A session that was wrong gets a new ETag.
+
+\set ON_ERROR_STOP on
+\set QUIET on
+\set VERBOSITY terse
+\if :{?apply} \else \set apply 0 \endif
+\if :{?user_id} \else \set user_id '' \endif
+
+SELECT set_config('mai_sessions.apply', :'apply', false) AS apply, set_config('mai_sessions.user_id', :'user_id', false) AS user_id
+\gset
+
+DO $$
+DECLARE
+    apply          boolean := current_setting('mai_sessions.apply')::boolean;
+    only_user      text    := current_setting('mai_sessions.user_id');
+    owner          text    := '';
+    wrong          record;
+    new_version    uuid;
+    wrong_users    bigint  := 0;
+    wrong_sessions bigint  := 0;
+    wrong_sums     bigint  := 0;
+    wrong_images   bigint  := 0;
+BEGIN
+    LOOP
+        SELECT min(u.user_id) INTO owner
+          FROM (SELECT min(user_id) AS user_id FROM users WHERE user_id > owner
+                 UNION ALL
+                SELECT min(user_id) FROM sessions WHERE user_id > owner
+                 UNION ALL
+                SELECT min(user_id) FROM attachments WHERE user_id > owner) AS u
+         WHERE only_user = '';
+        IF only_user <> '' THEN
+            owner := only_user;
+        END IF;
+        EXIT WHEN owner IS NULL;
+
+        FOR wrong IN
+            SELECT s.id
+              FROM sessions AS s
+              LEFT JOIN (SELECT session_id, count(*) AS messages, max(seq) AS seq
+                           FROM messages WHERE user_id = owner GROUP BY session_id) AS c
+                ON c.session_id = s.id
+              LEFT JOIN messages AS m ON m.user_id = owner AND m.session_id = s.id AND m.seq = c.seq
+             WHERE s.user_id = owner
+               AND ((s.message_count, s.newest_seq, s.last_message_preview)
+                    IS DISTINCT FROM (coalesce(c.messages, 0), c.seq, left(m.content, 100))
+                    OR s.last_seq < c.seq)
+        LOOP
+            wrong_sessions := wrong_sessions + 1;
+            CONTINUE WHEN NOT apply;
+            -- First the lock, then the snapshot that counts: nobody appends between the two.
+            PERFORM FROM sessions AS s WHERE s.user_id = owner AND s.id = wrong.id FOR UPDATE;
+            new_version := gen_random_uuid();
+            UPDATE sessions AS s
+               SET message_count        = c.messages,
+                   last_seq             = GREATEST(s.last_seq, c.seq),
+                   newest_seq           = c.seq,
+                   last_message_preview = (SELECT left(content, 100) FROM messages
+                                            WHERE user_id = owner AND session_id = wrong.id AND seq = c.seq),
+                   version              = new_version
+              FROM (SELECT count(*) AS messages, max(seq) AS seq
+                      FROM messages WHERE user_id = owner AND session_id = wrong.id) AS c
+             WHERE s.user_id = owner AND s.id = wrong.id;
+            COMMIT;
+        END LOOP;
+
+        FOR wrong IN
+            WITH counted AS (
+                SELECT m.session_id, (m.created_at AT TIME ZONE 'UTC')::date AS day, p.part, p.agent_name, p.model_id,
+                       min(m.created_at) AS first_at, max(m.created_at) AS last_at, min(m.seq) AS first_seq,
+                       max(m.seq) AS last_seq, count(*) AS message_count, sum(m.token_count) AS token_count,
+                       count(*) FILTER (WHERE m.is_error) AS error_count, count(m.response_time_ms) AS timed_count,
+                       coalesce(sum(m.response_time_ms::numeric), 0) AS response_time_ms
+                  FROM messages AS m
+                 CROSS JOIN LATERAL (
+                       SELECT 'total' AS part, '' AS agent_name, '' AS model_id
+                        UNION ALL
+                       SELECT CASE m.role WHEN 'assistant' THEN 'assistant' ELSE 'other' END, coalesce(m.agent_name, ''),
+                              coalesce(m.model_id, '')
+                        WHERE m.role = 'assistant' OR m.model_id <> '') AS p
+                 WHERE m.user_id = owner
+                 GROUP BY 1, 2, 3, 4, 5)
+            SELECT DISTINCT session_id AS id
+              FROM counted AS c
+              FULL JOIN (SELECT session_id, day, part, agent_name, model_id, first_at, last_at, first_seq, last_seq, message_count,
+                                token_count, error_count, timed_count, response_time_ms
+                           FROM daily_usage
+                          WHERE user_id = owner) AS d
+                   USING (session_id, day, part, agent_name, model_id)
+             WHERE (d.message_count, d.token_count, d.error_count, d.timed_count, d.response_time_ms)
+                   IS DISTINCT FROM (coalesce(c.message_count, 0), coalesce(c.token_count, 0), coalesce(c.error_count, 0),
+                                     coalesce(c.timed_count, 0), coalesce(c.response_time_ms, 0))
+                OR c.first_at < d.first_at OR c.last_at > d.last_at OR c.first_seq < d.first_seq OR c.last_seq > d.last_seq
+        LOOP
+            wrong_sums := wrong_sums + 1;
+            CONTINUE WHEN NOT apply;
+            PERFORM FROM sessions AS s WHERE s.user_id = owner AND s.id = wrong.id FOR UPDATE;
+            CONTINUE WHEN NOT FOUND;
+            DELETE FROM daily_usage WHERE user_id = owner AND session_id = wrong.id;
+            INSERT INTO daily_usage (user_id, session_id, day, part, agent_name, model_id, first_at, last_at, first_seq, last_seq,
+                                     message_count, token_count, error_count, timed_count, response_time_ms)
+            SELECT m.user_id, m.session_id, (m.created_at AT TIME ZONE 'UTC')::date, p.part, p.agent_name, p.model_id,
+                   min(m.created_at), max(m.created_at), min(m.seq), max(m.seq), count(*), sum(m.token_count),
+                   count(*) FILTER (WHERE m.is_error), count(m.response_time_ms), coalesce(sum(m.response_time_ms::numeric), 0)
+              FROM messages AS m
+             CROSS JOIN LATERAL (
+                   SELECT 'total' AS part, '' AS agent_name, '' AS model_id
+                    UNION ALL
+                   SELECT CASE m.role WHEN 'assistant' THEN 'assistant' ELSE 'other' END, coalesce(m.agent_name, ''),
+                          coalesce(m.model_id, '')
+                    WHERE m.role = 'assistant' OR m.model_id <> '') AS p
+             WHERE m.user_id = owner AND m.session_id = wrong.id
+             GROUP BY 1, 2, 3, 4, 5, 6;
+            COMMIT;
+        END LOOP;
+
+        FOR wrong IN
+            SELECT a.sha256
+              FROM attachments AS a
+              LEFT JOIN (SELECT i AS sha256, count(DISTINCT (session_id, seq)) AS messages
+                           FROM messages, unnest(images) AS i
+                          WHERE user_id = owner AND images <> '{}'
+                          GROUP BY i) AS c
+                ON c.sha256 = a.sha256
+             WHERE a.user_id = owner AND a.reference_count <> coalesce(c.messages, 0)
+        LOOP
+            wrong_images := wrong_images + 1;
+            CONTINUE WHEN NOT apply;
+            PERFORM FROM attachments AS a WHERE a.user_id = owner AND a.sha256 = wrong.sha256 FOR UPDATE;
+            UPDATE attachments AS a
+               SET reference_count = (SELECT count(*) FROM messages
+                                       WHERE user_id = owner AND images <> '{}' AND wrong.sha256 = ANY (images))
+             WHERE a.user_id = owner AND a.sha256 = wrong.sha256;
+            COMMIT;
+        END LOOP;
+
+        IF (SELECT count(*) FROM sessions AS s WHERE s.user_id = owner)
+           <> coalesce((SELECT u.session_count FROM users AS u WHERE u.user_id = owner), 0) THEN
+            wrong_users := wrong_users + 1;
+            IF apply THEN
+                INSERT INTO users (user_id, session_count) VALUES (owner, 0) ON CONFLICT (user_id) DO NOTHING;
+                PERFORM FROM users AS u WHERE u.user_id = owner FOR UPDATE;
+                UPDATE users AS u
+                   SET session_count = (SELECT count(*) FROM sessions AS s WHERE s.user_id = owner)
+                 WHERE u.user_id = owner;
+            END IF;
+        END IF;
+        COMMIT;
+        EXIT WHEN only_user <> '';
+    END LOOP;
+    RAISE NOTICE '% sessions, % sessions in daily_usage, % attachments, % users %',
+        wrong_sessions, wrong_sums, wrong_images, wrong_users, CASE WHEN apply THEN 'put right' ELSE 'are wrong' END;
+END
+$$;
+
+\if :apply \else \echo 'Nothing was written. To put the counters right: -v apply=1' \endif

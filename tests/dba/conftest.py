@@ -1,0 +1,82 @@
+"""Scripts, run by psql as the role that their header names, and chats to run them on."""
+
+import subprocess
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+from samples import png
+from scripts import CHECKS, DBA, USERS, RunChecks, RunScript, header
+
+from mai_sessions.ids import new_id
+from mai_sessions.images import Image
+from mai_sessions.repository.idempotency import IdempotencyKey
+from mai_sessions.repository.messages import append_message, delete_message
+from mai_sessions.repository.sessions import create_session
+
+
+@pytest.fixture
+def run_script(run_program: Callable[..., str], database_url: str) -> RunScript:
+    """Run a script with variables, and return the lines that it printed: rows without a heading, and notices."""
+
+    def run(script: str, url: str = database_url, **variables: Any) -> list[str]:
+        role = header(script, "Role")
+        if role != "superuser":
+            url = make_conninfo(url, user=f"mai_sessions_{role}", password=f"mai_sessions_{role}")
+        sets = [f"--set={name}={value}" for name, value in variables.items()]
+        command = ["psql", "--no-psqlrc", "-At", *sets, "-f", str(DBA / script), url]
+        return [line for line in run_program(*command, stderr=subprocess.STDOUT).split("\n") if line]
+
+    return run
+
+
+@pytest.fixture
+def run_checks(run_script: RunScript) -> RunChecks:
+    """Run every check, and return what they found: nothing of those that are healthy."""
+    return lambda **variables: {check: rows for check in CHECKS if (rows := run_script(check, **variables))}
+
+
+@pytest.fixture
+def chats(conn: psycopg.Connection[Any]) -> dict[str, list[UUID]]:
+    """Three sessions of each user: one long with a gap and shared images, one short, one empty."""
+    return {user_id: seed(conn, user_id) for user_id in USERS}
+
+
+def seed(conn: psycopg.Connection[Any], user_id: str) -> list[UUID]:
+    """Give a user sessions, the way the service does."""
+    session_ids = [new_id() for _ in range(3)]
+    for number, session_id in enumerate(session_ids):
+        key = IdempotencyKey("sessions", str(session_id), b"body")
+        title = f"Straße {number} of '{user_id}'"
+        create_session(conn, user_id, session_id=session_id, title=title, agent_name="chat", model_id=None, key=key)
+    shared, own = image(b"shared"), image(user_id.encode())
+    for session_id, count in zip(session_ids, (6, 2, 0), strict=True):
+        for number in range(count):
+            reply = append_message(
+                conn,
+                user_id,
+                session_id,
+                role=("user", "assistant", "tool")[number % 3],
+                content=f"Message {number} \\ it's 東京\n" * 20,
+                token_count=number,
+                model_id="opus" if number % 2 else None,
+                agent_name=("", "coder", None)[number % 3],
+                response_time_ms=0.1 * number if number % 3 else None,
+                is_error=number == 4,
+                images=[shared, own, shared] if number == 1 else [shared] if number in (2, 5) else [],
+                documents=['a "b".pdf'] if number == 3 else [],
+                key=IdempotencyKey(f"sessions/{session_id}/messages", str(number), b"body"),
+            )
+            if number == 2:
+                delete_message(conn, user_id, session_id, reply.id)
+    return session_ids
+
+
+def image(noise: bytes) -> Image:
+    """A PNG, and its name."""
+    content = png(noise=noise)
+    return Image(sha256(content).hexdigest(), "image/png", content)

@@ -1,0 +1,151 @@
+"""Every check, on healthy chats, on damaged ones, and while others write; and what puts them right."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, LiteralString
+from uuid import UUID
+
+import psycopg
+import pytest
+from scripts import USERS, RunChecks, RunScript
+
+from mai_sessions.repository.messages import append_message, clear_messages, delete_message, patch_message
+from mai_sessions.repository.sessions import delete_session, patch_session
+
+Conn = psycopg.Connection[Any]
+Chats = dict[str, list[UUID]]
+ANN = USERS[0]
+
+
+def test_healthy_chats_have_nothing_to_find(conn: Conn, chats: Chats, run_checks: RunChecks) -> None:
+    session_id = chats[ANN][0]
+    first = conn.execute("SELECT id FROM messages WHERE session_id = %s AND seq = 1", [session_id]).fetchone()
+    assert first
+    patch_message(conn, ANN, session_id, first[0], content="Changed", model_id="haiku", response_time_ms=7)
+    patch_session(conn, ANN, session_id, title="ΌΔΟΣ İ ſß ﬁ")
+    delete_message(conn, ANN, session_id, first[0])
+    clear_messages(conn, ANN, chats[ANN][1])
+    delete_session(conn, USERS[1], chats[USERS[1]][0])
+    assert run_checks() == {}
+
+
+@contextmanager
+def unguarded(conn: Conn) -> Iterator[None]:
+    """Without foreign keys."""
+    conn.execute("SET session_replication_role = replica")
+    yield
+    conn.execute("RESET session_replication_role")
+
+
+REPAIRABLE: list[tuple[str, LiteralString]] = [
+    ("message_counts", "UPDATE sessions SET message_count = 0 WHERE message_count > 1"),
+    ("newest_messages", "UPDATE sessions SET newest_seq = NULL WHERE newest_seq = 2"),
+    ("newest_messages", "UPDATE sessions SET last_message_preview = 'x' WHERE message_count = 0"),
+    ("seqs", "UPDATE sessions SET last_seq = 5 WHERE last_seq = 6"),
+    ("session_counts", "UPDATE users SET session_count = session_count + 1"),
+    ("session_counts", "DELETE FROM users"),
+    ("attachments", "UPDATE attachments SET reference_count = reference_count + 1"),
+    ("attachments", "UPDATE attachments SET reference_count = 0"),
+    ("attachments", "DELETE FROM messages WHERE seq = 2"),
+    ("daily_usage", "DELETE FROM daily_usage WHERE last_seq = 2"),
+    ("daily_usage", "UPDATE daily_usage SET token_count = token_count + 1 WHERE part = 'assistant'"),
+    ("daily_usage", "UPDATE daily_usage SET first_at = last_at + interval '1 s', first_seq = last_seq + 1 WHERE part = 'total'"),
+]
+DAMAGES: list[tuple[str, LiteralString]] = [
+    *REPAIRABLE,
+    ("attachments", "DELETE FROM attachments"),
+    ("attachment_contents", "UPDATE attachments SET content = set_byte(content, size - 1, 0)"),
+    ("orphans", "DELETE FROM sessions"),
+    ("session_titles", "UPDATE session_titles SET title = 'x'"),
+    ("session_titles", "UPDATE session_titles SET words = ''"),
+    ("session_titles", "DELETE FROM session_titles"),
+    ("words", "UPDATE messages SET words = '' WHERE seq = 1"),
+    ("words", "UPDATE messages SET words = tsvector_concat(words, 'stranger')"),
+    ("words", "UPDATE session_titles SET words = strip(words) || 'stranger'"),
+]
+
+
+@pytest.mark.parametrize(("check", "damage"), DAMAGES)
+def test_damage_is_found(conn: Conn, chats: Chats, run_script: RunScript, check: str, damage: LiteralString) -> None:
+    with unguarded(conn):
+        assert conn.execute(damage).rowcount
+    script = f"check/{check}.sql"
+    rows = run_script(script)
+    assert {row.partition("|")[0] for row in rows} == set(USERS)
+    assert run_script(script, user_id=ANN) == [row for row in rows if row.startswith(f"{ANN}|")]
+
+
+def test_what_can_be_is_put_right(conn: Conn, chats: Chats, run_script: RunScript, run_checks: RunChecks) -> None:
+    for _, damage in REPAIRABLE:
+        conn.execute(damage)
+    found = run_checks()
+    assert set(found) == {f"check/{check}.sql" for check, _ in REPAIRABLE}
+    cures = ("maintain/repair_counters.sql", "maintain/purge_attachments.sql")
+    for cure in cures:
+        run_script(cure)
+    assert run_checks() == found, "a dry run"
+    for cure in cures:
+        run_script(cure, apply=1, user_id=ANN)
+    theirs = {check: [row for row in rows if not row.startswith(f"{ANN}|")] for check, rows in found.items()}
+    assert run_checks() == theirs
+    versions = "SELECT version FROM sessions ORDER BY version"
+    untouched = conn.execute(versions).fetchall()
+    run_script(cures[0], apply=1, user_id=ANN)
+    assert conn.execute(versions).fetchall() == untouched
+    for cure in cures:
+        run_script(cure, apply=1)
+    assert run_checks() == {}
+
+
+def test_a_seq_or_an_id_that_is_there_twice_is_found(conn: Conn, chats: Chats, run_script: RunScript) -> None:
+    conn.execute("ALTER TABLE messages DROP CONSTRAINT messages_pkey")
+    conn.execute("DROP INDEX messages_user_id_session_id_id_key")
+    try:
+        conn.execute("INSERT INTO messages SELECT * FROM messages WHERE seq = 1 AND user_id = %s", [ANN])
+        rows = run_script("check/seqs.sql")
+        assert sorted(row.rpartition("|")[2] for row in rows) == ["id is there twice"] * 2 + ["seq is there twice"] * 2
+    finally:
+        conn.execute("TRUNCATE messages")
+        conn.execute("ALTER TABLE messages ADD CONSTRAINT messages_pkey PRIMARY KEY (user_id, session_id, seq)")
+        conn.execute("CREATE UNIQUE INDEX messages_user_id_session_id_id_key ON messages (user_id, session_id, id)")
+
+
+def test_checks_and_repair_while_others_append(
+    conn: Conn, chats: Chats, database_url: str, run_script: RunScript, run_checks: RunChecks
+) -> None:
+    """Counters that move are not wrong, and a repair takes no append away."""
+    appended = dict.fromkeys(range(4), 0)
+    done = threading.Event()
+
+    def append(number: int) -> None:
+        user_id = USERS[number % 2]
+        with psycopg.connect(database_url, autocommit=True) as own:
+            while not done.is_set():
+                append_message(own, user_id, chats[user_id][1], role="user", content=str(number), token_count=1)
+                appended[number] += 1
+                done.wait(0.002)
+
+    threads = [threading.Thread(target=append, args=[number]) for number in appended]
+    for thread in threads:
+        thread.start()
+    try:
+        assert run_checks() == {}
+        conn.execute("UPDATE sessions SET message_count = 0, newest_seq = 1, last_message_preview = ''")
+        conn.execute("UPDATE users SET session_count = 0")
+        conn.execute("UPDATE daily_usage SET token_count = 0")
+        assert set(run_checks()) == {
+            "check/message_counts.sql",
+            "check/newest_messages.sql",
+            "check/session_counts.sql",
+            "check/daily_usage.sql",
+        }
+        run_script("maintain/repair_counters.sql", apply=1)
+        assert run_checks() == {}
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    for user_id, numbers in ((USERS[0], (0, 2)), (USERS[1], (1, 3))):
+        row = conn.execute("SELECT message_count FROM sessions WHERE id = %s", [chats[user_id][1]]).fetchone()
+        assert row == (2 + sum(appended[number] for number in numbers),)
