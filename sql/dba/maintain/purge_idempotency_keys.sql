@@ -5,6 +5,7 @@
 -- Variables: apply  1 to delete (default 0)
 --            hours  age from which a key is forgotten (default 24)
 --            batch  keys looked at in one transaction (default 10000)
+-- Role:      owner
 -- Safety:    writes; row locks on old keys only, released after each batch. Safe while serving, may be stopped and run again.
 --            A retry that comes after its key is forgotten does its work anew.
 

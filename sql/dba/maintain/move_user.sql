@@ -1,0 +1,104 @@
+-- Gives everything of one user to another user id, which may have sessions of its own.
+--
+-- Usage:     psql "$DATABASE_URL" -v from=ann -v to=bob -f move_user.sql                 counts what would move
+--            psql "$DATABASE_URL" -v from=ann -v to=bob -v apply=1 -f move_user.sql      moves
+-- Variables: from   the user id that is given up (no default)
+--            to     the user id that gets everything (no default)
+--            apply  1 to move (default 0)
+-- Role:      owner
+-- Safety:    writes; a session is one transaction, which locks it and its attachments. Safe while serving: a session answers 404 to
+--            its old owner from then on. May be stopped and run again. Stops at a session id that the other user has, too.
+--            Of an Idempotency-Key that both have used, the other user's stays.
+
+\set ON_ERROR_STOP on
+\set QUIET on
+\set VERBOSITY terse
+\if :{?apply} \else \set apply 0 \endif
+
+SELECT u.user_id,
+       (SELECT count(*) FROM sessions AS s WHERE s.user_id = u.user_id) AS sessions,
+       (SELECT count(*) FROM messages AS m WHERE m.user_id = u.user_id) AS messages,
+       (SELECT count(*) FROM attachments AS a WHERE a.user_id = u.user_id) AS attachments,
+       (SELECT count(*) FROM idempotency_keys AS k WHERE k.user_id = u.user_id) AS idempotency_keys
+  FROM unnest(ARRAY[:'from', :'to']) AS u (user_id);
+
+\if :apply
+SELECT set_config('mai_sessions.from', :'from', false) AS source, set_config('mai_sessions.to', :'to', false) AS target
+\gset
+
+DO $$
+DECLARE
+    source text    := current_setting('mai_sessions.from');
+    target text    := current_setting('mai_sessions.to');
+    scope  text    := left(md5(current_setting('mai_sessions.to')), 5);
+    moving uuid;
+    total  bigint  := 0;
+BEGIN
+    IF source = target THEN
+        RAISE EXCEPTION 'from and to are the same user';
+    END IF;
+    LOOP
+        SELECT id INTO moving FROM sessions WHERE user_id = source ORDER BY id LIMIT 1 FOR UPDATE;
+        EXIT WHEN moving IS NULL;
+
+        INSERT INTO sessions (user_id, id, title, agent_name, model_id, created_at, updated_at, version, message_count, last_seq,
+                              newest_seq, last_message_preview)
+        SELECT target, id, title, agent_name, model_id, created_at, updated_at, version, message_count, last_seq, newest_seq,
+               last_message_preview
+          FROM sessions
+         WHERE user_id = source AND id = moving;
+
+        INSERT INTO attachments (user_id, sha256, content_type, size, reference_count, created_at, content)
+        SELECT target, a.sha256, a.content_type, a.size, named.messages, a.created_at, a.content
+          FROM (SELECT i AS sha256, count(DISTINCT m.seq) AS messages
+                  FROM messages AS m, unnest(m.images) AS i
+                 WHERE m.user_id = source AND m.session_id = moving AND m.images <> '{}'
+                 GROUP BY i) AS named
+          JOIN attachments AS a ON a.user_id = source AND a.sha256 = named.sha256
+         ORDER BY a.sha256
+            ON CONFLICT (user_id, sha256) DO UPDATE
+           SET reference_count = attachments.reference_count + excluded.reference_count;
+        UPDATE attachments AS a
+           SET reference_count = a.reference_count - named.messages
+          FROM (SELECT i AS sha256, count(DISTINCT m.seq) AS messages
+                  FROM messages AS m, unnest(m.images) AS i
+                 WHERE m.user_id = source AND m.session_id = moving AND m.images <> '{}'
+                 GROUP BY i) AS named
+         WHERE a.user_id = source AND a.sha256 = named.sha256;
+        DELETE FROM attachments WHERE user_id = source AND reference_count = 0;
+
+        -- Each lexeme begins with five characters of its user: mai_sessions/words.py, scope.
+        UPDATE messages AS m
+           SET user_id = target,
+               words   = coalesce((SELECT string_agg('''' || replace(replace(scope || substr(lexeme, 6), '\', '\\'), '''', '''''')
+                                                     || '''' || coalesce(':' || array_to_string(positions, ','), ''), ' ')
+                                     FROM unnest(m.words))::tsvector, '')
+         WHERE m.user_id = source AND m.session_id = moving;
+        UPDATE session_titles AS t
+           SET user_id = target,
+               words   = coalesce((SELECT string_agg('''' || replace(replace(scope || substr(lexeme, 6), '\', '\\'), '''', '''''')
+                                                     || '''' || coalesce(':' || array_to_string(positions, ','), ''), ' ')
+                                     FROM unnest(t.words))::tsvector, '')
+         WHERE t.user_id = source AND t.session_id = moving;
+        UPDATE daily_usage SET user_id = target WHERE user_id = source AND session_id = moving;
+        DELETE FROM sessions WHERE user_id = source AND id = moving;
+
+        INSERT INTO users (user_id, session_count) VALUES (target, 1)
+            ON CONFLICT (user_id) DO UPDATE SET session_count = users.session_count + 1;
+        UPDATE users SET session_count = session_count - 1 WHERE user_id = source;
+        COMMIT;
+        total := total + 1;
+        RAISE NOTICE '% sessions moved', total;
+    END LOOP;
+
+    WITH gone AS (
+        DELETE FROM idempotency_keys WHERE user_id = source RETURNING path, key, fingerprint, id, seq, created_at)
+    INSERT INTO idempotency_keys (user_id, path, key, fingerprint, id, seq, created_at)
+    SELECT target, path, key, fingerprint, id, seq, created_at FROM gone
+        ON CONFLICT (user_id, path, key) DO NOTHING;
+    DELETE FROM users WHERE user_id = source AND session_count = 0;
+END
+$$;
+\else
+\echo 'Nothing was moved. To move everything: -v apply=1'
+\endif

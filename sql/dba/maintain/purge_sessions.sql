@@ -1,0 +1,76 @@
+-- Deletes sessions that were not written to for some days, with everything of them.
+--
+-- Usage:     psql "$DATABASE_URL" -v days=365 -f purge_sessions.sql                  counts what would go
+--            psql "$DATABASE_URL" -v days=365 -v apply=1 -f purge_sessions.sql       deletes
+-- Variables: days     age of updated_at from which a session goes (no default)
+--            apply    1 to delete (default 0)
+--            user_id  whose (default: everybody's)
+--            batch    sessions of one user deleted in one transaction (default 100)
+-- Role:      owner
+-- Safety:    writes; row locks on the sessions of a batch and their attachments, released after it. Safe while serving, may be
+--            stopped and run again. What goes is gone: subject/export_user.sql saves it.
+
+\set ON_ERROR_STOP on
+\set QUIET on
+\set VERBOSITY terse
+\if :{?apply} \else \set apply 0 \endif
+\if :{?user_id} \else \set user_id '' \endif
+\if :{?batch} \else \set batch 100 \endif
+
+SELECT count(*) AS sessions, coalesce(sum(message_count), 0) AS messages
+  FROM sessions
+ WHERE updated_at < now() - make_interval(days => :days) AND (:'user_id' = '' OR user_id = :'user_id');
+
+\if :apply
+SELECT set_config('mai_sessions.days', :'days', false) AS days, set_config('mai_sessions.user_id', :'user_id', false) AS user_id,
+       set_config('mai_sessions.batch', :'batch', false) AS batch
+\gset
+
+DO $$
+DECLARE
+    until     timestamptz := now() - make_interval(days => current_setting('mai_sessions.days')::int);
+    only_user text        := current_setting('mai_sessions.user_id');
+    batch     integer     := current_setting('mai_sessions.batch')::int;
+    owner     text        := only_user;
+    total     bigint      := 0;
+    ids       uuid[];
+BEGIN
+    LOOP
+        IF only_user = '' THEN
+            SELECT min(user_id) INTO owner FROM sessions WHERE user_id > owner;
+            EXIT WHEN owner IS NULL;
+        END IF;
+        LOOP
+            ids := ARRAY(SELECT id FROM sessions
+                          WHERE user_id = owner AND updated_at < until
+                          ORDER BY updated_at, id
+                          LIMIT batch FOR UPDATE);
+            EXIT WHEN ids = '{}';
+            -- In the order in which an append takes them.
+            PERFORM FROM attachments AS a
+              WHERE a.user_id = owner
+                AND a.sha256 IN (SELECT unnest(m.images) FROM messages AS m
+                                  WHERE m.user_id = owner AND m.session_id = ANY (ids) AND m.images <> '{}')
+              ORDER BY a.sha256 FOR UPDATE;
+            UPDATE attachments AS a
+               SET reference_count = a.reference_count - named.messages
+              FROM (SELECT i AS sha256, count(DISTINCT (m.session_id, m.seq)) AS messages
+                      FROM messages AS m, unnest(m.images) AS i
+                     WHERE m.user_id = owner AND m.session_id = ANY (ids) AND m.images <> '{}'
+                     GROUP BY i) AS named
+             WHERE a.user_id = owner AND a.sha256 = named.sha256;
+            DELETE FROM attachments WHERE user_id = owner AND reference_count = 0;
+            DELETE FROM sessions WHERE user_id = owner AND id = ANY (ids);
+            UPDATE users SET session_count = session_count - cardinality(ids) WHERE user_id = owner;
+            COMMIT;
+            total := total + cardinality(ids);
+            RAISE NOTICE '% sessions deleted', total;
+        END LOOP;
+        COMMIT;
+        EXIT WHEN only_user <> '';
+    END LOOP;
+END
+$$;
+\else
+\echo 'Nothing was deleted. To delete them: -v apply=1'
+\endif

@@ -1,0 +1,47 @@
+-- Builds indexes anew beside the old ones, which takes bloat away and repairs what an interrupted build has left invalid.
+--
+-- Usage:     psql "$DATABASE_URL" -f rebuild_indexes.sql                                lists them with their sizes
+--            psql "$DATABASE_URL" -v apply=1 -f rebuild_indexes.sql                     rebuilds all, smallest first
+--            psql "$DATABASE_URL" -v apply=1 -v like='messages%' -f rebuild_indexes.sql
+-- Variables: apply  1 to rebuild (default 0)
+--            like   pattern of the names of the indexes (default %)
+-- Role:      owner
+-- Safety:    writes; REINDEX CONCURRENTLY, which waits for older transactions and lets reads and writes pass. Safe while serving, may
+--            be stopped and run again. Needs room for the largest index, and much I/O. Run it outside of peak hours.
+
+\set ON_ERROR_STOP on
+\set QUIET on
+\if :{?apply} \else \set apply 0 \endif
+\if :{?like} \else \set like % \endif
+
+SELECT i.indexrelid::regclass AS index, pg_size_pretty(pg_relation_size(i.indexrelid)) AS size, i.indisvalid AS valid
+  FROM pg_index AS i
+  JOIN pg_class AS c ON c.oid = i.indexrelid
+ WHERE c.relnamespace = 'public'::regnamespace AND c.relname LIKE :'like'
+ ORDER BY pg_relation_size(i.indexrelid);
+
+\if :apply
+-- What an interrupted rebuild has left: PostgreSQL calls it <name>_ccnew or <name>_ccold.
+SELECT format('DROP INDEX CONCURRENTLY %s', i.indexrelid::regclass)
+  FROM pg_index AS i
+  JOIN pg_class AS c ON c.oid = i.indexrelid
+ WHERE c.relnamespace = 'public'::regnamespace AND c.relname LIKE :'like' AND c.relname ~ '_cc(new|old)\d*$' AND NOT i.indisvalid
+\gexec
+
+\set ECHO queries
+SELECT format('REINDEX INDEX CONCURRENTLY %s', i.indexrelid::regclass)
+  FROM pg_index AS i
+  JOIN pg_class AS c ON c.oid = i.indexrelid
+ WHERE c.relnamespace = 'public'::regnamespace AND c.relname LIKE :'like'
+ ORDER BY pg_relation_size(i.indexrelid)
+\gexec
+\set ECHO none
+
+SELECT i.indexrelid::regclass AS index, pg_size_pretty(pg_relation_size(i.indexrelid)) AS size, i.indisvalid AS valid
+  FROM pg_index AS i
+  JOIN pg_class AS c ON c.oid = i.indexrelid
+ WHERE c.relnamespace = 'public'::regnamespace AND c.relname LIKE :'like'
+ ORDER BY pg_relation_size(i.indexrelid);
+\else
+\echo 'Nothing was rebuilt. To rebuild them: -v apply=1'
+\endif

@@ -1,0 +1,133 @@
+"""What changes rows: a dry run changes none, a run in batches and a second one leave what a single one leaves."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from scripts import CHANGES, USERS, RunChecks, RunScript
+
+from mai_sessions.words import message_vector, title_vector
+
+Conn = psycopg.Connection[Any]
+Chats = dict[str, list[UUID]]
+ANN, NEIL, WANG = USERS
+
+TABLES = ("users", "sessions", "session_titles", "messages", "daily_usage", "attachments", "idempotency_keys")
+
+
+def rows(conn: Conn, user_id: str | None = None) -> dict[str, list[Any]]:
+    """Every row of a user, or of all."""
+    where = "WHERE user_id = %(user_id)s OR %(user_id)s::text IS NULL"
+    return {
+        table: conn.execute(f"SELECT t::text FROM {table} AS t {where} ORDER BY 1", {"user_id": user_id}).fetchall()  # noqa: S608
+        for table in TABLES
+    }
+
+
+@pytest.mark.parametrize("script", CHANGES)
+def test_a_dry_run_changes_nothing(conn: Conn, chats: Chats, run_script: RunScript, script: str) -> None:
+    conn.execute("UPDATE sessions SET updated_at = updated_at - interval '10 days', message_count = 1 WHERE message_count > 1")
+    conn.execute("UPDATE attachments SET reference_count = 0")
+    conn.execute("UPDATE idempotency_keys SET created_at = created_at - interval '10 days'")
+    before = rows(conn)
+    printed = run_script(script, days=1, user_id=ANN, to="new", **{"from": ANN})
+    assert printed[-1].startswith("Nothing was ")
+    assert printed[-1].endswith(" -v apply=1")
+    assert rows(conn) == before
+
+
+@pytest.mark.parametrize("batch", [1, 2, 100])
+def test_old_sessions_go_with_everything_of_them(
+    conn: Conn, chats: Chats, run_script: RunScript, run_checks: RunChecks, batch: int
+) -> None:
+    script = "maintain/purge_sessions.sql"
+    old = [chats[ANN][0], chats[ANN][2], *chats[WANG]]
+    conn.execute("UPDATE sessions SET updated_at = now() - interval '31 days' WHERE id = ANY (%s)", [old])
+    before = rows(conn)
+    assert run_script(script, days=32, apply=1)[0] == "0|0"
+    assert rows(conn) == before
+    assert run_script(script, days=30, apply=1, batch=batch, user_id=ANN)[0] == "2|5"
+    assert run_script(script, days=30, apply=1, batch=batch)[0] == "3|7"
+    left = {str(id) for (id,) in conn.execute("SELECT id FROM sessions").fetchall()}
+    assert left == {str(chats[ANN][1]), *map(str, chats[NEIL])}
+    assert rows(conn, NEIL) == {table: [row for row in before[table] if row in rows(conn, NEIL)[table]] for table in TABLES}
+    assert conn.execute("SELECT count(*) FROM attachments WHERE user_id = %s", [WANG]).fetchone() == (0,)
+    assert conn.execute("SELECT user_id, session_count FROM users ORDER BY 1").fetchall() == [(NEIL, 3), (ANN, 1), (WANG, 0)]
+    assert run_checks() == {}
+
+
+def test_an_attachment_that_a_message_names_stays(conn: Conn, chats: Chats, run_script: RunScript) -> None:
+    conn.execute("DELETE FROM messages WHERE user_id = %s", [ANN])
+    conn.execute("UPDATE attachments SET reference_count = 0")
+    kept = rows(conn, NEIL)["attachments"]
+    run_script("maintain/purge_attachments.sql", apply=1, batch=1)
+    assert rows(conn, ANN)["attachments"] == []
+    assert rows(conn, NEIL)["attachments"] == kept
+
+
+def test_indexes_are_rebuilt_and_leftovers_go(conn: Conn, run_script: RunScript) -> None:
+    def files() -> dict[str, int]:
+        query = "SELECT relname, relfilenode FROM pg_class WHERE relkind = 'i' AND relnamespace = 'public'::regnamespace"
+        return dict(conn.execute(query).fetchall())
+
+    before = files()
+    conn.execute("CREATE INDEX users_ccnew ON users (user_id)")
+    conn.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'users_ccnew'::regclass")
+    conn.execute("ALTER TABLE users OWNER TO mai_sessions_owner")
+    assert files().keys() > before.keys()
+    run_script("maintain/rebuild_indexes.sql", apply=1, like="users%")
+    assert {name for name, file in files().items() if before[name] != file} == {"users_pkey"}
+    run_script("maintain/rebuild_indexes.sql", apply=1)
+    assert not set(files().items()) & set(before.items())
+
+
+@pytest.mark.parametrize("target", ["new", NEIL, WANG])
+def test_a_user_is_moved(conn: Conn, chats: Chats, run_script: RunScript, run_checks: RunChecks, target: str) -> None:
+    before = {user_id: rows(conn, user_id) for user_id in (ANN, target)}
+    printed = run_script("maintain/move_user.sql", apply=1, to=target, **{"from": ANN})
+    assert printed[-1].endswith("3 sessions moved")
+    assert run_checks() == {}
+    assert not any(rows(conn, ANN).values())
+    after = rows(conn, target)
+    for table in ("sessions", "session_titles", "messages", "daily_usage", "idempotency_keys"):
+        assert len(after[table]) == len(before[ANN][table]) + len(before[target][table])
+    # The one that all users have is there once.
+    assert len(after["attachments"]) == (2 if target == "new" else 3)
+    for session_id, message_id, content, words in conn.execute(
+        "SELECT session_id, id, content, words::text FROM messages WHERE user_id = %s", [target]
+    ).fetchall():
+        vector = message_vector(target, session_id, message_id, content)
+        assert conn.execute("SELECT %s::tsvector::text", [vector]).fetchone() == (words,)
+    for session_id, title, words in conn.execute(
+        "SELECT s.id, s.title, t.words::text FROM sessions AS s JOIN session_titles AS t ON t.session_id = s.id "
+        "WHERE s.user_id = %s AND t.user_id = %s",
+        [target, target],
+    ).fetchall():
+        vector = title_vector(target, session_id, title)
+        assert conn.execute("SELECT %s::tsvector::text", [vector]).fetchone() == (words,)
+
+
+def test_a_move_stops_at_an_id_that_both_have(
+    conn: Conn, chats: Chats, run_script: Callable[..., list[str]], run_checks: RunChecks
+) -> None:
+    second = chats[ANN][1]
+    conn.execute(
+        """INSERT INTO sessions (user_id, id, title, agent_name, version) VALUES (%s, %s, 'mine', 'chat', gen_random_uuid())""",
+        [NEIL, second],
+    )
+    conn.execute("UPDATE users SET session_count = 4 WHERE user_id = %s", [NEIL])
+    conn.execute(
+        "INSERT INTO session_titles SELECT user_id, id, created_at, title, %s::tsvector FROM sessions WHERE title = 'mine'",
+        [title_vector(NEIL, second, "mine")],
+    )
+    with pytest.raises(Exception, match="exit status 3"):
+        run_script("maintain/move_user.sql", apply=1, to=NEIL, **{"from": ANN})
+    assert conn.execute("SELECT user_id, session_count FROM users ORDER BY 1").fetchall() == [(NEIL, 5), (ANN, 2), (WANG, 3)]
+    assert run_checks() == {}
+    conn.execute("DELETE FROM sessions WHERE title = 'mine'")
+    conn.execute("UPDATE users SET session_count = 4 WHERE user_id = %s", [NEIL])
+    run_script("maintain/move_user.sql", apply=1, to=NEIL, **{"from": ANN})
+    assert conn.execute("SELECT user_id, session_count FROM users ORDER BY 1").fetchall() == [(NEIL, 6), (WANG, 3)]
+    assert run_checks() == {}
