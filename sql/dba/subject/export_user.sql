@@ -1,0 +1,56 @@
+-- Writes everything of one user as JSON lines: the sessions with their messages, the images in base64, and the idempotency keys.
+--
+-- Usage:     psql "$DATABASE_URL" -v user_id=ann -f export_user.sql > ann.jsonl
+-- Variables: user_id  whose (no default)
+-- Role:      readonly
+-- Safety:    read only; one snapshot, streamed row by row. Safe while serving, but VACUUM waits for a long one.
+--            Each line has a type. What is made from other lines, the words of the search and daily_usage, is left out.
+
+\set ON_ERROR_STOP on
+\set QUIET on
+
+BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+SET LOCAL timezone = 'UTC';
+
+-- As CSV that never quotes, for JSON holds no control characters: the text format would double its backslashes.
+COPY (
+    SELECT row_to_json(r)
+      FROM (SELECT 'user' AS type, u.user_id, u.session_count FROM users AS u WHERE u.user_id = :'user_id') AS r
+) TO STDOUT (FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02');
+
+COPY (
+    SELECT row_to_json(r)
+      FROM (SELECT 'session' AS type, s.id, s.title, s.agent_name, s.model_id, s.created_at, s.updated_at, s.version,
+                   s.message_count, s.last_seq, s.newest_seq, s.last_message_preview
+              FROM sessions AS s
+             WHERE s.user_id = :'user_id'
+             ORDER BY s.id) AS r
+) TO STDOUT (FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02');
+
+COPY (
+    SELECT row_to_json(r)
+      FROM (SELECT 'message' AS type, m.session_id, m.seq, m.id, m.role, m.content, m.token_count, m.model_id, m.agent_name,
+                   m.response_time_ms, m.is_error, m.images, m.documents, m.created_at
+              FROM messages AS m
+             WHERE m.user_id = :'user_id'
+             ORDER BY m.session_id, m.seq) AS r
+) TO STDOUT (FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02');
+
+COPY (
+    SELECT row_to_json(r)
+      FROM (SELECT 'attachment' AS type, a.sha256, a.content_type, a.size, a.reference_count, a.created_at,
+                   translate(encode(a.content, 'base64'), E'\n', '') AS content
+              FROM attachments AS a
+             WHERE a.user_id = :'user_id'
+             ORDER BY a.sha256) AS r
+) TO STDOUT (FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02');
+
+COPY (
+    SELECT row_to_json(r)
+      FROM (SELECT 'idempotency_key' AS type, k.path, k.key, k.id, k.seq, k.created_at
+              FROM idempotency_keys AS k
+             WHERE k.user_id = :'user_id'
+             ORDER BY k.path, k.key) AS r
+) TO STDOUT (FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02');
+
+COMMIT;

@@ -1,0 +1,68 @@
+"""What a user may ask for: a copy of everything, and its end."""
+
+import base64
+import json
+from collections import Counter
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from scripts import USERS, RunChecks, RunScript
+
+Conn = psycopg.Connection[Any]
+Chats = dict[str, list[UUID]]
+
+
+@pytest.mark.parametrize("user_id", USERS)
+def test_an_export_has_everything_of_one_user(conn: Conn, chats: Chats, run_script: RunScript, user_id: str) -> None:
+    conn.execute("UPDATE messages SET content = %s WHERE seq = 1", ["\\.\n\t\"\x01\x02\\n 'it' \u2028 , 東京"])
+    lines = [json.loads(line) for line in run_script("subject/export_user.sql", user_id=user_id)]
+    assert Counter(line["type"] for line in lines) == {
+        "user": 1,
+        "session": 3,
+        "message": 7,
+        "attachment": 2,
+        "idempotency_key": 11,
+    }
+    exported = {(line["session_id"], line["seq"]): line for line in lines if line["type"] == "message"}
+    columns = "session_id, seq, id, role, content, token_count, model_id, agent_name, response_time_ms, is_error, images, documents"
+    for row in conn.execute(f"SELECT {columns}, created_at FROM messages WHERE user_id = %s", [user_id]).fetchall():  # noqa: S608
+        line = exported[str(row[0]), row[1]]
+        assert [line[column] for column in columns.split(", ")] == [str(row[0]), row[1], str(row[2]), *row[3:-1]]
+        assert datetime.fromisoformat(line["created_at"]) == row[-1]
+    for line in lines:
+        if line["type"] == "attachment":
+            assert sha256(base64.b64decode(line["content"], validate=True)).hexdigest() == line["sha256"]
+
+
+def test_an_export_of_a_stranger_is_empty(chats: Chats, run_script: RunScript) -> None:
+    assert run_script("subject/export_user.sql", user_id="nobody") == []
+
+
+@pytest.mark.parametrize("user_id", USERS)
+def test_an_erasure_leaves_nothing_and_says_what_went(
+    conn: Conn, chats: Chats, run_script: RunScript, run_checks: RunChecks, user_id: str
+) -> None:
+    tables = "users", "sessions", "session_titles", "messages", "daily_usage", "attachments", "idempotency_keys"
+
+    def counts() -> list[list[int]]:
+        return [
+            [
+                conn.execute(f"SELECT count(*) FROM {table} WHERE (user_id = %s) = %s", [user_id, own]).fetchone()[0]  # type: ignore[index]  # noqa: S608
+                for table in tables
+            ]
+            for own in (True, False)
+        ]
+
+    own, others = counts()
+    dry = run_script("subject/erase_user.sql", user_id=user_id)
+    assert dry[0].split("|")[1:] == [str(count) for count in own]
+    receipt = run_script("subject/erase_user.sql", user_id=user_id, apply=1, batch=2)[-1].split("|")
+    assert receipt[0] == user_id
+    assert receipt[2:] == [str(count) for count in own]
+    assert counts() == [[0] * len(tables), others]
+    assert run_checks() == {}
+    assert run_script("subject/erase_user.sql", user_id=user_id, apply=1)[-1].split("|")[2:] == ["0"] * len(tables)
