@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install run test fuzz lint format schema openapi client e2e
+.PHONY: help install run test fuzz lint format schema openapi sql-readme client e2e
 
 # Installed again whenever what it depends on changes.
 .venv/.installed: setup.cfg pyproject.toml
@@ -37,6 +37,9 @@ schema: install  ## Write sql/schema.sql, the dump of the migrated schema
 
 openapi: install  ## Write docs/openapi.json, the documentation of the API
 	WRITE_OPENAPI=1 .venv/bin/pytest --quiet tests/api/test_documentation.py -k kept
+
+sql-readme: install  ## Write sql/README.md, the table of the scripts for DBAs
+	WRITE_SQL_README=1 .venv/bin/pytest --quiet tests/dba/test_sql_readme.py
 
 client: install  ## Check, build and test the TypeScript client against the real service
 	cd clients/typescript && npm ci && npm run lint && npm run build && npm test

@@ -27,7 +27,13 @@ from mai_sessions.config import Settings
 TEMPLATE = "mai_sessions_template"
 ROLES = Path(__file__).parents[1] / "sql/dba/roles.sql"
 # Nothing of the suite has to survive a power cut.
-FAST_AND_LOOSE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_connections": 300}
+FAST_AND_LOOSE = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "max_connections": 300,
+    "shared_preload_libraries": "pg_stat_statements",
+}
 
 # The fixtures that a property takes hold for all of its examples.
 settings.register_profile("suite", max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

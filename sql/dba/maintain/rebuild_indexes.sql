@@ -6,8 +6,8 @@
 -- Variables: apply  1 to rebuild (default 0)
 --            like   pattern of the names of the indexes (default %)
 -- Role:      owner
--- Safety:    writes; REINDEX CONCURRENTLY, which waits for older transactions and lets reads and writes pass. Safe while serving, may
---            be stopped and run again. Needs room for the largest index, and much I/O. Run it outside of peak hours.
+-- Safety:    writes; REINDEX CONCURRENTLY, which waits for older transactions and lets reads and writes pass. Safe while serving,
+--            may be stopped and run again. Needs room for the largest index, and much I/O. Run it outside of peak hours.
 
 \set ON_ERROR_STOP on
 \set QUIET on

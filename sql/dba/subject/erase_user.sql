@@ -6,9 +6,9 @@
 --            apply    1 to erase (default 0)
 --            batch    sessions erased in one transaction (default 100)
 -- Role:      owner
--- Safety:    writes; row locks on the user's rows only, released after each batch. Safe while serving. May be stopped and run again:
---            a receipt is of its own run. Stop the user from writing first, or new sessions may follow. Backups and the WAL keep
---            what they have, and the disk what VACUUM has not reached.
+-- Safety:    writes; row locks on the user's rows only, released after each batch. Safe while serving, may be stopped and run
+--            again: a receipt is of its own run. Stop the user from writing first, or new sessions may follow. Backups and the
+--            WAL keep what they have, and the disk what VACUUM has not reached.
 
 \set ON_ERROR_STOP on
 \set QUIET on

@@ -1,0 +1,75 @@
+-- The state of the database on one screen, with a remark where somebody should look.
+--
+-- Usage:     psql "$DATABASE_URL" -f health.sql
+-- Variables: none
+-- Role:      readonly
+-- Safety:    read only; reads the catalogs and statistics alone. Safe while serving.
+
+\set ON_ERROR_STOP on
+\set QUIET on
+
+BEGIN READ ONLY;
+WITH connected AS (
+    SELECT count(*) FILTER (WHERE backend_type = 'client backend') AS connections,
+           max(clock_timestamp() - xact_start) FILTER (WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()) AS oldest,
+           count(*) FILTER (WHERE wait_event_type = 'Lock') AS blocked
+      FROM pg_stat_activity),
+here AS (
+    SELECT d.numbackends, d.blks_hit, d.blks_read, d.deadlocks, d.temp_bytes, d.checksum_failures,
+           age(p.datfrozenxid) AS oldest_row, pg_database_size(p.oid) AS bytes
+      FROM pg_stat_database AS d
+      JOIN pg_database AS p ON p.oid = d.datid
+     WHERE p.datname = current_database()),
+tables AS (
+    SELECT sum(n_live_tup) AS live, sum(n_dead_tup) AS dead, max(n_live_tup) FILTER (WHERE relname = 'users') AS users,
+           max(n_live_tup) FILTER (WHERE relname = 'sessions') AS sessions,
+           max(n_live_tup) FILTER (WHERE relname = 'messages') AS messages,
+           max(n_live_tup) FILTER (WHERE relname = 'attachments') AS attachments
+      FROM pg_stat_user_tables
+     WHERE schemaname = 'public'),
+replicas AS (
+    SELECT count(*) AS replicas, max(replay_lag) AS lag FROM pg_stat_replication),
+slots AS (
+    SELECT count(*) FILTER (WHERE NOT active) AS idle,
+           max(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END,
+                               restart_lsn)) AS bytes
+      FROM pg_replication_slots),
+invalid AS (
+    SELECT string_agg(indexrelid::regclass::text, ', ') AS indexes FROM pg_index WHERE NOT indisvalid)
+SELECT l.what, l.value, l.remark
+  FROM connected AS c, here AS h, tables AS t, replicas AS r, slots AS s, invalid AS i,
+       LATERAL (VALUES
+           (1, 'server', 'PostgreSQL ' || current_setting('server_version')
+               || CASE WHEN pg_is_in_recovery() THEN ', a replica' ELSE '' END, ''),
+           (2, 'up since', date_trunc('second', pg_postmaster_start_time())::text, ''),
+           (3, 'schema', (SELECT name FROM schema_migrations ORDER BY version DESC LIMIT 1), ''),
+           (4, 'size', pg_size_pretty(h.bytes), ''),
+           (5, 'users, about', t.users::text, ''),
+           (6, 'sessions, about', t.sessions::text, ''),
+           (7, 'messages, about', t.messages::text, ''),
+           (8, 'attachments, about', t.attachments::text, ''),
+           (9, 'connections', c.connections || ' of ' || current_setting('max_connections'),
+               CASE WHEN c.connections > 0.8 * current_setting('max_connections')::int THEN 'nearly all' ELSE '' END),
+           (10, 'oldest transaction', coalesce(date_trunc('milliseconds', c.oldest)::text, 'none'),
+               CASE WHEN c.oldest > interval '5 minutes' THEN 'see activity.sql' ELSE '' END),
+           (11, 'waiting for locks', c.blocked::text, CASE WHEN c.blocked > 0 THEN 'see activity.sql' ELSE '' END),
+           (12, 'deadlocks', h.deadlocks::text, ''),
+           (13, 'read from cache',
+               coalesce(round(100.0 * h.blks_hit / nullif(h.blks_hit + h.blks_read, 0), 1) || ' %', 'nothing read'),
+               CASE WHEN h.blks_hit < 0.9 * (h.blks_hit + h.blks_read) THEN 'more shared_buffers?' ELSE '' END),
+           (14, 'spilled to disk', pg_size_pretty(h.temp_bytes), ''),
+           (15, 'dead rows', coalesce(round(100.0 * t.dead / nullif(t.live + t.dead, 0), 1) || ' %', 'none'),
+               CASE WHEN t.dead > 0.3 * (t.live + t.dead) AND t.dead > 10000 THEN 'see vacuum.sql' ELSE '' END),
+           (16, 'oldest row', h.oldest_row || ' transactions',
+               CASE WHEN h.oldest_row > 1.5 * current_setting('autovacuum_freeze_max_age')::bigint
+                    THEN 'see vacuum.sql' ELSE '' END),
+           (17, 'invalid indexes', coalesce(i.indexes, 'none'), CASE WHEN i.indexes IS NULL THEN '' ELSE 'rebuild_indexes.sql' END),
+           (18, 'broken pages', coalesce(h.checksum_failures::text, 'no checksums'),
+               CASE WHEN h.checksum_failures > 0 THEN 'restore a backup' ELSE '' END),
+           (19, 'replicas', r.replicas || coalesce(', behind by ' || r.lag, ''),
+               CASE WHEN r.lag > interval '10 seconds' THEN 'behind' ELSE '' END),
+           (20, 'slots without a reader', s.idle || coalesce(', keeping ' || pg_size_pretty(s.bytes), ''),
+               CASE WHEN s.idle > 0 THEN 'they keep the WAL' ELSE '' END)
+       ) AS l (place, what, value, remark)
+ ORDER BY l.place;
+COMMIT;

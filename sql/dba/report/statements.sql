@@ -1,0 +1,36 @@
+-- Which statements take the most time of the server, by the names that they carry in the code.
+--
+-- Usage:     psql "$DATABASE_URL" -f statements.sql
+-- Variables: top  how many (default 20)
+-- Role:      readonly
+-- Safety:    read only. Safe while serving. Needs pg_stat_statements in shared_preload_libraries and CREATE EXTENSION.
+--            A name is that of a function in mai_sessions/repository/, and stands in its statement as a comment.
+
+\set ON_ERROR_STOP on
+\set QUIET on
+\if :{?top} \else \set top 20 \endif
+
+SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_stat_statements')
+       AND current_setting('shared_preload_libraries') LIKE '%pg_stat_statements%' AS is_there
+\gset
+
+\if :is_there
+BEGIN READ ONLY;
+SELECT coalesce(substring(s.query FROM '/\* *(.*?) *\*/'), left(regexp_replace(s.query, '\s+', ' ', 'g'), 60)) AS statement,
+       sum(s.calls) AS calls,
+       round(sum(s.total_exec_time)::numeric) AS total_ms,
+       round(100 * (sum(s.total_exec_time) / nullif(sum(sum(s.total_exec_time)) OVER (), 0))::numeric, 1) AS percent,
+       round((sum(s.total_exec_time) / sum(s.calls))::numeric, 3) AS mean_ms,
+       round(max(s.max_exec_time)::numeric, 1) AS max_ms,
+       round(sum(s.rows)::numeric / sum(s.calls), 1) AS rows_per_call,
+       round(100.0 * sum(s.shared_blks_hit) / nullif(sum(s.shared_blks_hit + s.shared_blks_read), 0), 1) AS cached_percent,
+       pg_size_pretty(sum(s.wal_bytes) / sum(s.calls)) AS wal_per_call
+  FROM pg_stat_statements AS s
+ WHERE s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND s.calls > 0
+ GROUP BY 1
+ ORDER BY sum(s.total_exec_time) DESC
+ LIMIT :top;
+COMMIT;
+\else
+\echo 'pg_stat_statements is not there: add it to shared_preload_libraries, restart, and CREATE EXTENSION pg_stat_statements'
+\endif

@@ -1,0 +1,94 @@
+"""Every report runs as readonly, and shows what it is for."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import sleep
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from flask.testing import FlaskClient
+from scripts import REPORTS, USERS, RunScript
+
+Conn = psycopg.Connection[Any]
+Chats = dict[str, list[UUID]]
+ANN = USERS[0]
+
+
+@contextmanager
+def extension(conn: Conn, name: str) -> Iterator[None]:
+    """With an extension in the database."""
+    conn.execute(f"CREATE EXTENSION {name}".encode())
+    yield
+    conn.execute(f"DROP EXTENSION {name}".encode())
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_a_report_runs_on_an_empty_database(conn: Conn, run_script: RunScript, report: str) -> None:
+    run_script(report)
+
+
+def test_sizes_and_growth(conn: Conn, chats: Chats, run_script: RunScript) -> None:
+    conn.execute("ANALYZE")
+    lines = run_script("report/sizes.sql")
+    assert any(line.startswith("messages|21|") for line in lines)
+    assert any(line.startswith("messages|messages_user_id_words_idx|") for line in lines)
+    assert lines[-1].split("|", 1)[1] == "3|6|21|42"
+
+
+def test_users_and_sessions_by_size(chats: Chats, run_script: RunScript) -> None:
+    lines = [line.split("|") for line in run_script("report/users.sql")]
+    assert {(name, sessions, messages, attachments) for name, sessions, messages, attachments, *_ in lines} == {
+        (name, "3", "7", "2") for name in USERS
+    }
+    longest = [line.split("|")[:4] for line in run_script("report/sessions.sql", user_id=ANN, top=2)]
+    assert longest == [[ANN, str(chats[ANN][0]), "5", "1"], [ANN, str(chats[ANN][1]), "2", "0"]]
+
+
+def test_who_blocks_whom(conn: Conn, chats: Chats, database_url: str, run_script: RunScript) -> None:
+    with psycopg.connect(database_url) as blocker, psycopg.connect(database_url) as blocked:
+        blocker.execute("SELECT FROM users WHERE user_id = %s FOR UPDATE", [ANN])
+        pids = blocker.info.backend_pid, blocked.info.backend_pid
+        waiting = threading.Thread(target=blocked.execute, args=["UPDATE /* blocked_one */ users SET session_count = 9"])
+        waiting.start()
+        while conn.execute("SELECT pg_blocking_pids(%s) <> '{}'", [pids[1]]).fetchone() != (True,):
+            sleep(0.01)
+        lines = run_script("report/activity.sql", seconds=3600)
+        blocker.rollback()
+        waiting.join()
+        blocked.rollback()
+    found = {line.split("|")[0]: line for line in lines}
+    assert f"|{{{pids[0]}}}|" in found[str(pids[1])]
+    assert found[str(pids[1])].endswith("|blocked_one")
+    assert str(pids[0]) in found
+
+
+def test_indexes_that_are_invalid_and_how_full_they_are(conn: Conn, run_script: RunScript) -> None:
+    conn.execute("CREATE INDEX half_built_idx ON users (user_id)")
+    conn.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'half_built_idx'::regclass")
+    try:
+        assert run_script("report/indexes.sql")[0].split("|")[1:6:4] == ["half_built_idx", "invalid: rebuild"]
+        assert "invalid indexes|half_built_idx|rebuild_indexes.sql" in run_script("report/health.sql")
+        with extension(conn, "pgstattuple"):
+            assert any(line.startswith("messages_pkey|") for line in run_script("report/indexes.sql"))
+    finally:
+        conn.execute("DROP INDEX half_built_idx")
+
+
+def test_statements_by_the_names_of_our_functions(conn: Conn, client: FlaskClient, run_script: RunScript) -> None:
+    preloaded = conn.execute("SHOW shared_preload_libraries").fetchone()
+    if preloaded != ("pg_stat_statements",):
+        assert run_script("report/statements.sql")[0].startswith("pg_stat_statements is not there")
+        return
+    with extension(conn, "pg_stat_statements"):
+        client.post("/api/v1/sessions", json={"title": "x"})
+        client.get("/api/v1/sessions")
+        names = {line.split("|")[0] for line in run_script("report/statements.sql", top=1000)}
+    assert {"create_session", "sessions"} <= names
+
+
+def test_health_names_the_schema(conn: Conn, run_script: RunScript) -> None:
+    health = dict(line.split("|")[:2] for line in run_script("report/health.sql"))
+    assert conn.execute("SELECT max(name) FROM schema_migrations").fetchone() == (health["schema"],)

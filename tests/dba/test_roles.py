@@ -1,0 +1,132 @@
+"""The service under the role `app`, and what the roles may not do."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from flask import Flask
+from psycopg.conninfo import make_conninfo
+from samples import base64_of, png
+from scripts import RunScript
+
+from mai_sessions.errors import StartupError
+from mai_sessions.migrations import migrate
+
+Conn = psycopg.Connection[Any]
+SCRIPT = "roles.sql"
+SESSIONS = "/api/v1/sessions"
+
+
+def login(url: str, role: str) -> str:
+    """The URL for a role."""
+    return make_conninfo(url, user=f"mai_sessions_{role}", password=f"mai_sessions_{role}")
+
+
+def tour(app: Flask) -> None:
+    """Every kind of write, and a read of each."""
+    client = app.test_client()
+
+    def call(method: str, path: str, expected: int = 200, **kwargs: Any) -> Any:
+        response = client.open(path, method=method, **kwargs)
+        assert response.status_code == expected, response.text
+        return response.get_json(silent=True)
+
+    key = {"headers": {"Idempotency-Key": str(uuid4())}}
+    path = f"{SESSIONS}/{call('POST', SESSIONS, 201, json={'title': 'Trip'}, **key)['id']}"
+    call("POST", SESSIONS, 201, json={"title": "Trip"}, **key)
+    call("POST", SESSIONS, json={"title": "Trip", "id": path.rpartition("/")[2]})
+    message = {"role": "assistant", "content": "See the sea", "images": [base64_of(png())], "model_id": "opus"}
+    sent = call("POST", f"{path}/messages", 201, json=message, **key)
+    call("POST", f"{path}/messages", 201, json=message, **key)
+    second = call("POST", f"{path}/messages", 201, json=message)
+    call("GET", f"{path}/messages/{sent['id']}")
+    call("GET", f"{path}/messages")
+    assert client.get(sent["images"][0]).data == png()
+    call("PATCH", f"{path}/messages/{sent['id']}", json={"content": "Sea", "is_error": True})
+    call("PATCH", path, json={"title": "Voyage"})
+    call("GET", path)
+    assert call("GET", "/api/v1/search?q=sea")["results"]
+    assert call("GET", f"{SESSIONS}?search=voy")["total"] == 1
+    for name in ("usage", "agents", "models", "summary"):
+        call("GET", f"/api/v1/analytics/{name}")
+    call("DELETE", f"{path}/messages/{second['id']}", 204)
+    call("DELETE", f"{path}/messages", 204)
+    call("POST", f"{path}/messages", 201, json=message)
+    call("DELETE", path, 204)
+    for name in ("live", "ready", "detailed"):
+        call("GET", f"/health/{name}")
+
+
+def test_the_service_runs_as_app(new_database: str, make_app: Callable[..., Flask], run_script: RunScript) -> None:
+    run_script(SCRIPT, url=new_database)
+    with pytest.raises(StartupError, match="run `mai-sessions migrate`"):
+        make_app(database_url=login(new_database, "app"), migrate="check")
+    migrate(login(new_database, "owner"), "on")
+    tour(make_app(database_url=login(new_database, "app"), migrate="check"))
+    run_script(SCRIPT, url=new_database)
+    tour(make_app(database_url=login(new_database, "app"), migrate="check"))
+
+
+def test_a_database_that_another_role_has_migrated_is_taken_over(
+    new_database: str, run_script: RunScript, make_app: Callable[..., Flask]
+) -> None:
+    migrate(new_database, "on")
+    for _ in range(2):
+        assert run_script(SCRIPT, url=new_database) == []
+    with psycopg.connect(new_database) as conn:
+        owners = conn.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        assert owners == [("mai_sessions_owner",)]
+    tour(make_app(database_url=login(new_database, "app"), migrate="check"))
+
+
+def test_roles_may_have_other_names(new_database: str, run_script: RunScript) -> None:
+    names = {role: f"{role} of \"test's" for role in ("owner", "app", "readonly")}
+    migrate(new_database, "on")
+    run_script(SCRIPT, url=new_database, **names)
+    with psycopg.connect(new_database, autocommit=True) as conn:
+        row = conn.execute(
+            "SELECT has_table_privilege(%(app)s, 'messages', 'DELETE'), has_table_privilege(%(readonly)s, 'messages', 'DELETE'), "
+            "has_table_privilege(%(readonly)s, 'messages', 'SELECT'), has_table_privilege(%(owner)s, 'messages', 'TRUNCATE')",
+            names,
+        ).fetchone()
+        assert row == (True, False, True, True)
+        conn.execute('REASSIGN OWNED BY "owner of ""test\'s" TO current_user')
+        for name in names.values():
+            quoted = '"' + name.replace('"', '""') + '"'
+            conn.execute(f"DROP OWNED BY {quoted}".encode())
+            conn.execute(f"DROP ROLE {quoted}".encode())
+
+
+@pytest.mark.parametrize(
+    ("role", "statement"),
+    [
+        ("app", "CREATE TABLE extra (id integer)"),
+        ("app", "ALTER TABLE sessions ADD COLUMN extra integer"),
+        ("app", "TRUNCATE messages"),
+        ("app", "DELETE FROM users"),
+        ("app", "DELETE FROM idempotency_keys"),
+        ("app", "UPDATE schema_migrations SET version = version"),
+        ("app", "CREATE EXTENSION pg_trgm"),
+        ("readonly", "INSERT INTO users (user_id, session_count) VALUES ('x', 0)"),
+        ("readonly", "UPDATE sessions SET title = title"),
+        ("readonly", "DELETE FROM messages"),
+        ("readonly", "CREATE TABLE extra (id integer)"),
+    ],
+)
+def test_a_role_may_not(database_url: str, role: str, statement: str) -> None:
+    with psycopg.connect(login(database_url, role)) as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        conn.execute(statement.encode())
+
+
+def test_every_table_is_given_out(conn: Conn) -> None:
+    """A migration that makes a table adds it to roles.sql."""
+    tables = conn.execute(
+        """
+        SELECT tablename, tableowner, has_table_privilege('mai_sessions_app', format('public.%I', tablename), 'SELECT'),
+               has_table_privilege('mai_sessions_readonly', format('public.%I', tablename), 'SELECT')
+          FROM pg_tables WHERE schemaname = 'public'"""
+    ).fetchall()
+    assert len(tables) >= 8
+    assert [table for table in tables if table[1:] != ("mai_sessions_owner", True, True)] == []

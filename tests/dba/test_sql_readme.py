@@ -1,0 +1,72 @@
+"""What the headers of the scripts promise, and the table that is made of them."""
+
+import os
+import re
+
+import pytest
+from scripts import CHANGES, CHECKS, DBA, REPORTS, SCRIPTS, head, header
+
+README = DBA.parent / "README.md"
+FOLDERS = {
+    "": "Once, and after each migration that makes a table",
+    "check": "Is everything as it should be? A check prints nothing when it is",
+    "report": "What is going on",
+    "maintain": "Changes: a dry run, unless `-v apply=1`",
+    "subject": "What a user may ask for",
+}
+
+
+def markdown() -> str:
+    """Make the README."""
+    lines = [
+        "# SQL",
+        "",
+        "<!-- `make sql-readme` writes this from the headers of the scripts. -->",
+        "",
+        "[schema.sql](schema.sql) is the schema on one page, [migrations](migrations) the steps that make it, and [dba](dba) what",
+        "DBAs run with `psql`. The header of each script says how, and which variables it takes. The roles are those of `roles.sql`.",
+    ]
+    for folder, title in FOLDERS.items():
+        lines += ["", f"## {title}", "", "| script | what it does | role | safety |", "| --- | --- | --- | --- |"]
+        for script in SCRIPTS:
+            if script.rpartition("/")[0] == folder:
+                what = head(script).partition("\n")[0].removeprefix("-- ")
+                lines.append(f"| [{script}](dba/{script}) | {what} | {header(script, 'Role')} | {header(script, 'Safety')} |")
+    return "\n".join(lines) + "\n"
+
+
+def test_readme_is_what_the_headers_say() -> None:
+    if "WRITE_SQL_README" in os.environ:
+        README.write_text(markdown(), encoding="utf-8")
+    assert README.read_text(encoding="utf-8") == markdown(), "run `make sql-readme`"
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_header_tells_the_truth(script: str) -> None:
+    text = (DBA / script).read_text(encoding="utf-8")
+    _, _, code = text.partition("\n\n")
+    assert re.match(r"-- [A-Z].*\.\n--\n-- Usage:     psql \"\$DATABASE_URL\" ", text)
+    assert f"-f {script.rpartition('/')[2]}" in header(script, "Usage")
+    assert code.startswith("\\set ON_ERROR_STOP on\n")
+
+    used = set(re.findall(r"(?<!:):(?:\{\?|['\"])?([a-z_]+)", re.sub("--.*", "", code)))
+    made = set(re.findall(r"AS (\w+)\s+\\gset", code))
+    block = re.search(r"^-- Variables: ((?:.+\n)(?:--   .+\n)*)", text, re.MULTILINE)
+    assert block
+    documented = set(re.findall(r"^(?:--)? {0,12}([a-z_]+)  ?", block[1], re.MULTILINE)) - {"none"}
+    assert documented <= used
+    assert used - documented <= made
+
+    safety = header(script, "Safety")
+    assert safety.startswith(("read only", "writes"))
+    assert "Safe while serving" in safety
+    if script in CHECKS + REPORTS + ["subject/export_user.sql"]:
+        assert header(script, "Role") == "readonly"
+        assert "READ ONLY;" in code
+    if script in CHANGES:
+        assert header(script, "Role") == "owner"
+        assert "\\if :{?apply} \\else \\set apply 0 \\endif" in code
+
+
+def test_every_script_has_its_place() -> None:
+    assert {script.rpartition("/")[0] for script in SCRIPTS} == set(FOLDERS)
