@@ -15,7 +15,8 @@ from scripts import CHECKS, DBA, USERS, RunChecks, RunScript, header
 from mai_sessions.ids import new_id
 from mai_sessions.images import Image
 from mai_sessions.repository.idempotency import IdempotencyKey
-from mai_sessions.repository.messages import append_message, delete_message
+from mai_sessions.repository.messages import append_message
+from mai_sessions.repository.removals import delete_message
 from mai_sessions.repository.sessions import create_session
 
 

@@ -10,8 +10,9 @@ import psycopg
 import pytest
 from scripts import USERS, RunChecks, RunScript
 
-from mai_sessions.repository.messages import append_message, clear_messages, delete_message, patch_message
-from mai_sessions.repository.sessions import delete_session, patch_session
+from mai_sessions.repository.messages import append_message, patch_message
+from mai_sessions.repository.removals import clear_messages, delete_message, delete_session
+from mai_sessions.repository.sessions import patch_session
 
 Conn = psycopg.Connection[Any]
 Chats = dict[str, list[UUID]]

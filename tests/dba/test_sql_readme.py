@@ -23,8 +23,9 @@ def markdown() -> str:
         "",
         "<!-- `make sql-readme` writes this from the headers of the scripts. -->",
         "",
-        "[schema.sql](schema.sql) is the schema on one page, [migrations](migrations) the steps that make it, and [dba](dba) what",
-        "DBAs run with `psql`. The header of each script says how, and which variables it takes. The roles are those of `roles.sql`.",
+        "[schema.sql](schema.sql) is the schema on one page, [migrations](migrations) the steps that make it, and [dba](dba)",
+        "what DBAs run with `psql`. The header of each script says how, and which variables it takes. The roles are those of",
+        "`roles.sql`.",
     ]
     for folder, title in FOLDERS.items():
         lines += ["", f"## {title}", "", "| script | what it does | role | safety |", "| --- | --- | --- | --- |"]
