@@ -24,12 +24,17 @@ _SAFE = (Error, OSError, ImportError, psycopg.OperationalError, psycopg.Programm
 def configure(stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:
     """Write all that is logged to the stream."""
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_PlainFormatter() if stream.isatty() else _JsonFormatter())
+    handler.setFormatter(_PlainFormatter() if stream.isatty() else json_formatter())
     handler.addFilter(_name_request)
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
     # No format of ours tells them, and looking them up costs a third of a line.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+
+
+def json_formatter() -> logging.Formatter:
+    """Make what writes an event as a line of JSON."""
+    return _JsonFormatter()
 
 
 def describe(error: BaseException | None) -> str:

@@ -1,6 +1,8 @@
 """The suite's PostgreSQL, one database per worker, and a client that holds every answer against the contract."""
 
+import io
 import itertools
+import logging
 import os
 import re
 import subprocess
@@ -9,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 import pytest
@@ -21,8 +23,9 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from werkzeug.test import TestResponse
 
-from mai_sessions import create_app, embedded, migrations
+from mai_sessions import create_app, embedded, logs, migrations
 from mai_sessions.config import Settings
+from mai_sessions.ids import parse_id
 
 TEMPLATE = "mai_sessions_template"
 ROLES = Path(__file__).parents[1] / "sql/dba/roles.sql"
@@ -199,11 +202,38 @@ def _run_program(program: str, *arguments: str, stdin: str = "", stderr: int = s
     ).stdout
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _log_of_the_suite() -> Iterator[None]:
+    """Find nothing in the whole log that any test has sent as a user's text or token."""
+    stream, root = io.StringIO(), logging.getLogger()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logs.json_formatter())
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    yield
+    root.removeHandler(handler)
+    log = stream.getvalue()
+    assert [text for text in ContractClient.written if text in log] == []
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """What a user wrote somewhere in a body, where it is long enough to be told from what the service writes."""
+    if isinstance(value, str) and 12 <= len(value) <= 1000 and value.isascii() and value.isprintable() and not parse_id(value):
+        yield value
+    elif isinstance(value, dict | list):
+        for nested in value.values() if isinstance(value, dict) else value:
+            yield from _texts(nested)
+
+
 class ContractClient(FlaskClient):
     """Checks of every answer what holds for all: contract §1."""
 
+    written: ClassVar[set[str]] = set()
+
     def open(self, *args: Any, **kwargs: Any) -> TestResponse:
         """Ask, and check the answer."""
+        self.written.update(_texts(kwargs.get("json")))
+        self.written.update(_texts(dict(kwargs.get("headers") or {}).get("Authorization")))
         response = super().open(*args, **kwargs)
         assert response.headers["X-Request-ID"]
         assert not 300 <= response.status_code < 304, "no redirects, ever"
