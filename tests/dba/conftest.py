@@ -52,7 +52,8 @@ def seed(conn: psycopg.Connection[Any], user_id: str) -> list[UUID]:
     session_ids = [new_id() for _ in range(3)]
     for number, session_id in enumerate(session_ids):
         key = IdempotencyKey("sessions", str(session_id), b"body")
-        title = f"Straße {number} of '{user_id}'"
+        # Before PostgreSQL 18 only titles of ASCII can be checked.
+        title = f"It's \\ number {number}" if number else f"Straße of '{user_id}'"
         create_session(conn, user_id, session_id=session_id, title=title, agent_name="chat", model_id=None, key=key)
     shared, own = image(b"shared"), image(user_id.encode())
     for session_id, count in zip(session_ids, (6, 2, 0), strict=True):

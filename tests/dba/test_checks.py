@@ -1,6 +1,5 @@
 """Every check, on healthy chats, on damaged ones, and while others write; and what puts them right."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, LiteralString
@@ -10,7 +9,7 @@ import psycopg
 import pytest
 from scripts import USERS, RunChecks, RunScript
 
-from mai_sessions.repository.messages import append_message, patch_message
+from mai_sessions.repository.messages import patch_message
 from mai_sessions.repository.removals import clear_messages, delete_message, delete_session
 from mai_sessions.repository.sessions import patch_session
 
@@ -110,43 +109,3 @@ def test_a_seq_or_an_id_that_is_there_twice_is_found(conn: Conn, chats: Chats, r
         conn.execute("TRUNCATE messages")
         conn.execute("ALTER TABLE messages ADD CONSTRAINT messages_pkey PRIMARY KEY (user_id, session_id, seq)")
         conn.execute("CREATE UNIQUE INDEX messages_user_id_session_id_id_key ON messages (user_id, session_id, id)")
-
-
-def test_checks_and_repair_while_others_append(
-    conn: Conn, chats: Chats, database_url: str, run_script: RunScript, run_checks: RunChecks
-) -> None:
-    """Counters that move are not wrong, and a repair takes no append away."""
-    appended = dict.fromkeys(range(4), 0)
-    done = threading.Event()
-
-    def append(number: int) -> None:
-        user_id = USERS[number % 2]
-        with psycopg.connect(database_url, autocommit=True) as own:
-            while not done.is_set():
-                append_message(own, user_id, chats[user_id][1], role="user", content=str(number), token_count=1)
-                appended[number] += 1
-                done.wait(0.002)
-
-    threads = [threading.Thread(target=append, args=[number]) for number in appended]
-    for thread in threads:
-        thread.start()
-    try:
-        assert run_checks() == {}
-        conn.execute("UPDATE sessions SET message_count = 0, newest_seq = 1, last_message_preview = ''")
-        conn.execute("UPDATE users SET session_count = 0")
-        conn.execute("UPDATE daily_usage SET token_count = 0")
-        assert set(run_checks()) == {
-            "check/message_counts.sql",
-            "check/newest_messages.sql",
-            "check/session_counts.sql",
-            "check/daily_usage.sql",
-        }
-        run_script("maintain/repair_counters.sql", apply=1)
-        assert run_checks() == {}
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join()
-    for user_id, numbers in ((USERS[0], (0, 2)), (USERS[1], (1, 3))):
-        row = conn.execute("SELECT message_count FROM sessions WHERE id = %s", [chats[user_id][1]]).fetchone()
-        assert row == (2 + sum(appended[number] for number in numbers),)

@@ -48,6 +48,12 @@ BEGIN
           FROM sessions
          WHERE user_id = source AND id = moving;
 
+        -- In the order in which an append takes them.
+        PERFORM FROM attachments AS a
+          WHERE a.user_id = source
+            AND a.sha256 IN (SELECT unnest(m.images) FROM messages AS m
+                              WHERE m.user_id = source AND m.session_id = moving AND m.images <> '{}')
+          ORDER BY a.sha256 FOR UPDATE;
         INSERT INTO attachments (user_id, sha256, content_type, size, reference_count, created_at, content)
         SELECT target, a.sha256, a.content_type, a.size, named.messages, a.created_at, a.content
           FROM (SELECT i AS sha256, count(DISTINCT m.seq) AS messages

@@ -1,0 +1,100 @@
+"""What says that it is safe while serving, while others append."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from samples import base64_of, png
+from scripts import REPORTS, USERS, RunChecks, RunScript
+
+from mai_sessions.errors import NotFound
+from mai_sessions.images import read_image
+from mai_sessions.repository.messages import append_message
+
+Conn = psycopg.Connection[Any]
+Chats = dict[str, list[UUID]]
+ANN, NEIL, WANG = USERS
+SHARED = read_image(base64_of(png(noise=b"shared")))
+assert SHARED
+
+
+@contextmanager
+def appending(database_url: str, chats: Chats) -> Iterator[Counter[UUID]]:
+    """Append to the second session of each user, twice at once, until it is gone; count what was acknowledged."""
+    appended: Counter[UUID] = Counter()
+    failures: list[BaseException] = []
+    done = threading.Event()
+    lock = threading.Lock()
+
+    def append(user_id: str, session_id: UUID) -> None:
+        try:
+            with psycopg.connect(database_url, autocommit=True) as own:
+                while not done.wait(0.005):
+                    append_message(own, user_id, session_id, role="user", content="more", token_count=1, images=[SHARED])
+                    with lock:
+                        appended[session_id] += 1
+        except NotFound:
+            pass
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=append, args=[user_id, ids[1]]) for user_id, ids in chats.items() for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield appended
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+
+
+def test_checks_and_reports_and_a_repair(
+    conn: Conn, chats: Chats, database_url: str, run_script: RunScript, run_checks: RunChecks
+) -> None:
+    """Counters that move are not wrong, and a repair takes no append away."""
+    with appending(database_url, chats) as appended:
+        for report in REPORTS:
+            run_script(report)
+        run_script("subject/export_user.sql", user_id=ANN)
+        assert run_checks() == {}
+        conn.execute("UPDATE sessions SET message_count = 0, newest_seq = 1, last_message_preview = ''")
+        conn.execute("UPDATE users SET session_count = 0")
+        conn.execute("UPDATE daily_usage SET token_count = 0")
+        conn.execute("UPDATE attachments SET reference_count = 1000 + reference_count")
+        assert {check.partition("/")[2] for check in run_checks()} == {
+            "attachments.sql",
+            "daily_usage.sql",
+            "message_counts.sql",
+            "newest_messages.sql",
+            "session_counts.sql",
+        }
+        run_script("maintain/repair_counters.sql", apply=1)
+        assert run_checks() == {}
+    assert run_checks() == {}
+    for _, second, _ in chats.values():
+        row = conn.execute("SELECT message_count FROM sessions WHERE id = %s", [second]).fetchone()
+        assert row == (2 + appended[second],)
+
+
+def test_changes(conn: Conn, chats: Chats, database_url: str, run_script: RunScript, run_checks: RunChecks) -> None:
+    """What moves or goes is moved or gone whole; what stays loses nothing."""
+    old = [chats[user_id][0] for user_id in USERS]
+    conn.execute("UPDATE sessions SET updated_at = now() - interval '31 days' WHERE id = ANY (%s)", [old])
+    with appending(database_url, chats) as appended:
+        run_script("maintain/purge_sessions.sql", apply=1, days=30)
+        run_script("maintain/purge_attachments.sql", apply=1)
+        run_script("maintain/purge_idempotency_keys.sql", apply=1)
+        run_script("maintain/rebuild_indexes.sql", apply=1, like="messages%")
+        assert run_checks() == {}
+        run_script("maintain/move_user.sql", apply=1, to="new", **{"from": ANN})
+        run_script("subject/erase_user.sql", apply=1, user_id=NEIL)
+        assert run_checks() == {}
+    assert run_checks() == {}
+    counts = conn.execute("SELECT user_id, id, message_count FROM sessions WHERE message_count > 0 ORDER BY 1").fetchall()
+    assert counts == [(user_id, id, 2 + appended[id]) for user_id, id in (("new", chats[ANN][1]), (WANG, chats[WANG][1]))]
