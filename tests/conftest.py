@@ -144,6 +144,10 @@ def database_url(make_migrated_database: Callable[[], str]) -> str:
     return make_migrated_database()
 
 
+def _as_app(url: str) -> str:
+    return make_conninfo(url, user="mai_sessions_app", password="mai_sessions_app")  # noqa: S106
+
+
 @contextmanager
 def _application(settings: Settings) -> Iterator[Flask]:
     app = create_app(settings)
@@ -154,16 +158,17 @@ def _application(settings: Settings) -> Iterator[Flask]:
 
 @pytest.fixture(scope="session")
 def shared_app(database_url: str) -> Iterator[Flask]:
-    """The application over this worker's database."""
-    with _application(Settings(database_url=database_url)) as app:
+    """The application over this worker's database, as the role that may do no more than it needs."""
+    with _application(Settings(database_url=_as_app(database_url), migrate="check")) as app:
         yield app
 
 
 @pytest.fixture
 def make_app(database_url: str, conn: psycopg.Connection[Any]) -> Iterator[Callable[..., Flask]]:
     """Makes applications over this worker's database, with other settings."""
+    defaults = {"database_url": _as_app(database_url), "migrate": "check"}
     with ExitStack() as made:
-        yield lambda **settings: made.enter_context(_application(Settings(**{"database_url": database_url, **settings})))
+        yield lambda **settings: made.enter_context(_application(Settings(**{**defaults, **settings})))
 
 
 @pytest.fixture
