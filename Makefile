@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install run test fuzz lint format schema openapi sql-readme client e2e
+.PHONY: help install run test fuzz lint format schema openapi sql-readme client e2e bench bench-large
 
 # Installed again whenever what it depends on changes.
 .venv/.installed: setup.cfg pyproject.toml
@@ -47,3 +47,9 @@ client: install  ## Check, build and test the TypeScript client against the real
 e2e: install  ## Prove /docs and the TypeScript store in headless Chromium; skipped where Chromium or node is missing
 	.venv/bin/pytest --quiet tests/e2e/test_docs_page.py
 	@if command -v npm >/dev/null; then cd clients/typescript && npm ci && npm run e2e; else echo "e2e: skipped, node is missing"; fi
+
+bench: install  ## Measure CPU, latency and throughput beside the references and the limit (needs wrk)
+	.venv/bin/python -m bench
+
+bench-large: install  ## The same over 100,000 sessions and 5 million messages, and whether that shows
+	.venv/bin/python -m bench --large

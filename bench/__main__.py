@@ -3,6 +3,8 @@
 import json
 import platform
 import re
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
@@ -187,6 +189,8 @@ def _machine() -> dict[str, str]:
 @click.option("--references", type=click.Path(path_type=Path), default=TREE.parent / "shared", help="The folder of the references.")
 def main(large: bool, rounds: int, seconds: int, requests: int, only: str, references: Path) -> None:
     """Measure our service beside the references and the limit."""
+    # So that the servers are stopped then, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     CACHE.mkdir(exist_ok=True)
     found = References(references)
     machine = _machine()

@@ -130,6 +130,10 @@ def _naive(moment: datetime) -> datetime:
     return moment.replace(tzinfo=None)
 
 
+def _vector(c: Conversation, m: Message) -> str:
+    return message_vector(c.user_id, c.id, m.id, m.content)
+
+
 LAYOUTS: dict[str, dict[str, Callable[[Conversation], list[tuple[Any, ...]]]]] = {
     "ours": {
         """sessions (user_id, id, title, agent_name, created_at, updated_at, version, message_count, last_seq, newest_seq,
@@ -142,10 +146,7 @@ LAYOUTS: dict[str, dict[str, Callable[[Conversation], list[tuple[Any, ...]]]]] =
         ],
         """messages (user_id, session_id, id, seq, role, content, token_count, is_error, images, documents, created_at,
                      words)""": lambda c: [
-            (
-                *(c.user_id, c.id, m.id, m.seq, m.role, m.content, m.words, False, [], [], m.created_at),
-                message_vector(c.user_id, c.id, m.id, m.content),
-            )
+            (c.user_id, c.id, m.id, m.seq, m.role, m.content, m.words, False, [], [], m.created_at, _vector(c, m))
             for m in c.messages
         ],
     },

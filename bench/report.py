@@ -93,12 +93,12 @@ def chart(measured: list[Measured], caption: str) -> str:
             postgres = min(sample.postgres_us, longest - min(sample.server_us, longest)) * scale
             cut = " ⋯" if cost(sample) > longest * 1.001 else ""
             rate = "" if name == "limit" else f" · {sample.requests_per_second:,.0f} requests/s"
+            label = f"{cost(sample):,.0f} µs{cut}{rate}"
             parts += [
                 f'<text class="note name" x="{_LEFT + 70}" y="{y + 10}">{_TARGETS[name]}</text>',
                 f'<rect class="{kind} server" x="{_LEFT + 78}" y="{y}" width="{server:.1f}" height="{_BAR - 2}"/>',
                 f'<rect class="{kind} postgres" x="{_LEFT + 78 + server:.1f}" y="{y}" width="{postgres:.1f}" height="{_BAR - 2}"/>',
-                f'<text class="note" x="{_LEFT + 84 + server + postgres:.1f}" y="{y + 10}">'
-                f"{cost(sample):,.0f} µs{cut}{rate}</text>",
+                f'<text class="note" x="{_LEFT + 84 + server + postgres:.1f}" y="{y + 10}">{label}</text>',
             ]
             y += _BAR
         y += _GAP
