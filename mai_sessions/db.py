@@ -25,8 +25,7 @@ class Database:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._pool = _Pool(
-            metrics,
+        self._pool = psycopg_pool.ConnectionPool(
             settings.database_url,
             open=False,
             min_size=1,
@@ -49,8 +48,8 @@ class Database:
 
     def open(self) -> None:
         """Start connecting, without waiting for the first connection."""
-        self._metrics.start(self._pool.max_size)
         self._pool.open()
+        self._metrics.start(self.pool_figures)
 
     def close(self) -> None:
         """Close every connection; there is no opening again."""
@@ -86,25 +85,6 @@ class Database:
         self._pool.open()
         with translated_errors(), self._pool.connection() as conn:
             yield conn
-
-
-class _Pool(psycopg_pool.ConnectionPool[Connection]):
-    def __init__(self, metrics: Metrics, *args: Any, **kwargs: Any) -> None:
-        self._metrics = metrics
-        super().__init__(*args, **kwargs)
-
-    def getconn(self, timeout: float | None = None) -> Connection:
-        self._metrics.pool_waiting.inc()
-        try:
-            conn = super().getconn(timeout)
-        finally:
-            self._metrics.pool_waiting.dec()
-        self._metrics.pool_in_use.inc()
-        return conn
-
-    def putconn(self, conn: Connection) -> None:
-        self._metrics.pool_in_use.dec()
-        super().putconn(conn)
 
 
 class _Cursor(psycopg.Cursor[TupleRow]):

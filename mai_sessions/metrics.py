@@ -1,11 +1,15 @@
 """The numbers of the service, for Prometheus."""
 
 import os
+import threading
+import time
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, exposition, multiprocess, values
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_LOOK = 1.0  # seconds
 _shared: list[str] = []
 
 
@@ -38,24 +42,56 @@ class Metrics:
             registry=registry,
             buckets=_BUCKETS,
         )
-        self.in_flight = gauge("http_requests_in_flight", "Requests that are being served")
+        self._in_flight = gauge("http_requests_in_flight", "Requests that are being served")
         self.replays = Counter("mai_sessions_http_replays", "Retries that got the first answer again", registry=registry)
         self.rejected = Counter("mai_sessions_http_rejected_inputs", "What was wrong with inputs", ["reason"], registry=registry)
         self.statements = Counter("mai_sessions_db_statements", "Statements that requests ran", registry=registry)
         self.statement_time = Counter("mai_sessions_db_statement_seconds", "Time that requests spent in them", registry=registry)
-        self.pool_in_use = gauge("db_pool_connections_in_use", "Database connections that requests hold")
-        self.pool_waiting = gauge("db_pool_requests_waiting", "Requests that ask for a database connection")
-        self.pool_max = gauge("db_pool_connections_max", "Most database connections that the processes open")
+        self._pool_in_use = gauge("db_pool_connections_in_use", "Database connections that requests hold")
+        self._pool_waiting = gauge("db_pool_requests_waiting", "Requests that wait for a database connection")
+        self._pool_max = gauge("db_pool_connections_max", "Most database connections that the processes open")
         build = Gauge("mai_sessions_build_info", "The release", ["version"], registry=registry, multiprocess_mode="livemax")
         self._build = build.labels(version("mai-sessions"))
+        self._lock = threading.Lock()
+        self._requests = 0
+        self._pool: Callable[[], Mapping[str, int]] | None = None
 
-    def start(self, pool_max: int) -> None:
-        """Set what stands for as long as this process serves."""
+    def start(self, pool: Callable[[], Mapping[str, int]]) -> None:
+        """Tell of this process from now on: its pool's figures, too.
+
+        What is a state, and no event, a thread writes down each second. With every request it would cost a tenth of it, for the
+        numbers of all processes are in files.
+        """
         self._build.set(1)
-        self.pool_max.set(pool_max)
+        self._pool = pool
+        threading.Thread(target=self._look_again, name="metrics", daemon=True).start()
+
+    def request_begins(self) -> None:
+        """Count one more request that is being served."""
+        with self._lock:
+            self._requests += 1
+
+    def request_ends(self) -> None:
+        """Count one less."""
+        with self._lock:
+            self._requests -= 1
+
+    def _look_again(self) -> None:
+        while True:
+            self._look()
+            time.sleep(_LOOK)
+
+    def _look(self) -> None:
+        self._in_flight.set(self._requests)
+        if self._pool is not None:
+            figures = self._pool()
+            self._pool_max.set(figures["pool_max"])
+            self._pool_in_use.set(figures["pool_size"] - figures["pool_available"])
+            self._pool_waiting.set(figures["requests_waiting"])
 
     def expose(self, accept: str) -> tuple[bytes, str]:
         """Write the numbers of all processes in a format that the caller accepts, and name its content type."""
+        self._look()
         registry = self._registry
         if _shared:
             registry = CollectorRegistry()

@@ -36,7 +36,7 @@ class _Observed:
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         record = RequestRecord(request_id(environ.get("HTTP_X_REQUEST_ID", "")), environ["REQUEST_METHOD"])
         current.set(record)
-        self._metrics.in_flight.inc()
+        self._metrics.request_begins()
         try:
             return _Answer(self._app(environ, start_response), record, self._finish)
         except BaseException:
@@ -45,7 +45,7 @@ class _Observed:
 
     def _finish(self, record: RequestRecord) -> None:
         metrics, seconds = self._metrics, time.perf_counter() - record.started
-        metrics.in_flight.dec()
+        metrics.request_ends()
         method = record.method if record.method in _METHODS else "other"
         metrics.request_duration.labels(method, record.route or "none", f"{record.status // 100}xx").observe(seconds)
         if record.statements:
