@@ -1,6 +1,7 @@
 """What changes rows: a dry run changes none, a run in batches and a second one leave what a single one leaves."""
 
 from collections.abc import Callable
+from subprocess import CalledProcessError
 from typing import Any
 from uuid import UUID
 
@@ -122,7 +123,7 @@ def test_a_move_stops_at_an_id_that_both_have(
         "INSERT INTO session_titles SELECT user_id, id, created_at, title, %s::tsvector FROM sessions WHERE title = 'mine'",
         [title_vector(NEIL, second, "mine")],
     )
-    with pytest.raises(Exception, match="exit status 3"):
+    with pytest.raises(CalledProcessError, match="exit status 3"):
         run_script("maintain/move_user.sql", apply=1, to=NEIL, **{"from": ANN})
     assert conn.execute("SELECT user_id, session_count FROM users ORDER BY 1").fetchall() == [(NEIL, 5), (ANN, 2), (WANG, 3)]
     assert run_checks() == {}
@@ -131,3 +132,23 @@ def test_a_move_stops_at_an_id_that_both_have(
     run_script("maintain/move_user.sql", apply=1, to=NEIL, **{"from": ANN})
     assert conn.execute("SELECT user_id, session_count FROM users ORDER BY 1").fetchall() == [(NEIL, 6), (WANG, 3)]
     assert run_checks() == {}
+
+
+@pytest.mark.parametrize(
+    ("script", "variables"),
+    [
+        ("maintain/purge_sessions.sql", {"apply": 1}),
+        ("maintain/move_user.sql", {"apply": 1, "to": NEIL}),
+        ("maintain/move_user.sql", {"apply": 1, "from": ANN}),
+        ("maintain/move_user.sql", {"apply": 1, "from": ANN, "to": ANN}),
+        ("subject/erase_user.sql", {"apply": 1}),
+        ("subject/export_user.sql", {}),
+    ],
+)
+def test_without_what_it_must_know_a_script_fails(
+    conn: Conn, chats: Chats, run_script: RunScript, script: str, variables: dict[str, Any]
+) -> None:
+    before = rows(conn)
+    with pytest.raises(CalledProcessError):
+        run_script(script, **variables)
+    assert rows(conn) == before
