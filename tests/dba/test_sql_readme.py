@@ -25,7 +25,7 @@ def markdown() -> str:
         "",
         "[schema.sql](schema.sql) is the schema on one page, [migrations](migrations) the steps that make it, and [dba](dba)",
         "what DBAs run with `psql`. The header of each script says how, and which variables it takes. The roles are those of",
-        "`roles.sql`.",
+        "`roles.sql`. [tuning.md](dba/tuning.md) names the settings that matter.",
     ]
     for folder, title in FOLDERS.items():
         lines += ["", f"## {title}", "", "| script | what it does | role | safety |", "| --- | --- | --- | --- |"]
