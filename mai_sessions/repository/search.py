@@ -109,7 +109,7 @@ SELECT id, session_id, seq, role, created_at, content, rank
  LIMIT %(limit)s + 1)
 SELECT p.rank, p.created_at, p.id, now(), p.session_id,
        (SELECT s.title FROM sessions AS s WHERE s.user_id = %(user_id)s AND s.id = p.session_id),
-       p.seq, p.role, left(p.content, %(max_characters)s)
+       p.seq, p.role, left(p.content, %(max_characters)s), to_json(p.created_at)
   FROM page AS p
  ORDER BY p.rank DESC, p.created_at DESC, p.id DESC"""
 )
@@ -163,9 +163,10 @@ def search(
             "seq": seq,
             "role": role,
             "snippet": snippet(title if seq is None else content, query.terms),
-            "created_at": created_at,
+            # As PostgreSQL writes it, so that a moment reads the same in every reply.
+            "created_at": orjson.Fragment(created_at),
         }
-        for _, created_at, identifier, _, session_id, title, seq, role, content in rows[:limit]
+        for _, _, identifier, _, session_id, title, seq, role, content, created_at in rows[:limit]
     ]
     next_cursor = None
     if len(rows) > limit:

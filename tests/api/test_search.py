@@ -367,3 +367,11 @@ def test_title_search_is_literal(client: FlaskClient) -> None:
     assert titles(client, "X") == {"x"}
     assert titles(client, "🎉") == {"🎉 party"}
     assert titles(client, " ") == set(names)
+
+
+def test_a_moment_reads_the_same_as_elsewhere(client: FlaskClient, conn: psycopg.Connection[Any]) -> None:
+    session = client.post("/api/v1/sessions", json={}).headers["Location"]
+    message = client.post(f"{session}/messages", json={"role": "user", "content": "zero"})
+    conn.execute("UPDATE messages SET created_at = '2026-11-22T09:15:02.1200+00:00'")
+    [found] = client.get("/api/v1/search?q=zero").get_json()["results"]
+    assert found["created_at"] == client.get(message.headers["Location"]).get_json()["created_at"]
