@@ -139,6 +139,19 @@ class List(TypedErrors, fields.List[Any]):
         return items
 
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def is_sealed(keys: str, checksum: str) -> bool:
+    """Tell whether a cursor's checksum is that of its keys. It is no secret: anyone may put anything into the keys."""
+    return checksum == md5(keys.encode(), usedforsecurity=False).hexdigest()[:8]
+
+
+def moment_of(microseconds: str) -> datetime:
+    """The moment in a cursor. Raises ValueError and OverflowError for what is none."""
+    return EPOCH + timedelta(microseconds=int(microseconds))
+
+
 class Cursor(TypedErrors, fields.Field[tuple[datetime, UUID]]):
     """Where a page of sessions begins: the keys of the session before it, and a checksum by which a damaged one is told."""
 
@@ -148,12 +161,11 @@ class Cursor(TypedErrors, fields.Field[tuple[datetime, UUID]]):
         keys, _, checksum = str(value).rpartition(".")
         microseconds, _, identifier = keys.partition(".")
         session_id = parse_id(identifier)
-        if session_id is None or checksum != md5(keys.encode(), usedforsecurity=False).hexdigest()[:8]:
+        if session_id is None or not is_sealed(keys, checksum):
             raise self.make_error("invalid")
         try:
-            return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(microseconds)), session_id
+            return moment_of(microseconds), session_id
         except (OverflowError, ValueError):
-            # The checksum is no secret.
             raise self.make_error("invalid") from None
 
 

@@ -1,16 +1,14 @@
 """What a search is asked with, and what it answers."""
 
-from datetime import UTC, datetime, timedelta
-from hashlib import md5
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from marshmallow import Schema, fields
 
 from mai_sessions.ids import parse_id
-from mai_sessions.schemas.fields import Choice, Identifier, Integer, Text, TypedErrors
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+from mai_sessions.schemas.fields import Choice, Identifier, Integer, Text, TypedErrors, is_sealed, moment_of
+from mai_sessions.schemas.messages import ROLES
 
 
 class Moment(TypedErrors, fields.Field[datetime]):
@@ -33,20 +31,16 @@ class SearchCursor(TypedErrors, fields.Field[tuple[float, datetime, UUID, dateti
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> tuple[float, datetime, UUID, datetime]:
         keys, _, checksum = str(value).rpartition("~")
-        if checksum != md5(keys.encode(), usedforsecurity=False).hexdigest()[:8]:
+        if not is_sealed(keys, checksum):
             raise self.make_error("invalid")
         try:
             rank, created_at, identifier, read_at = keys.split("~")
-            result = float.fromhex(rank), _moment(created_at), parse_id(identifier), _moment(read_at)
+            result = float.fromhex(rank), moment_of(created_at), parse_id(identifier), moment_of(read_at)
         except (ValueError, OverflowError):
             raise self.make_error("invalid") from None
         if result[2] is None:
             raise self.make_error("invalid")
         return result[0], result[1], result[2], result[3]
-
-
-def _moment(microseconds: str) -> datetime:
-    return EPOCH + timedelta(microseconds=int(microseconds))
 
 
 class SearchQuery(Schema):
@@ -57,7 +51,7 @@ class SearchQuery(Schema):
         metadata={"description": 'All words must occur, the last may be a beginning; `"quoted words"` stand side by side'},
     )
     limit = Integer(min=1, max=50, load_default=20)
-    role = Choice("user", "assistant", "system", "tool")
+    role = Choice(*ROLES)
     agent_name = Text(metadata={"description": "Of the message; for titles, of the session"})
     model_id = Text(metadata={"description": "Of the message; for titles, of the session"})
     session_id = Identifier()
