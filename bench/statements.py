@@ -3,10 +3,11 @@
 import re
 from collections.abc import Callable, Mapping
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 from psycopg import sql
+from psycopg.rows import TupleRow
 
 from mai_sessions.db import Connection
 
@@ -20,19 +21,19 @@ class Statement(NamedTuple):
     params: Mapping[str, Any]
 
 
-class _Recorder(psycopg.Connection[tuple[Any, ...]]):
+class _Recorder(Connection):
     last: Statement
 
-    def execute(self, query: Any, params: Any = None, **kwargs: Any) -> Any:
+    def run(self, query: LiteralString, params: Mapping[str, Any], *, binary: bool = False) -> list[TupleRow]:
         self.last = Statement(query, params)
-        return super().execute(query, params, **kwargs)
+        return super().run(query, params, binary=binary)
 
 
 def statement_of(database_url: str, run: Run) -> Statement:
     """Run a repository function, undo it, and return its statement."""
-    with _Recorder.connect(database_url) as conn:
-        run(conn)
-        conn.rollback()
+    with _Recorder.connect(database_url, autocommit=True) as conn:
+        with conn.transaction(force_rollback=True):
+            run(conn)
         return conn.last
 
 

@@ -25,6 +25,7 @@ from werkzeug.test import TestResponse
 
 from mai_sessions import create_app, embedded, logs, migrations
 from mai_sessions.config import Settings
+from mai_sessions.db import Connection
 from mai_sessions.ids import parse_id
 
 TEMPLATE = "mai_sessions_template"
@@ -172,9 +173,9 @@ def make_app(database_url: str, conn: psycopg.Connection[Any]) -> Iterator[Calla
 
 
 @pytest.fixture
-def conn(database_url: str) -> Iterator[psycopg.Connection[Any]]:
+def conn(database_url: str) -> Iterator[Connection]:
     """A connection to this worker's database, which is emptied first."""
-    with psycopg.connect(database_url, autocommit=True, options="-c timezone=UTC") as conn:
+    with Connection.connect(database_url, autocommit=True, options="-c timezone=UTC") as conn:
         conn.execute("TRUNCATE users, sessions, attachments, idempotency_keys CASCADE")
         yield conn
 

@@ -14,7 +14,7 @@ from mai_sessions.schemas.analytics import AgentsUsage, ModelsUsage, Summary, Us
 
 
 @api.get("/analytics/usage", tags=["analytics"])
-@api.arguments(WindowQuery(), location="query")
+@api.arguments(WindowQuery(), location="query", timeless=False)
 @api.response(200, Usage)
 def get_usage(query: dict[str, Any]) -> Response:
     """Tell what was used, in all and on each day"""
@@ -23,7 +23,7 @@ def get_usage(query: dict[str, Any]) -> Response:
 
 
 @api.get("/analytics/agents", tags=["analytics"])
-@api.arguments(WindowQuery(), location="query")
+@api.arguments(WindowQuery(), location="query", timeless=False)
 @api.response(200, AgentsUsage)
 def get_agents(query: dict[str, Any]) -> Response:
     """Tell how much each agent answered, most used first"""
@@ -32,7 +32,7 @@ def get_agents(query: dict[str, Any]) -> Response:
 
 
 @api.get("/analytics/models", tags=["analytics"])
-@api.arguments(WindowQuery(), location="query")
+@api.arguments(WindowQuery(), location="query", timeless=False)
 @api.response(200, ModelsUsage)
 def get_models(query: dict[str, Any]) -> Response:
     """Tell how much each model wrote, most used first"""

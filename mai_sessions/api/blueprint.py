@@ -1,7 +1,7 @@
 """The blueprint that every resource puts its routes on, and how a request's body is read and checked."""
 
 from collections.abc import Callable
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any, NoReturn
 
 import flask_smorest
@@ -9,7 +9,7 @@ import orjson
 from flask import Request, current_app, request
 from marshmallow import EXCLUDE, Schema, ValidationError
 from webargs.flaskparser import FlaskParser
-from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge, UnsupportedMediaType
 
 from mai_sessions.errors import Invalid
 
@@ -51,21 +51,21 @@ class _Parser(FlaskParser):
 
 
 def _read(req: Request) -> bytes:
-    """The whole body. Raises RequestEntityTooLarge."""
-    limit = req.max_content_length
-    assert limit is not None
-    try:
-        body = req.get_data(cache=False)
-        # Of a chunked body werkzeug reads as much as the limit allows, and does not say that there is more.
-        if req.content_length is None and len(body) == limit and req.environ["wsgi.input"].read(1):
-            raise RequestEntityTooLarge
-    except RequestEntityTooLarge:
-        # Whoever is still sending hears no answer, only that the connection breaks; so hear them out, within bounds.
-        for _ in range(limit // _CHUNK):
-            if not req.environ["wsgi.input"].read(_CHUNK):
-                break
-        raise
-    return body
+    """The whole body. Raises RequestEntityTooLarge, and ClientDisconnected when it ends too early."""
+    limit, length, stream = current_app.config["MAX_CONTENT_LENGTH"], req.content_length, req.environ["wsgi.input"]
+    # Of a chunked body, whose length nobody knows, a byte more than the limit allows tells that it is too long.
+    wanted = limit + 1 if length is None else length
+    if wanted <= limit or length is None:
+        body: bytes = stream.read(wanted)
+        if length is not None and len(body) < length:
+            raise ClientDisconnected
+        if len(body) <= limit:
+            return body
+    # Whoever is still sending hears no answer, only that the connection breaks; so hear them out, within bounds.
+    for _ in range(limit // _CHUNK):
+        if not stream.read(_CHUNK):
+            break
+    raise RequestEntityTooLarge
 
 
 def _error(loc: list[str | int], msg: str, type: str) -> dict[str, Any]:
@@ -103,14 +103,28 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
 
     ARGUMENTS_PARSER = _Parser()
 
-    def arguments(self, schema: Schema, *, location: str = "json", **documented: Any) -> Decorator:
-        """Give the view what the schema makes of the body or the query."""
+    def arguments(self, schema: Schema, *, location: str = "json", timeless: bool = True, **documented: Any) -> Decorator:
+        """Give the view what the schema makes of the body or the query.
+
+        A query that means the same at any time, as all do but those that speak of now, is read once, and what it means is kept.
+        """
         document = super().arguments(schema, location=location, **documented)
+
+        def parse() -> dict[str, Any]:
+            parsed: dict[str, Any] = self.ARGUMENTS_PARSER.parse(schema, request, location=location)
+            return parsed
+
+        @lru_cache(maxsize=256)
+        def kept(query_string: str) -> dict[str, Any]:
+            return parse()
+
+        def arguments() -> dict[str, Any]:
+            return dict(kept(request.environ["QUERY_STRING"])) if location == "query" and timeless else parse()
 
         def decorator(view: View) -> View:
             @wraps(view)
             def reading(*args: Any, **kwargs: Any) -> Any:
-                return view(*args, self.ARGUMENTS_PARSER.parse(schema, request, location=location), **kwargs)
+                return view(*args, arguments(), **kwargs)
 
             reading._apidoc = document(view)._apidoc  # type: ignore[attr-defined]
             return reading

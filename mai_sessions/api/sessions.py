@@ -1,6 +1,5 @@
 """Sessions."""
 
-from hashlib import blake2b
 from typing import Any
 from uuid import UUID
 
@@ -29,8 +28,8 @@ from mai_sessions.schemas.sessions import (
 def list_sessions(query: dict[str, Any]) -> Response:
     """List the sessions, last written first"""
     with connection() as conn:
-        body = sessions.sessions(conn, current_user_id(), **query)
-    return json_response(body, tag=blake2b(body, digest_size=16).hexdigest())
+        page = sessions.sessions(conn, current_user_id(), **query)
+    return json_response(page.body, tag=page.tag)
 
 
 @api.post("/sessions", tags=["sessions"])

@@ -219,4 +219,4 @@ def _read(conn: Connection, statement: LiteralString, user_id: str, parts: list[
 
 def _execute(conn: Connection, statement: LiteralString, user_id: str, parts: list[str], window: Window) -> Cursor[TupleRow]:
     # Not prepared: a plan for any window takes half as long again as one for this window.
-    return conn.execute(statement, {"user_id": user_id, "parts": parts, **window}, prepare=False)
+    return conn.execute(statement, {"user_id": user_id, "parts": parts, **window})

@@ -26,4 +26,4 @@ SWEEP_ATTACHMENTS: LiteralString = """
 
 def sweep_attachments(conn: Connection, user_id: str) -> None:
     """Remove what no message refers to any more."""
-    conn.execute(SWEEP_ATTACHMENTS, {"user_id": user_id})
+    fetch_one(conn, SWEEP_ATTACHMENTS, {"user_id": user_id})

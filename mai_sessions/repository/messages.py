@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import LiteralString, NamedTuple
 from uuid import UUID
 
-from mai_sessions.db import Connection, fetch_one, unindented
+from mai_sessions.db import Connection, fetch_one
 from mai_sessions.errors import Conflict, NotFound, Stale
 from mai_sessions.ids import new_id
 from mai_sessions.images import Image
@@ -44,7 +44,7 @@ class MessagePage(NamedTuple):
     has_next: bool
 
 
-APPEND_MESSAGE: LiteralString = unindented(
+APPEND_MESSAGE: LiteralString = (
     """
     WITH /* append_message */ s AS (
         UPDATE sessions
@@ -253,7 +253,7 @@ def messages(
 
 
 # FOR UPDATE, for what is counted out must be what the last writer left, which the snapshot may not show.
-PATCH_MESSAGE: LiteralString = unindented(
+PATCH_MESSAGE: LiteralString = (
     """
     WITH /* patch_message */ s AS (
         UPDATE sessions

@@ -158,7 +158,7 @@ def _remove(conn: Connection, statement: LiteralString, params: dict[str, Any], 
     if _removed(conn, statement, {**params, "locked": False}, not_found):
         return
     with conn.transaction():
-        conn.execute(LOCK_SESSION, params)
+        fetch_one(conn, LOCK_SESSION, params)
         _removed(conn, statement, {**params, "locked": True}, not_found)
         sweep_attachments(conn, params["user_id"])
 

@@ -27,7 +27,7 @@ from uuid import UUID
 
 import orjson
 
-from mai_sessions.db import Connection, translated_errors
+from mai_sessions.db import Connection, fetch_all
 from mai_sessions.words import MAX_CHARACTERS, parse_query, scope, snippet
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -154,8 +154,7 @@ def search(
         "after_id": place.id,
         "max_characters": MAX_CHARACTERS,
     }
-    with translated_errors():
-        rows = conn.execute(SEARCH, params).fetchall()
+    rows = fetch_all(conn, SEARCH, params)
     results = [
         {
             "session": {"id": session_id, "title": title},

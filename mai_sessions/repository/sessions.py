@@ -22,15 +22,28 @@ class SessionReply(NamedTuple):
     is_new: bool = False
 
 
+class SessionPage(NamedTuple):
+    """A page of sessions: the JSON of the reply, and a tag that differs whenever it does."""
+
+    body: bytes
+    tag: str
+
+
 # Before every session in the order of the list.
 START = (datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
 
 SUMMARY_COLUMNS: LiteralString = """
 s.id, s.title, s.agent_name, s.model_id, s.created_at, s.updated_at, s.message_count, s.last_message_preview"""
 
-# A cursor is the keys of the last session of a page, and a checksum by which a damaged one is told.
+# A cursor is the keys of the last session of a page, and a checksum by which a damaged one is told. The tag is made of what the
+# page is made of: a session's version stands for all of it.
 _PAGE_OF_SESSIONS: LiteralString = (
-    """
+    """,
+    last AS (
+        SELECT (extract(epoch FROM updated_at) * 1000000)::bigint || '.' || id AS keys
+          FROM page
+         WHERE (SELECT count(*) FROM page) > %(limit)s
+        OFFSET %(limit)s - 1 LIMIT 1)
     SELECT json_build_object(
         'sessions', (SELECT coalesce(json_agg(r), '[]') FROM (SELECT """
     + SUMMARY_COLUMNS
@@ -38,17 +51,15 @@ _PAGE_OF_SESSIONS: LiteralString = (
         'total', coalesce((SELECT total FROM matching), 0),
         'limit', %(limit)s,
         'offset', %(offset)s,
-        'next_cursor', (SELECT keys || '.' || left(md5(keys), 8) FROM (
-            SELECT (extract(epoch FROM updated_at) * 1000000)::bigint || '.' || id AS keys
-              FROM page
-             WHERE (SELECT count(*) FROM page) > %(limit)s
-            OFFSET %(limit)s - 1 LIMIT 1) AS last))"""
+        'next_cursor', (SELECT keys || '.' || left(md5(keys), 8) FROM last)),
+        md5(concat((SELECT string_agg(version::text, '') FROM (SELECT version FROM page LIMIT %(limit)s) AS s),
+                   (SELECT total FROM matching), (SELECT keys FROM last)))"""
 )
 
 LIST_SESSIONS: LiteralString = (
     "WITH /* sessions */ page AS (SELECT"
     + SUMMARY_COLUMNS
-    + """
+    + """, s.version
       FROM sessions AS s
      WHERE s.user_id = %(user_id)s AND (s.updated_at, s.id) < (%(after_updated_at)s, %(after_id)s)
      ORDER BY s.updated_at DESC, s.id DESC
@@ -60,14 +71,14 @@ LIST_SESSIONS: LiteralString = (
 SEARCH_SESSIONS: LiteralString = (
     "WITH /* sessions, by title */ found AS (SELECT"
     + SUMMARY_COLUMNS
-    + """
+    + """, s.version
       FROM session_titles AS t
       JOIN sessions AS s ON s.user_id = %(user_id)s AND s.id = t.session_id
      WHERE t.user_id = %(user_id)s AND t.words @@ %(pieces)s::tsquery AND strpos(t.title, %(part)s) > 0),
     page AS (
         SELECT"""
     + SUMMARY_COLUMNS
-    + """
+    + """, s.version
           FROM found AS s
          WHERE (s.updated_at, s.id) < (%(after_updated_at)s, %(after_id)s)
          ORDER BY s.updated_at DESC, s.id DESC
@@ -80,8 +91,8 @@ SEARCH_SESSIONS: LiteralString = (
 
 def sessions(
     conn: Connection, user_id: str, *, search: str, limit: int, offset: int, after: tuple[datetime, UUID] = START
-) -> bytes:
-    """Read a page of sessions, last written first, as JSON.
+) -> SessionPage:
+    """Read a page of sessions, last written first.
 
     `search` is a substring of the title, in either case, or blank for all; `after` the `updated_at` and id of the session before
     the page.
@@ -99,8 +110,7 @@ def sessions(
         params |= {"part": search.casefold(), "pieces": part_query(user_id, search)}
     row = fetch_one(conn, statement, params)
     assert row is not None
-    body: bytes = row[0]
-    return body
+    return SessionPage(*row)
 
 
 # The newest messages are those above the seq of the one after them: in this form the primary key gives them in order.
