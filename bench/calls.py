@@ -10,7 +10,7 @@ from uuid import UUID
 from bench.data import CHINESE, COMMON_TITLE, COMMON_WORD, NEW_MESSAGE, RARE_TITLE, RARE_WORD, Rows
 from bench.statements import Run
 from bench.targets import Server
-from mai_sessions.db import Connection
+from mai_sessions.connections import Connection
 from mai_sessions.identity import DEFAULT_USER as USER
 from mai_sessions.ids import new_id
 from mai_sessions.repository import messages, search, sessions

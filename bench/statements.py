@@ -9,7 +9,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from mai_sessions.db import Connection
+from mai_sessions.connections import Connection
 
 Run = Callable[[Connection], object]
 

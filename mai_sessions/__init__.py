@@ -27,7 +27,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body
     app.config["MAX_JSON_DEPTH"] = settings.max_json_depth
     metrics = app.extensions["mai-sessions.metrics"] = Metrics()
-    app.extensions["mai-sessions"] = Database(settings, metrics)
+    app.extensions["mai-sessions"] = database = Database(settings, metrics)
     observe.init_app(app, metrics)
     problems.init_app(app)
     cors.init_app(app, settings)
@@ -36,4 +36,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     api.init_app(app)
     # After all that can refuse the settings.
     migrations.migrate(settings.database_url, settings.migrate)
+    if settings.migrate != "off":
+        database.refuse_unfit_connections()
     return app

@@ -28,6 +28,13 @@ class Settings:
     database_url: str = _setting(
         "DATABASE_URL", "", "PostgreSQL to use, as a libpq URI. `mai-sessions serve` without it starts its own", secret=True
     )
+    read_url: str = _setting(
+        "MAI_SESSIONS_READ_URL",
+        "",
+        "A replica of it, as a libpq URI, for the search and the analytics, which may be a moment old; while it fails, "
+        "`DATABASE_URL` serves them",
+        secret=True,
+    )
     migrate: str = _setting(
         "MAI_SESSIONS_MIGRATE",
         "on",
@@ -79,6 +86,13 @@ class Settings:
         "Longest run of a statement; then `503`",
         unit="seconds",
         check=validate.Range(min=0, min_inclusive=False),
+    )
+
+    prepare: str = _setting(
+        "MAI_SESSIONS_PREPARE",
+        "on",
+        "`off` behind PgBouncer before 1.21: no prepared statements, and timezone and `statement_timeout` are those of the role",
+        check=validate.OneOf(["on", "off"]),
     )
 
     worker_timeout: int = _setting(

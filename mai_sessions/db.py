@@ -1,136 +1,116 @@
-"""The pool of connections to PostgreSQL, and PostgreSQL's errors as ours."""
+"""The pools of connections to PostgreSQL."""
 
-import re
+import logging
 import select
+import socket
+import threading
 import time
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
-from functools import cache
-from typing import Any, LiteralString, NamedTuple, Self
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import replace
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import psycopg
 import psycopg_pool
-from psycopg.abc import Buffer
-from psycopg.adapt import Loader, PyFormat, Transformer
-from psycopg.pq import ConnStatus, ExecStatus, Format
-from psycopg.pq.abc import PGresult
-from psycopg.rows import TupleRow
 
 from mai_sessions.config import Settings
-from mai_sessions.errors import Conflict, Unavailable
+from mai_sessions.connections import Connection, translated_errors
+from mai_sessions.errors import StartupError, Unavailable
+from mai_sessions.logs import describe
 from mai_sessions.metrics import Metrics
-from mai_sessions.request_record import current
+from mai_sessions.request_record import waited
 
-_DONE = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
-_FORMATS = {"s": PyFormat.AUTO, "b": PyFormat.BINARY, "t": PyFormat.TEXT}
+log = logging.getLogger(__name__)
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
-class Connection(psycopg.Connection[TupleRow]):
-    """A connection that remembers what it has prepared, and leaves JSON as PostgreSQL wrote it."""
+# In seconds: how long after statement_timeout PostgreSQL is given up, and how often that is looked at.
+_GRACE = 1.0
+_LOOK = 0.5
+# How long a read waits for a connection to the replica, and how long a replica that failed is left alone.
+_REPLICA_WAIT = 0.25
+_REPLICA_REST = 5.0
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.cursor_factory = _Cursor
-        self.adapters.register_loader("json", _BytesLoader)
-        self._transformer = Transformer(self)
-        self._statement_names: dict[tuple[str, tuple[int, ...] | None], bytes] = {}
-
-    @classmethod
-    def connect(cls, conninfo: str = "", **options: Any) -> Self:
-        """Connect. psycopg prepares nothing by itself: a rollback would make it forget that by DEALLOCATE ALL, and ours with it."""
-        return super().connect(conninfo, prepare_threshold=None, **options)
-
-    def run(self, query: LiteralString, params: Mapping[str, Any], *, binary: bool = False) -> list[TupleRow]:
-        """Run one statement, prepared by the first of its kind, and return its rows. Raises psycopg.Error.
-
-        This is what every request runs, so it goes to libpq directly: psycopg's cursor takes twice as long, and lets go of the
-        interpreter's lock several times where once is enough.
-        """
-        statement = _numbered(query)
-        values = self._transformer.dump_sequence([params[name] for name in statement.names], statement.formats)
-        kind = query, self._transformer.types
-        with _counted():
-            if kind not in self._statement_names:
-                name = b"%s_%d" % (statement.name, len(self._statement_names))
-                self._checked(self.pgconn.prepare(name, statement.text, self._transformer.types))
-                self._statement_names[kind] = name
-            # Its annotation knows no NULL, while libpq does.
-            known: Any = values
-            result = self._checked(
-                self.pgconn.exec_prepared(self._statement_names[kind], known, self._transformer.formats, Format(binary))
-            )
-        self._transformer.set_pgresult(result)
-        return self._transformer.load_rows(0, result.ntuples, tuple)
-
-    def _checked(self, result: PGresult) -> PGresult:
-        if result.status in _DONE:
-            return result
-        if self.pgconn.status == ConnStatus.BAD:
-            raise psycopg.OperationalError(self.pgconn.get_error_message())
-        raise psycopg.errors.error_from_result(result, self.info.encoding)
-
-
-class _Statement(NamedTuple):
-    """A statement with numbered parameters: the name in it, its text, and the names and formats of its parameters."""
-
-    name: bytes
-    text: bytes
-    names: list[str]
-    formats: list[PyFormat]
-
-
-@cache
-def _numbered(query: LiteralString) -> _Statement:
-    """Give the named parameters of a statement numbers, as PostgreSQL wants them."""
-    formats = {name: _FORMATS[letter] for name, letter in re.findall(r"%\((\w+)\)([sbt])", query)}
-    names = list(formats)
-    text = re.sub(r"%\((\w+)\)[sbt]", lambda found: f"${names.index(found[1]) + 1}", query).replace("%%", "%")
-    [name] = re.findall(r"/\* (\w+)", query)
-    return _Statement(name.encode(), text.encode(), names, list(formats.values()))
+# What has been received and not yet replayed. A replica that receives nothing counts from the last transaction that it has.
+REPLICATION_LAG = b"""
+    SELECT /* replication_lag */ CASE
+           WHEN NOT pg_is_in_recovery() THEN 0
+           WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() AND EXISTS (SELECT FROM pg_stat_wal_receiver) THEN 0
+           ELSE extract(epoch FROM now() - pg_last_xact_replay_timestamp()) END"""
 
 
 class Database:
     """A pool that is built closed, so that a process may fork, and opened by the first use in the process that uses it."""
 
-    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics, *, name: str = "primary") -> None:
         self._metrics = metrics
+        self._url = settings.database_url
+        self._kwargs = _connection_parameters(settings)
         self._pool = psycopg_pool.ConnectionPool(
-            settings.database_url,
+            self._url,
             connection_class=Connection,
             open=False,
             min_size=1,
             max_size=settings.threads,
-            timeout=settings.pool_timeout,
-            kwargs={
-                "autocommit": True,
-                "application_name": "mai-sessions",
-                "connect_timeout": 5,
-                # One plan for each prepared statement: they are written so that the values make no difference, and planning the
-                # search anew costs more than running it, as compiling it (jit) would.
-                "options": "-c timezone=UTC -c plan_cache_mode=force_generic_plan -c jit=off"
-                f" -c statement_timeout={settings.statement_timeout * 1000:.0f}",
-            },
-            check=_check_open,
-            name="mai-sessions",
+            # The pool doubles its pauses between attempts to connect: after a long outage it would stay away for as long again.
+            # It is made to give up soon, and asked anew.
+            reconnect_timeout=1,
+            reconnect_failed=_ask_anew,
+            kwargs=self._kwargs,
+            configure=_configure,
+            name=name,
         )
+        self._pool_timeout = settings.pool_timeout
+        self._longest = settings.statement_timeout + _GRACE
+        self._lent_at: dict[Connection, float] = {}
+        self._lock = threading.Lock()
+        self.replica: Database | None = None
+        if settings.read_url:
+            self.replica = Database(
+                replace(settings, database_url=settings.read_url, read_url="", pool_timeout=_REPLICA_WAIT), metrics, name="replica"
+            )
+        self._replica_rests_until = 0.0
+
+    def refuse_unfit_connections(self) -> None:
+        """Connect once, as the pool will. Raises StartupError for a connection that cannot be had, or not be used."""
+        try:
+            with Connection.connect(self._url, **self._kwargs) as conn:
+                _configure(conn)
+        except psycopg.Error as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise StartupError(f"no connection to PostgreSQL that fits: {reason} (docs/deploy.md tells of poolers)") from None
 
     def open(self) -> None:
         """Start connecting, without waiting for the first connection."""
-        self._pool.open()
-        self._metrics.start(self.pool_figures)
+        databases = [self, self.replica] if self.replica else [self]
+        for database in databases:
+            database._pool.open()
+            threading.Thread(target=database._watch, name="watchdog", daemon=True).start()
+        self._metrics.start({database._pool.name: database.pool_figures for database in databases})
 
     def close(self) -> None:
         """Close every connection; there is no opening again."""
         self._pool.close()
+        if self.replica:
+            self.replica.close()
 
     def probe(self, timeout: float) -> None:
         """Have PostgreSQL answer within so many seconds, to get a connection and again to use it. Raises Unavailable.
 
         The wait is ours: a server that hangs keeps no deadline, and no thread may be left to wait for it.
         """
-        self._pool.open()
-        with translated_errors(), self._pool.connection(timeout) as conn:
-            conn.pgconn.send_query(b"SELECT /* probe */ 1")
+        self._ask(b"SELECT /* probe */ 1", timeout)
+
+    def replication_lag(self, timeout: float) -> float | None:
+        """Tell how many seconds this database is behind its primary, None when nobody knows. Raises Unavailable, as `probe`."""
+        lag = self._ask(REPLICATION_LAG, timeout)
+        return None if lag is None else float(lag)
+
+    def _ask(self, query: bytes, timeout: float) -> bytes | None:
+        answer = None
+        with self._lent(timeout) as conn:
+            conn.pgconn.send_query(query)
             deadline = time.monotonic() + timeout
             poll = select.poll()
             poll.register(conn.pgconn.socket, select.POLLIN)
@@ -139,86 +119,145 @@ class Database:
                     conn.close()
                     raise psycopg.OperationalError(f"no answer within {timeout} s")
                 conn.pgconn.consume_input()
-            while conn.pgconn.get_result():
-                pass
+            while result := conn.pgconn.get_result():
+                answer = result.get_value(0, 0)
+        return answer
 
     def pool_figures(self) -> dict[str, int]:
         """How many connections there may be, are and are free, and how many requests wait for one."""
         figures = self._pool.get_stats()
         return {name: figures[name] for name in ("pool_max", "pool_size", "pool_available", "requests_waiting")}
 
-    @contextmanager
-    def connection(self) -> Generator[Connection]:
+    def connection(self) -> AbstractContextManager[Connection]:
         """Lend an autocommit connection. Raises Conflict and Unavailable for what PostgreSQL says so."""
+        return self._lent(self._pool_timeout - waited.get())
+
+    def stale_read(self, read: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function that only reads, with a connection to the replica: what it reads may be a moment old.
+
+        Without a replica, or when it fails for any reason, the primary is read instead; one that failed is left alone for a while.
+        """
+        if self.replica:
+            if time.monotonic() >= self._replica_rests_until:
+                try:
+                    with self.replica.connection() as conn:
+                        return read(conn, *args, **kwargs)
+                # Away, too slow, or ahead with what the statement reads (a conflict with recovery). ProgrammingError: its
+                # schema is behind, or its role may not read.
+                except (Unavailable, psycopg.ProgrammingError) as error:
+                    self._replica_rests_until = time.monotonic() + _REPLICA_REST
+                    log.warning("the replica failed, so the primary is read: %s", describe(error.__cause__ or error))
+            self._metrics.replica_fallbacks.inc()
+        with self.connection() as conn:
+            return read(conn, *args, **kwargs)
+
+    @contextmanager
+    def _lent(self, timeout: float) -> Generator[Connection]:
         self._pool.open()
         with translated_errors():
-            conn = self._pool.getconn()
+            conn = self._take(timeout)
+            self._lent_at[conn] = time.monotonic()
             try:
                 yield conn
             finally:
+                with self._lock:
+                    self._lent_at.pop(conn, None)
                 self._pool.putconn(conn)
 
+    def _take(self, timeout: float) -> Connection:
+        """Take a connection that the server has not closed. The pool's own check pauses for a second where two are closed."""
+        deadline = time.monotonic() + timeout
+        while True:
+            conn = self._pool.getconn(deadline - time.monotonic())
+            if _is_open(conn):
+                return conn
+            self._pool.putconn(conn)
 
-class _Cursor(psycopg.Cursor[TupleRow]):
-    """Counts the statements of the request, and their time."""
+    def _watch(self) -> None:
+        """Hang up on a server that keeps a request longer than statement_timeout allows.
 
-    def execute(self, *args: Any, **kwargs: Any) -> Self:
-        with _counted():
-            return super().execute(*args, **kwargs)
-
-
-def fetch_one(conn: Connection, query: LiteralString, params: Mapping[str, Any], *, binary: bool = False) -> TupleRow | None:
-    """Run one statement and return its first row, or None. Raises Conflict and Unavailable."""
-    rows = fetch_all(conn, query, params, binary=binary)
-    return rows[0] if rows else None
-
-
-def fetch_all(conn: Connection, query: LiteralString, params: Mapping[str, Any], *, binary: bool = False) -> list[TupleRow]:
-    """Run one statement and return its rows. Raises Conflict and Unavailable."""
-    with translated_errors():
-        return conn.run(query, params, binary=binary)
-
-
-class _counted:  # noqa: N801 - a context
-    """Counts a statement of the request, and its time."""
-
-    __slots__ = ("_started",)
-
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(self, *error: object) -> None:
-        record = current.get()
-        if record is not None:
-            record.statements += 1
-            record.statement_seconds += time.perf_counter() - self._started
+        That one is the server's to keep. Where it hangs, or the network or a proxy before it, the kernel may go on to get its
+        acknowledgements, and a thread would wait for good.
+        """
+        while True:
+            time.sleep(_LOOK)
+            overdue = time.monotonic() - self._longest
+            # The lock keeps a connection from being returned, and its descriptor from becoming another's.
+            with self._lock:
+                hung = [conn for conn, lent_at in list(self._lent_at.items()) if lent_at < overdue]
+                for conn in hung:
+                    del self._lent_at[conn]
+                    _hang_up(conn)
+            if hung:
+                # The idle ones lead to the same place.
+                self._pool.drain()
 
 
-@contextmanager
-def translated_errors() -> Generator[None]:
-    """Turn psycopg's errors into ours; one that no rule foresees stays what it is, a defect for the log."""
-    try:
-        yield
-    except psycopg.errors.UniqueViolation as error:
-        raise Conflict(error.diag.constraint_name or "") from error
-    # OperationalError: no connection, shut down, out of disk, memory or connections, cancelled by statement_timeout,
-    # deadlock. ReadOnlySqlTransaction: the primary has become a standby.
-    except (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction) as error:
-        raise Unavailable("Database not available") from error
+def _connection_parameters(settings: Settings) -> dict[str, Any]:
+    parameters: dict[str, Any] = {
+        "autocommit": True,
+        "application_name": "mai-sessions",
+        # Less than a request waits for a connection, so that it sees a second attempt.
+        "connect_timeout": 3,
+        "prepares": settings.prepare == "on",
+    }
+    # A pooler that knows no prepared statements knows no options either: the role has to carry them.
+    if settings.prepare == "on":
+        # One plan for each prepared statement: they are written so that the values make no difference, and planning the
+        # search anew costs more than running it, as compiling it (jit) would.
+        parameters["options"] = (
+            "-c timezone=UTC -c plan_cache_mode=force_generic_plan -c jit=off"
+            f" -c statement_timeout={settings.statement_timeout * 1000:.0f}"
+        )
+    return parameters
 
 
-def _check_open(conn: Connection) -> None:
-    """Refuse a connection that the server has closed. An idle one has nothing to read but its end, so no round trip is needed.
+# Citus finds the shard by the values, so there a plan for any value is none at all.
+CONFIGURE = """
+    SELECT /* configure */ current_setting('TimeZone'), current_setting('statement_timeout'),
+           (SELECT set_config('plan_cache_mode', 'auto', false) FROM pg_extension WHERE extname = 'citus')"""
+
+
+def _configure(conn: Connection) -> None:
+    """Make a new connection ready. Raises OperationalError when it would write other timestamps, or run a statement for ever.
+
+    A pooler may have been told to drop the options, and says nothing then.
+    """
+    row = conn.execute(CONFIGURE).fetchone()
+    assert row is not None
+    if row[0] != "UTC" or row[1] == "0":
+        raise psycopg.OperationalError(
+            f"it has timezone {row[0]} and statement_timeout {row[1]}, and needs UTC and a limit: "
+            "behind a pooler the role must carry them, as sql/dba/roles.sql sets"
+        )
+
+
+def _is_open(conn: Connection) -> bool:
+    """Tell whether the server has closed it. An idle one has nothing to read but its end, so no round trip is needed.
 
     libpq's own look keeps the interpreter's lock. poll() lets go of it, and beside a busy thread it takes 30 µs to get it back.
     """
-    # A server that shuts down says so first, and only then comes the end.
-    conn.pgconn.consume_input()
-    conn.pgconn.consume_input()
+    try:
+        # A server that shuts down says so first, and only then comes the end.
+        conn.pgconn.consume_input()
+        conn.pgconn.consume_input()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
-class _BytesLoader(Loader):
-    """JSON that PostgreSQL built goes to the client as it came."""
+def _hang_up(conn: Connection) -> None:
+    """End a connection under whoever waits for it, whether psycopg or libpq does the waiting."""
+    # It may have ended by itself.
+    with suppress(OSError, psycopg.OperationalError):
+        shared = socket.socket(fileno=conn.pgconn.socket)
+        try:
+            shared.shutdown(socket.SHUT_RDWR)
+        finally:
+            shared.detach()
 
-    def load(self, data: Buffer) -> bytes:
-        return bytes(data)
+
+def _ask_anew(pool: psycopg_pool.ConnectionPool[Connection]) -> None:
+    """Have the pool connect again: it does so for whoever asks, and for those who wait already."""
+    with suppress(psycopg_pool.PoolTimeout):
+        pool.putconn(pool.getconn(timeout=0.001))

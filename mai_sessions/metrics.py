@@ -3,7 +3,7 @@
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, exposition, multiprocess, values
@@ -32,8 +32,8 @@ class Metrics:
     def __init__(self) -> None:
         self._registry = registry = CollectorRegistry()
 
-        def gauge(name: str, help: str) -> Gauge:
-            return Gauge(f"mai_sessions_{name}", help, registry=registry, multiprocess_mode="livesum")
+        def gauge(name: str, help: str, labels: Sequence[str] = ()) -> Gauge:
+            return Gauge(f"mai_sessions_{name}", help, labels, registry=registry, multiprocess_mode="livesum")
 
         self.request_duration = Histogram(
             "mai_sessions_http_request_duration_seconds",
@@ -47,23 +47,26 @@ class Metrics:
         self.rejected = Counter("mai_sessions_http_rejected_inputs", "What was wrong with inputs", ["reason"], registry=registry)
         self.statements = Counter("mai_sessions_db_statements", "Statements that requests ran", registry=registry)
         self.statement_time = Counter("mai_sessions_db_statement_seconds", "Time that requests spent in them", registry=registry)
-        self._pool_in_use = gauge("db_pool_connections_in_use", "Database connections that requests hold")
-        self._pool_waiting = gauge("db_pool_requests_waiting", "Requests that wait for a database connection")
-        self._pool_max = gauge("db_pool_connections_max", "Most database connections that the processes open")
+        self.replica_fallbacks = Counter(
+            "mai_sessions_db_replica_fallbacks", "Reads that the primary did for a replica that failed", registry=registry
+        )
+        self._pool_in_use = gauge("db_pool_connections_in_use", "Database connections that requests hold", ["database"])
+        self._pool_waiting = gauge("db_pool_requests_waiting", "Requests that wait for a database connection", ["database"])
+        self._pool_max = gauge("db_pool_connections_max", "Most database connections that the processes open", ["database"])
         build = Gauge("mai_sessions_build_info", "The release", ["version"], registry=registry, multiprocess_mode="livemax")
         self._build = build.labels(version("mai-sessions"))
         self._lock = threading.Lock()
         self._requests = 0
-        self._pool: Callable[[], Mapping[str, int]] | None = None
+        self._pools: Mapping[str, Callable[[], Mapping[str, int]]] = {}
 
-    def start(self, pool: Callable[[], Mapping[str, int]]) -> None:
-        """Tell of this process from now on: its pool's figures, too.
+    def start(self, pools: Mapping[str, Callable[[], Mapping[str, int]]]) -> None:
+        """Tell of this process from now on: the figures of its pools, too, each by the name of its database.
 
         What is a state, and no event, a thread writes down each second. With every request it would cost a tenth of it, for the
         numbers of all processes are in files.
         """
         self._build.set(1)
-        self._pool = pool
+        self._pools = pools
         threading.Thread(target=self._look_again, name="metrics", daemon=True).start()
 
     def request_begins(self) -> None:
@@ -83,11 +86,11 @@ class Metrics:
 
     def _look(self) -> None:
         self._in_flight.set(self._requests)
-        if self._pool is not None:
-            figures = self._pool()
-            self._pool_max.set(figures["pool_max"])
-            self._pool_in_use.set(figures["pool_size"] - figures["pool_available"])
-            self._pool_waiting.set(figures["requests_waiting"])
+        for database, pool in self._pools.items():
+            figures = pool()
+            self._pool_max.labels(database).set(figures["pool_max"])
+            self._pool_in_use.labels(database).set(figures["pool_size"] - figures["pool_available"])
+            self._pool_waiting.labels(database).set(figures["requests_waiting"])
 
     def expose(self, accept: str) -> tuple[bytes, str]:
         """Write the numbers of all processes in a format that the caller accepts, and name its content type."""

@@ -8,7 +8,8 @@ A file is called `NNNN_verb_noun.sql` and is never edited after its release. Two
 `DROP INDEX CONCURRENTLY IF EXISTS name;`, which PostgreSQL refuses inside a transaction. An interrupted one runs again,
 after the INVALID index of that name is dropped.
 
-Session locks need a direct connection: behind PgBouncer in transaction mode, start with `check` and apply past it.
+Session locks need a direct connection: what is pending is not applied through a pooler. Start with `check` there, and migrate
+past it.
 """
 
 import logging
@@ -41,6 +42,9 @@ LOCK_TRIES = 5
 
 # Polled: who waits inside pg_advisory_lock() holds a snapshot, and CREATE INDEX CONCURRENTLY waits for all snapshots.
 TRY_LOCK = "SELECT pg_try_advisory_lock(%(key)s)"
+
+# A pooler makes up the number that it gives its clients, as they have no process of their own.
+SELECT_IS_DIRECT = "SELECT pg_backend_pid() = %(backend_pid)s"
 
 SET_TIMEOUTS = "SELECT set_config('lock_timeout', %(lock)s, false), set_config('statement_timeout', '0', false)"
 
@@ -151,6 +155,7 @@ def apply(database_url: str, directory: Traversable = MIGRATIONS) -> Iterator[Mi
     with _connection(database_url) as conn:
         if not _pending(migrations, _applied(conn)):
             return
+        _refuse_pooler(conn)
         _take_lock(conn)
         conn.execute(CREATE_BOOKKEEPING)
         for migration in _pending(migrations, _applied(conn)):
@@ -268,6 +273,12 @@ def _connection(database_url: str) -> Generator[Connection]:
             yield conn
         except psycopg.Error as error:
             raise StartupError(f"migrations: {_first_line(error)}") from error
+
+
+def _refuse_pooler(conn: Connection) -> None:
+    """Leave a pooler's server connections alone: the lock and the timeouts would stay on them, for whoever gets them next."""
+    if conn.execute(SELECT_IS_DIRECT, {"backend_pid": conn.info.backend_pid}).fetchone() != (True,):
+        raise StartupError("migrations are pending, and need a connection past the pooler: run `mai-sessions migrate` there")
 
 
 def _take_lock(conn: Connection) -> None:

@@ -30,6 +30,9 @@ class RequestRecord:
 # None: this thread serves no request.
 current: ContextVar[RequestRecord | None] = ContextVar("request_record", default=None)
 
+# How long the request of this thread waited for it, in seconds.
+waited: ContextVar[float] = ContextVar("waited", default=0.0)
+
 
 def request_id(given: str) -> str:
     """Name a request as its caller does, if well-formed, or else anew, so that its answer, our log and theirs can be matched."""

@@ -25,7 +25,7 @@ from werkzeug.test import TestResponse
 
 from mai_sessions import create_app, embedded, logs, migrations
 from mai_sessions.config import Settings
-from mai_sessions.db import Connection
+from mai_sessions.connections import Connection
 from mai_sessions.ids import parse_id
 
 TEMPLATE = "mai_sessions_template"

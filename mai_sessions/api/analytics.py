@@ -7,7 +7,7 @@ import orjson
 from flask import Response
 
 from mai_sessions.api.blueprint import api
-from mai_sessions.api.requests import connection, json_response
+from mai_sessions.api.requests import json_response, stale_read
 from mai_sessions.identity import current_user_id
 from mai_sessions.repository import analytics
 from mai_sessions.schemas.analytics import AgentsUsage, ModelsUsage, Summary, Usage, WindowQuery, window
@@ -18,8 +18,7 @@ from mai_sessions.schemas.analytics import AgentsUsage, ModelsUsage, Summary, Us
 @api.response(200, Usage)
 def get_usage(query: dict[str, Any]) -> Response:
     """Tell what was used, in all and on each day"""
-    with connection() as conn:
-        return json_response(analytics.usage(conn, current_user_id(), **query))
+    return json_response(stale_read(analytics.usage, current_user_id(), **query))
 
 
 @api.get("/analytics/agents", tags=["analytics"])
@@ -27,8 +26,7 @@ def get_usage(query: dict[str, Any]) -> Response:
 @api.response(200, AgentsUsage)
 def get_agents(query: dict[str, Any]) -> Response:
     """Tell how much each agent answered, most used first"""
-    with connection() as conn:
-        return json_response(analytics.agents(conn, current_user_id(), **query))
+    return json_response(stale_read(analytics.agents, current_user_id(), **query))
 
 
 @api.get("/analytics/models", tags=["analytics"])
@@ -36,8 +34,7 @@ def get_agents(query: dict[str, Any]) -> Response:
 @api.response(200, ModelsUsage)
 def get_models(query: dict[str, Any]) -> Response:
     """Tell how much each model wrote, most used first"""
-    with connection() as conn:
-        models = analytics.models(conn, current_user_id(), **query)
+    models = stale_read(analytics.models, current_user_id(), **query)
     body = {
         "models": [
             {
@@ -57,8 +54,7 @@ def get_models(query: dict[str, Any]) -> Response:
 @api.response(200, Summary)
 def get_summary() -> Response:
     """Tell what was used in the last 30 days"""
-    with connection() as conn:
-        return json_response(analytics.summary(conn, current_user_id(), **window()))
+    return json_response(stale_read(analytics.summary, current_user_id(), **window()))
 
 
 def model_name(model_id: str) -> str:

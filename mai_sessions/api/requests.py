@@ -1,15 +1,17 @@
 """What the routes share: identifiers in paths, conditions in headers, a database connection, and replies that are JSON already."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
+from typing import Concatenate
 from uuid import UUID
 
 from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import NotAcceptable, NotFound
 from werkzeug.routing import BaseConverter
 
-from mai_sessions.db import Connection, Database
+from mai_sessions.connections import Connection
+from mai_sessions.db import Database, P, T
 from mai_sessions.identity import URL_SIGNER, current_user_id
 from mai_sessions.ids import parse_id
 from mai_sessions.signed_urls import ATTACHMENTS, UrlSigner
@@ -61,6 +63,11 @@ def _refuse_unless_json_is_accepted() -> None:
 def connection() -> AbstractContextManager[Connection]:
     """A connection to the database for the length of a `with`."""
     return database().connection()
+
+
+def stale_read(read: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a function of the repository that only reads; what it reads may be a moment old, from a replica."""
+    return database().stale_read(read, *args, **kwargs)
 
 
 def database() -> Database:

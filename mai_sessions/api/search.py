@@ -5,7 +5,7 @@ from typing import Any
 from flask import Response
 
 from mai_sessions.api.blueprint import api
-from mai_sessions.api.requests import connection, json_response
+from mai_sessions.api.requests import json_response, stale_read
 from mai_sessions.identity import current_user_id
 from mai_sessions.repository import search
 from mai_sessions.schemas.search import SearchQuery, SearchResults
@@ -16,6 +16,4 @@ from mai_sessions.schemas.search import SearchQuery, SearchResults
 @api.response(200, SearchResults)
 def search_all(query: dict[str, Any]) -> Response:
     """Search titles and messages, best match first"""
-    with connection() as conn:
-        body = search.search(conn, current_user_id(), **query)
-    return json_response(body)
+    return json_response(stale_read(search.search, current_user_id(), **query))

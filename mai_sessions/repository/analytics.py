@@ -24,7 +24,7 @@ from typing import LiteralString, NamedTuple, TypedDict, Unpack
 from psycopg import Cursor
 from psycopg.rows import TupleRow
 
-from mai_sessions.db import Connection
+from mai_sessions.connections import Connection
 
 # Counts the messages of the CTE `moved`: those with the sign 1 in, those with -1 out. The statement around it holds the lock of
 # their session, so nobody else moves the same sums. A patch counts a message out and in again: only then are there rows to group.

@@ -2,7 +2,7 @@
 
 from typing import LiteralString
 
-from mai_sessions.db import Connection, fetch_one
+from mai_sessions.connections import Connection, fetch_one
 from mai_sessions.errors import NotFound
 from mai_sessions.images import Image
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import LiteralString, NamedTuple
 from uuid import UUID
 
-from mai_sessions.db import Connection, fetch_one
+from mai_sessions.connections import Connection, fetch_one
 from mai_sessions.errors import Conflict, NotFound, Stale
 from mai_sessions.ids import new_id
 from mai_sessions.images import Image

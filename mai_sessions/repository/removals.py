@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, LiteralString
 from uuid import UUID
 
-from mai_sessions.db import Connection, fetch_one
+from mai_sessions.connections import Connection, fetch_one
 from mai_sessions.errors import NotFound, Stale
 from mai_sessions.ids import new_id
 from mai_sessions.repository.analytics import COUNT_MESSAGE

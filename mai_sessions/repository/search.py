@@ -27,7 +27,7 @@ from uuid import UUID
 
 import orjson
 
-from mai_sessions.db import Connection, fetch_all
+from mai_sessions.connections import Connection, fetch_all
 from mai_sessions.words import MAX_CHARACTERS, parse_query, scope, snippet
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

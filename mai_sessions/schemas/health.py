@@ -31,11 +31,23 @@ class PoolFigures(Schema):
     requests_waiting = fields.Integer(required=True, strict=True, metadata={"description": "Requests that wait for a connection"})
 
 
+class ReplicaHealth(PoolFigures):
+    """The replica, whose state changes nothing in that of the service."""
+
+    ok = fields.Boolean(required=True)
+    error = fields.String(metadata={"description": "Only when it is not ok"})
+    lag_seconds = fields.Float(allow_none=True, metadata={"description": "How far it is behind, null when nobody knows"})
+
+
+class DatabaseDetails(PoolFigures):
+    replica = fields.Nested(ReplicaHealth, metadata={"description": "Only where there is one"})
+
+
 class ServiceHealth(Schema):
     ok = fields.Boolean(required=True)
     latency_ms = fields.Float(required=True, metadata={"minimum": 0})
     error = fields.String(metadata={"description": "Only when it is not ok"})
-    details = fields.Nested(PoolFigures, required=True)
+    details = fields.Nested(DatabaseDetails, required=True)
 
 
 class Services(Schema):

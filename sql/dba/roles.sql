@@ -5,6 +5,8 @@
 -- Variables: owner     name of the role that migrates, and owns the tables (default mai_sessions_owner)
 --            app       name of the role of the service, to be started with MAI_SESSIONS_MIGRATE=check (default mai_sessions_app)
 --            readonly  name of the role that reads, chats too (default mai_sessions_readonly)
+--            statement_timeout  longest run of a statement of the service behind a pooler; elsewhere
+--                               MAI_SESSIONS_STATEMENT_TIMEOUT says (default 10s)
 -- Role:      superuser
 -- Safety:    writes; the first run takes each table exclusively for a moment, and gives up after 5 s. Safe while serving. Run it
 --            before the first migration, and again after each that makes a table.
@@ -14,6 +16,7 @@
 \if :{?owner} \else \set owner mai_sessions_owner \endif
 \if :{?app} \else \set app mai_sessions_app \endif
 \if :{?readonly} \else \set readonly mai_sessions_readonly \endif
+\if :{?statement_timeout} \else \set statement_timeout 10s \endif
 
 SET client_min_messages = warning;
 SET lock_timeout = '5s';
@@ -33,6 +36,17 @@ SELECT format('GRANT CREATE ON DATABASE %I TO %I', current_database(), :'owner')
 GRANT USAGE, CREATE ON SCHEMA public TO :"owner";
 GRANT USAGE ON SCHEMA public TO :"app", :"readonly";
 GRANT pg_monitor TO :"readonly";
+
+-- What the service sets on each of its connections, for those that come through a pooler, where it cannot.
+SELECT format('ALTER ROLE %I SET %I = %L', :'app', s.name, s.value)
+  FROM (VALUES ('TimeZone',          'UTC'),
+               ('statement_timeout', :'statement_timeout'),
+               ('plan_cache_mode',   'force_generic_plan'),
+               ('jit',               'off')) AS s (name, value)
+ WHERE NOT EXISTS (
+       SELECT FROM pg_db_role_setting AS r
+        WHERE r.setrole = to_regrole(quote_ident(:'app')) AND r.setdatabase = 0 AND s.name || '=' || s.value = ANY (r.setconfig))
+\gexec
 
 -- Tables that a later migration makes serve at once; running this again cuts them down to what is below.
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO :"app";

@@ -262,7 +262,7 @@ def test_metrics_are_of_all_workers(service: Site) -> None:
     wait_until(lambda: asked() == before + 40)
     text = get(service, "/metrics")[2].decode()
     threads, workers = Settings().threads, Settings().workers
-    assert f"mai_sessions_db_pool_connections_max {threads * workers}.0" in text
+    assert f'mai_sessions_db_pool_connections_max{{database="primary"}} {threads * workers}.0' in text
     assert "mai_sessions_http_requests_in_flight 1.0" in text
     assert 'mai_sessions_build_info{version="' in text
     assert "pid=" not in text

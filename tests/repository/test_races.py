@@ -12,7 +12,8 @@ import psycopg
 import pytest
 
 from mai_sessions.config import Settings
-from mai_sessions.db import Connection, Database
+from mai_sessions.connections import Connection
+from mai_sessions.db import Database
 from mai_sessions.errors import NotFound
 from mai_sessions.ids import new_id
 from mai_sessions.metrics import Metrics
