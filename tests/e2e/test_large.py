@@ -7,8 +7,11 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import psutil
+import pytest
 from samples import data_url, png
 from service import Service
+
+pytestmark = pytest.mark.parametrize("service", ["direct", "pgbouncer"], indirect=True, scope="module")
 
 MB = 1_000_000
 

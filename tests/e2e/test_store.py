@@ -10,11 +10,14 @@ from http.client import HTTPConnection, HTTPResponse
 from typing import Any, ClassVar
 from uuid import uuid4
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 from samples import data_url, png
 from service import Service
+
+pytestmark = pytest.mark.parametrize("service", ["direct", "pgbouncer"], indirect=True, scope="module")
 
 SESSIONS = "/api/v1/sessions"
 IMAGES = [data_url(png(noise=str(n).encode())) for n in range(3)]

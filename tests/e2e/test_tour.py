@@ -6,7 +6,10 @@ import subprocess
 from contextlib import closing
 from uuid import uuid4
 
+import pytest
 from service import Service, call
+
+pytestmark = pytest.mark.parametrize("service", ["direct", "pgbouncer"], indirect=True, scope="module")
 
 SESSIONS = "/api/v1/sessions"
 
