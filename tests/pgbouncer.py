@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -17,25 +16,45 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from service import TREE, free_port
 
 CONFIGURATION = TREE / "deploy" / "pgbouncer.ini"
-# Of what the suite's PostgreSQL knows.
-APP = "mai_sessions_app"
 PROGRAM = shutil.which("pgbouncer")
 
 
 @dataclass
 class PgBouncer:
-    """A running pooler: the URL of the database through it, as the role app, and its process."""
+    """A pooler, and the URL of the database through it, as the role app."""
 
-    url: str
-    process: subprocess.Popen[bytes] = field(repr=False)
+    port: int
+    directory: Path = field(repr=False)
+    user: str | None = field(repr=False)
+    process: subprocess.Popen[bytes] = field(init=False, repr=False)
 
-    def pause(self) -> None:
-        """Take no notice of anybody."""
-        self.process.send_signal(signal.SIGSTOP)
+    @property
+    def url(self) -> str:
+        return self.url_of("mai_sessions")
 
-    def go_on(self) -> None:
-        """Take notice again."""
-        self.process.send_signal(signal.SIGCONT)
+    def url_of(self, database: str, role: str = "app") -> str:
+        """The URL of a database; `pgbouncer` is the one of its own commands."""
+        name = f"mai_sessions_{role}"
+        return make_conninfo(host="127.0.0.1", port=self.port, dbname=database, user=name, password=name)
+
+    def start(self) -> None:
+        """Start it, and wait until it listens."""
+        assert PROGRAM
+        self.process = subprocess.Popen([PROGRAM, "--quiet", self.directory / "pgbouncer.ini"], user=self.user)
+        deadline = time.monotonic() + 10
+        while not self._listens():
+            assert self.process.poll() is None, (self.directory / "pgbouncer.log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        """Stop it at once."""
+        self.process.kill()
+        self.process.wait(timeout=10)
+
+    def _listens(self) -> bool:
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", self.port)) == 0
 
 
 def configuration(directory: Path, port: int, database_url: str, **replaced: str) -> str:
@@ -67,31 +86,22 @@ def pgbouncer(database_url: str, **replaced: str) -> Iterator[PgBouncer]:
     with tempfile.TemporaryDirectory(prefix="mai-sessions-test-") as name:
         directory = Path(name)
         (directory / "pgbouncer.ini").write_text(configuration(directory, port, database_url, **replaced))
-        (directory / "userlist.txt").write_text(f'"{APP}" "{APP}"\n')
-        process = subprocess.Popen([PROGRAM, "--quiet", directory / "pgbouncer.ini"], **_unprivileged(directory, database_url))
+        roles = ("mai_sessions_app", "mai_sessions_readonly")
+        (directory / "userlist.txt").write_text("".join(f'"{role}" "{role}"\n' for role in roles))
+        pooler = PgBouncer(port, directory, _unprivileged(directory, database_url))
+        pooler.start()
         try:
-            deadline = time.monotonic() + 10
-            while not _listens(port):
-                assert process.poll() is None, (directory / "pgbouncer.log").read_text()
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
-            yield PgBouncer(make_conninfo(host="127.0.0.1", port=port, dbname="mai_sessions", user=APP, password=APP), process)
+            yield pooler
         finally:
-            process.kill()
-            process.wait(timeout=10)
+            pooler.stop()
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as client:
-        return client.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _unprivileged(directory: Path, database_url: str) -> dict[str, str]:
+def _unprivileged(directory: Path, database_url: str) -> str | None:
     """PgBouncer refuses root: then it runs as the user who may reach PostgreSQL's socket, and gets the directory."""
     if os.geteuid() != 0:
-        return {}
+        return None
     host = str(conninfo_to_dict(database_url).get("host", ""))
     user = Path(host).owner() if host.startswith("/") else "nobody"
     for path in (directory, *directory.iterdir()):
         shutil.chown(path, user)
-    return {"user": user}
+    return user
