@@ -192,7 +192,7 @@ def client(app: Flask) -> FlaskClient:
     return app.test_client()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def run_program() -> Callable[..., str]:
     """Run a program of the embedded PostgreSQL and return what it printed."""
     return _run_program
