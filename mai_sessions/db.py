@@ -29,8 +29,8 @@ T = TypeVar("T")
 _GRACE = 1.0
 _LOOK = 0.5
 # How long a read waits for a connection to the replica, and how long a replica that failed is left alone.
-_REPLICA_WAIT = 0.25
-_REPLICA_REST = 5.0
+REPLICA_WAIT = 0.25
+REPLICA_REST = 5.0
 
 # What has been received and not yet replayed. A replica that receives nothing counts from the last transaction that it has.
 REPLICATION_LAG = b"""
@@ -68,7 +68,7 @@ class Database:
         self.replica: Database | None = None
         if settings.read_url:
             self.replica = Database(
-                replace(settings, database_url=settings.read_url, read_url="", pool_timeout=_REPLICA_WAIT), metrics, name="replica"
+                replace(settings, database_url=settings.read_url, read_url="", pool_timeout=REPLICA_WAIT), metrics, name="replica"
             )
         self._replica_rests_until = 0.0
 
@@ -145,7 +145,7 @@ class Database:
                 # Away, too slow, or ahead with what the statement reads (a conflict with recovery). ProgrammingError: its
                 # schema is behind, or its role may not read.
                 except (Unavailable, psycopg.ProgrammingError) as error:
-                    self._replica_rests_until = time.monotonic() + _REPLICA_REST
+                    self._replica_rests_until = time.monotonic() + REPLICA_REST
                     log.warning("the replica failed, so the primary is read: %s", describe(error.__cause__ or error))
             self._metrics.replica_fallbacks.inc()
         with self.connection() as conn:

@@ -18,7 +18,8 @@ from flask.testing import FlaskClient
 from psycopg.conninfo import conninfo_to_dict
 
 from mai_sessions import db, embedded, migrations
-from mai_sessions.db import Connection, Database, fetch_one
+from mai_sessions.connections import Connection, fetch_one
+from mai_sessions.db import Database
 
 SESSIONS = "/api/v1/sessions"
 # A statement that is in the way of the replay is cancelled at once.
@@ -98,7 +99,7 @@ def app(make_app: Callable[..., Flask], replica: Replica, monkeypatch: pytest.Mo
 def is_replica_read(app: Flask) -> bool:
     """Whether a read that may be a moment old is the replica's."""
     database: Database = app.extensions["mai-sessions"]
-    row = database.stale_read(fetch_one, "SELECT pg_is_in_recovery()", {})
+    row = database.stale_read(fetch_one, "SELECT /* replicated */ pg_is_in_recovery()", {})
     assert row
     return bool(row[0])
 
@@ -157,9 +158,7 @@ def test_a_conflict_with_recovery(app: Flask, replica: Replica, caplog: pytest.L
     """A statement on the replica that the replay cannot wait for."""
 
     def replay() -> None:
-        wait_until(
-            lambda: replica.run("SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE '%slow%' AND pid <> pg_backend_pid()")
-        )
+        wait_until(lambda: replica.run("SELECT count(*) > 0 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
         with psycopg.connect(replica.primary_url) as conn:
             conn.execute("LOCK TABLE sessions IN ACCESS EXCLUSIVE MODE")
 
