@@ -88,3 +88,16 @@ def test_statement_stays_prepared_after_a_rollback(conn: Connection) -> None:
             raise ZeroDivisionError
         conn.execute("SELECT 1", prepare=True)
     assert ("answer_0",) in prepared()
+
+
+def test_citus_plans_for_values(make_app: Callable[..., Flask], conn: psycopg.Connection[Any]) -> None:
+    def mode() -> str:
+        with make_app().extensions["mai-sessions"].connection() as pooled:
+            return str(pooled.execute("SHOW plan_cache_mode").fetchone()[0])
+
+    assert mode() == "force_generic_plan"
+    conn.execute("INSERT INTO pg_extension SELECT 1, 'citus', 10, 11, false, '12.1'")
+    try:
+        assert mode() == "auto"
+    finally:
+        conn.execute("DELETE FROM pg_extension WHERE extname = 'citus'")
