@@ -5,7 +5,7 @@ from typing import Any
 
 from flask import Flask
 
-from mai_sessions import api, cors, identity, migrations, observe, problems, tokens
+from mai_sessions import api, cors, headers, identity, migrations, observe, problems, tokens
 from mai_sessions.config import Settings
 from mai_sessions.db import Database
 from mai_sessions.metrics import Metrics
@@ -30,6 +30,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["mai-sessions"] = database = Database(settings, metrics)
     observe.init_app(app, metrics)
     problems.init_app(app)
+    headers.init_app(app)
     cors.init_app(app, settings)
     identity.init_app(app, settings)
     tokens.init_app(app, settings.tokenizer)

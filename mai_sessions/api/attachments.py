@@ -13,7 +13,8 @@ _IMAGE = {"type": "string", "format": "binary"}
 _HEADERS = {
     "Cache-Control": "private, max-age=31536000, immutable",
     "Content-Security-Policy": "default-src 'none'; sandbox",
-    "X-Content-Type-Options": "nosniff",
+    # The frontend may be of another origin, and its pages show the image.
+    "Cross-Origin-Resource-Policy": "cross-origin",
 }
 
 

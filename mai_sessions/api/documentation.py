@@ -201,7 +201,7 @@ def get_openapi() -> Response:
 @_docs.get("/docs")
 def get_docs() -> Response:
     page = render_template_string(_PAGE, docs=url_for("docs.get_docs"), document=url_for("docs.get_openapi"))
-    return Response(page, headers={"Content-Security-Policy": _CSP, "X-Content-Type-Options": "nosniff"})
+    return Response(page, headers={"Content-Security-Policy": _CSP})
 
 
 def _get_asset(name: str) -> Response:
