@@ -66,6 +66,14 @@ class Settings:
         unit="bytes",
         check=validate.Range(min=1024),
     )
+    client_timeout: float = _setting(
+        "MAI_SESSIONS_CLIENT_TIMEOUT",
+        10.0,
+        "Longest time for a client to send a request, and to take the answer, and one second more for each 16 KiB; then `408`, "
+        "or the connection ends",
+        unit="seconds",
+        check=validate.Range(min=0, min_inclusive=False),
+    )
     tokenizer: str = _setting(
         "MAI_SESSIONS_TOKENIZER",
         "words",

@@ -5,10 +5,9 @@ import os
 import shutil
 import signal
 import socket
-import sys
 import tempfile
 from types import FrameType
-from typing import Any, cast
+from typing import cast
 
 from flask import Flask
 from gunicorn.arbiter import Arbiter
@@ -21,13 +20,15 @@ from mai_sessions.config import Settings
 from mai_sessions.db import Database
 from mai_sessions.errors import StartupError
 from mai_sessions.identity import refuse_public_address
+from mai_sessions.worker import ClientWorker
 
 _settings = Settings.from_environ()
 
 bind = _settings.bind
 workers = _settings.workers
 threads = _settings.threads
-worker_class = "gthread"
+worker_class = ClientWorker
+ClientWorker.client_timeout = _settings.client_timeout
 
 # The migrations run once, before any fork, and a worker that takes the place of a dead one needs no database to start.
 preload_app = True
@@ -74,17 +75,6 @@ class logger_class(Logger):  # noqa: N801 - gunicorn's name for it
         self.error_log.handlers.clear()
         self.error_log.propagate = True
         logs.configure(level=self.loglevel)
-
-    def warning(self, msg: object, *args: Any, **kwargs: Any) -> None:
-        """Name a request that is no HTTP by the kind of its fault, as the text would quote it, a token in a header included."""
-        error = sys.exc_info()[1]
-        if str(msg).startswith("Invalid request") and error is not None:
-            msg, args = "Invalid request: %s", (type(error).__name__,)
-        super().warning(msg, *args, **kwargs)
-
-    def exception(self, msg: object, *args: Any, **kwargs: Any) -> None:
-        """Leave out queries, which hold what users search for."""
-        super().exception(msg, *[str(arg).partition("?")[0] for arg in args], **kwargs)
 
 
 def when_ready(server: Arbiter) -> None:

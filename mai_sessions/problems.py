@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import orjson
 from flask import Flask, Response
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
 from mai_sessions.errors import Conflict, Error, Forbidden, Invalid, NotFound, Stale, Unauthenticated, Unavailable
@@ -13,6 +14,8 @@ from mai_sessions.logs import describe
 from mai_sessions.request_record import current
 
 log = logging.getLogger(__name__)
+
+TYPE = "application/problem+json"
 
 # How long a client should wait before it tries again, in seconds.
 RETRY_AFTER = 1
@@ -31,6 +34,7 @@ _STATUS: dict[type[Error], HTTPStatus] = {
 _REJECTED = {
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.NOT_ACCEPTABLE,
+    HTTPStatus.REQUEST_TIMEOUT,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -52,12 +56,15 @@ KINDS: dict[int, Kind] = {
     404: Kind("Not Found", "Nothing here that the caller may see: an unknown, malformed or foreign id"),
     405: Kind("Method Not Allowed", "This path has no such method"),
     406: Kind("Not Acceptable", "Accept excludes the type of the answer"),
+    408: Kind("Request Timeout", "The request did not come in time"),
     409: Kind("Conflict", "The first request with this Idempotency-Key is still running"),
     412: Kind("Precondition Failed", "Changed since: If-Match names another version. Nothing was done"),
     413: Kind("Content Too Large", "The body is larger than the limit"),
+    414: Kind("URI Too Long", "The first line of the request is longer than the limit"),
     415: Kind("Unsupported Media Type", "The body is not JSON by its Content-Type"),
     416: Kind("Range Not Satisfiable", "Range lies outside of the content"),
     422: Kind("Unprocessable Content", "The body, the query or a header breaks the rules that errors lists"),
+    431: Kind("Request Header Fields Too Large", "A header is longer than the limit, or there are too many"),
     500: Kind("Internal Server Error", "The service failed; the log knows more under request_id"),
     503: Kind("Service Unavailable", "The database is away or too busy"),
 }
@@ -67,7 +74,23 @@ def init_app(app: Flask) -> None:
     """Answer every error of this application with a problem document."""
     app.register_error_handler(Error, _foreseen)
     app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(ParseException, _malformed)
     app.register_error_handler(Exception, _unforeseen)
+
+
+def document(status: HTTPStatus, detail: str, request_id: str, errors: list[dict[str, object]] | None = None) -> bytes:
+    """Build a problem document; without a detail it says what the status means."""
+    kind = KINDS.get(status) or Kind(status.phrase, status.description)
+    body: dict[str, object] = {
+        "type": "about:blank",
+        "title": kind.title,
+        "status": status.value,
+        "detail": detail or kind.meaning,
+        "request_id": request_id,
+    }
+    if errors is not None:
+        body["errors"] = errors
+    return orjson.dumps(body)
 
 
 def _foreseen(error: Error) -> Response:
@@ -89,6 +112,11 @@ def _http(error: HTTPException) -> Response:
     return response
 
 
+def _malformed(error: ParseException) -> Response:
+    # gunicorn reads the head before it calls us, and the body when we ask for it.
+    return _problem(HTTPStatus.BAD_REQUEST, "The body is not chunked as it should be")
+
+
 def _unforeseen(error: Exception) -> Response:
     log.error("unforeseen error", exc_info=error)
     return _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed; the log knows more under this request_id")
@@ -98,13 +126,5 @@ def _problem(status: HTTPStatus, detail: str, errors: list[dict[str, object]] | 
     record = current.get()
     if record and status in _REJECTED:
         record.reasons += [str(error["type"]) for error in errors] if errors else [status.phrase.lower().replace(" ", "_")]
-    body: dict[str, object] = {
-        "type": "about:blank",
-        "title": KINDS[status].title if status in KINDS else status.phrase,
-        "status": status.value,
-        "detail": detail or status.description,
-        "request_id": record.request_id if record else "",
-    }
-    if errors is not None:
-        body["errors"] = errors
-    return Response(orjson.dumps(body), status.value, content_type="application/problem+json")
+    body = document(status, detail, record.request_id if record else "", errors)
+    return Response(body, status.value, content_type=TYPE)

@@ -28,6 +28,7 @@ from test_store import test_the_service_holds_what_the_store_holds as test_store
 from test_tour import test_chain, test_chunked_body, test_curl, test_curl_sees_no_redirect, test_odd_requests  # noqa: F401
 
 from mai_sessions.config import Settings
+from mai_sessions.headers import HEADERS
 
 pytestmark = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 
@@ -53,6 +54,7 @@ def problem(answer: tuple[int, dict[str, str], bytes]) -> tuple[int, str]:
     """Check that an answer is a problem document, and give its status and title."""
     status, headers, body = answer
     assert headers["content-type"] == "application/problem+json"
+    assert {name.lower(): value for name, value in HEADERS}.items() <= headers.items()
     document = json.loads(body)
     assert document["status"] == status
     assert document["request_id"] == headers["x-request-id"]
@@ -149,8 +151,8 @@ def test_own_errors_are_problems(service: Site) -> None:
         response = HTTPResponse(connection)
         response.begin()
         headers = {name.lower(): value for name, value in response.getheaders()}
-        assert problem((response.status, headers, response.read())) == (413, "Request Entity Too Large")
-    assert problem(get(service, f"{SESSIONS}?q={'x' * 9000}")) == (414, "Request-URI Too Long")
+        assert problem((response.status, headers, response.read())) == (413, "Content Too Large")
+    assert problem(get(service, f"{SESSIONS}?q={'x' * 9000}")) == (414, "URI Too Long")
     assert problem(get(service, "/x.html", X_Long="x" * 9000)) == (431, "Request Header Fields Too Large")
     assert problem(get(service, "/.problem"))[0] == 404
 

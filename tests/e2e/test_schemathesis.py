@@ -14,7 +14,7 @@ CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 def test_answers_as_documented(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
     examples = os.environ.get("FUZZ_EXAMPLES", "10")
-    # gunicorn itself refuses a URL of more than 4 KiB, and not with a problem; here the application is to see all of them.
+    # gunicorn itself refuses a long URL; here the application is to see all of them.
     with running(make_migrated_database(), tmp_path / "log", GUNICORN_CMD_ARGS="--limit-request-line=0") as service:
         command = [SCHEMATHESIS, f"--config-file={CONFIG}", "run", f"{service.url}/openapi.json", "--checks=all", "--no-color"]
         command += ["--continue-on-failure", f"--max-examples={examples}"]

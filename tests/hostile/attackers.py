@@ -1,0 +1,119 @@
+"""Clients that mean no good, over raw sockets, and one that means well beside them."""
+
+import os
+import re
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from threading import Event, Thread
+
+import psutil
+from chats import SESSIONS
+from service import Service, call
+
+# `make faults` runs all at full size; the suite makes do with less.
+FULL = os.environ.get("FAULTS") == "full"
+MAX_BODY = (64 if FULL else 4) * 1024 * 1024
+
+# What becomes of a connection without an answer.
+CLOSED = "closed"
+
+
+@dataclass
+class Figures:
+    """What a fault brought: `statuses` to who means no good, all else to who means well. Times in seconds."""
+
+    fault: str
+    sent: int = 0
+    acknowledged: int = 0
+    retried: int = 0
+    lost: int = 0
+    doubled: int = 0
+    longest: float = 0.0
+    first_success: float | None = None
+    statuses: Counter[str] = field(default_factory=Counter)
+
+
+@contextmanager
+def beside_another(service: Service, fault: str) -> Iterator[Figures]:
+    """Let one client append and read for the length of a `with`, and see that it does not suffer."""
+    figures, done = Figures(fault), Event()
+    failures: list[object] = []
+    http = service.connect()
+    session = call(http, "POST", SESSIONS, {})[1]["id"]
+
+    def append_and_read() -> None:
+        with closing(http):
+            while not done.is_set():
+                for method, path, body in (
+                    ("POST", f"{SESSIONS}/{session}/messages", {"role": "user", "content": "x"}),
+                    ("GET", f"{SESSIONS}/{session}?messages_limit=1", None),
+                ):
+                    started = time.monotonic()
+                    try:
+                        status, answer = call(http, method, path, body)
+                    except (OSError, HTTPException) as error:
+                        failures.append(error)
+                        return
+                    figures.sent += 1
+                    figures.longest = max(figures.longest, time.monotonic() - started)
+                    if status not in (200, 201):
+                        failures.append(status)
+                    elif method == "POST":
+                        figures.acknowledged += 1
+                    else:
+                        figures.lost += figures.acknowledged - answer["message_count"]
+                done.wait(0.005)
+
+    other = Thread(target=append_and_read)
+    other.start()
+    try:
+        yield figures
+    finally:
+        done.set()
+        other.join()
+    assert failures == []
+    assert figures.lost == 0
+    assert figures.acknowledged > 0
+
+
+def connect(service: Service) -> socket.socket:
+    """A connection on which no wait is without end."""
+    return socket.create_connection(("127.0.0.1", service.port), timeout=60)
+
+
+def outcome(connection: socket.socket) -> str:
+    """The status of the answer; `closed` when there is none. A client's wait without either fails the test."""
+    response = HTTPResponse(connection)
+    with closing(response):
+        try:
+            response.begin()
+        except (ConnectionError, HTTPException):
+            return CLOSED
+        return str(response.status)
+
+
+def ask(service: Service, *pieces: bytes) -> str:
+    """Send what there is, as far as the service takes it, and give the outcome."""
+    with closing(connect(service)) as connection:
+        with suppress(ConnectionError):
+            for piece in pieces:
+                connection.sendall(piece)
+        return outcome(connection)
+
+
+def processes(service: Service) -> set[psutil.Process]:
+    """The workers of the service."""
+    children = psutil.Process(service.process.pid).children()
+    return {child for child in children if child.status() != psutil.STATUS_ZOMBIE}
+
+
+def most_memory(workers: set[psutil.Process]) -> int:
+    """The most bytes of memory that any of them has ever held."""
+    statuses = "".join(Path(f"/proc/{worker.pid}/status").read_text() for worker in workers)
+    return max(int(kib) * 1024 for kib in re.findall(r"^VmHWM:\s*(\d+) kB$", statuses, re.MULTILINE))

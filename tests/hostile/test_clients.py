@@ -1,0 +1,168 @@
+"""Clients that break off, dawdle, or send too much or what is no HTTP: others do not notice, and no worker is lost."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict
+from itertools import chain, repeat
+from typing import Any
+
+import psycopg
+import pytest
+from attackers import CLOSED, FULL, MAX_BODY, Figures, ask, beside_another, connect, most_memory, outcome, processes
+from chats import SESSIONS
+from nginx import Site
+from service import Service
+
+HEAD = f"POST {SESSIONS} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n".encode()
+GIGABYTE = 1024**3
+PIECE = b" " * 65536
+
+Suffer = Callable[[str], Any]
+
+
+@pytest.fixture
+def suffer(service: Service, record_property: Callable[[str, Any], None]) -> Suffer:
+    """Give a fault's figures to a `with`, for the length of which another client does not notice, and no worker is lost."""
+
+    @contextmanager
+    def suffer(fault: str) -> Iterator[Figures]:
+        workers = processes(service)
+        front = "through nginx" if isinstance(service, Site) else "directly"
+        before = most_memory(workers)
+        with beside_another(service, f"{fault}, {front}") as figures:
+            yield figures
+        assert processes(service) == workers
+        # A body is there while it is read, whole, and decoded.
+        assert most_memory(workers) - before < 4 * MAX_BODY
+        print("ROW", figures, most_memory(workers) - before)
+        record_property("figures", {**asdict(figures), "statuses": dict(figures.statuses)})
+
+    return suffer
+
+
+def sessions(service: Service) -> int:
+    with psycopg.connect(service.database_url) as conn:
+        return conn.execute("SELECT count(*) FROM sessions").fetchone()[0]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("begun", [b"", b'{"title":', b'{"title":"x"}'])
+def test_breaks_off_amid_the_body(service: Service, suffer: Suffer, begun: bytes) -> None:
+    """What there is of the body may be a good one, as an empty one is; it still is not what the client meant."""
+    with suffer("client breaks off amid the body") as figures:
+        before = sessions(service)
+        for number in range(200 if FULL else 20):
+            framing = (
+                b"Content-Length: 100\r\n\r\n" + begun,
+                b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s" % (len(begun) + 1, begun),
+            )
+            with closing(connect(service)) as connection:
+                connection.sendall(HEAD + framing[number % 2])
+                # Half of them do not listen either.
+                if number % 4 < 2:
+                    connection.shutdown(1)
+                    figures.statuses[outcome(connection)] += 1
+    assert set(figures.statuses) <= {"400", CLOSED}
+    assert sessions(service) == before
+
+
+@pytest.mark.parametrize(
+    "begun", [b"", b"GET / HTTP/1.1\r\nHost: a\r\nX:", HEAD + b"Content-Length: 100\r\n\r\n{"], ids=["nothing", "head", "body"]
+)
+def test_dawdles(service: Service, suffer: Suffer, begun: bytes) -> None:
+    """More than there are threads send a byte a second."""
+    number = 200 if isinstance(service, Site) else 16
+    with ExitStack() as stack, suffer(f"{number} clients that send a byte a second") as figures:
+        connections = [stack.enter_context(closing(connect(service))) for _ in range(number)]
+        for connection in connections:
+            connection.sendall(begun)
+        for _ in range(3):
+            time.sleep(1)
+            for connection in connections if begun else []:
+                try:
+                    connection.sendall(b"x")
+                except ConnectionError:
+                    figures.statuses[CLOSED] += 1
+                    connections.remove(connection)
+        if begun and not isinstance(service, Site):
+            figures.statuses.update(outcome(connection) for connection in connections)
+    # nginx keeps who sends a body slowly, at the cost of a socket.
+    assert set(figures.statuses) <= {"408", CLOSED}
+
+
+def test_does_not_take_the_answer(service: Service, suffer: Suffer) -> None:
+    """More than there are threads ask for more than the kernel keeps for them, and do not read."""
+    with ExitStack() as stack, suffer("16 clients that do not read the answer") as figures:
+        for _ in range(16):
+            connection = stack.enter_context(closing(connect(service)))
+            connection.sendall(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: a\r\n\r\n" * 20)
+        time.sleep(3)
+    assert figures.statuses == Counter()
+
+
+def test_too_many_headers(service: Service, suffer: Suffer) -> None:
+    headers = b"".join(b"X-%d: x\r\n" % number for number in range(10_000))
+    with suffer("10,000 headers") as figures:
+        figures.statuses.update(ask(service, b"GET / HTTP/1.1\r\nHost: a\r\n", headers, b"\r\n") for _ in range(20))
+    assert set(figures.statuses) <= {"431", CLOSED}
+
+
+def test_a_gigabyte(service: Service, suffer: Suffer) -> None:
+    """Announced, and unannounced in chunks: neither is read to its end."""
+    pieces = GIGABYTE // len(PIECE)
+    with suffer("1 GB of body") as figures:
+        announced = [HEAD + b"Content-Length: %d\r\n\r\n" % GIGABYTE]
+        figures.statuses[ask(service, *chain(announced, repeat(PIECE, pieces)))] += 1
+        chunks = repeat(b"%x\r\n%s\r\n" % (len(PIECE), PIECE), pieces)
+        figures.statuses[ask(service, *chain([HEAD + b"Transfer-Encoding: chunked\r\n\r\n"], chunks))] += 1
+        endless_chunk = [HEAD + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % GIGABYTE]
+        figures.statuses[ask(service, *chain(endless_chunk, repeat(PIECE, pieces)))] += 1
+    assert set(figures.statuses) <= {"413", CLOSED}
+
+
+# Each could be read in two ways by two servers in a row.
+FRAMINGS = [
+    b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+    b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+    b"Content-Length: 4\r\nContent-Length: 40\r\n",
+    b"Content-Length: 4, 40\r\n",
+    b"Content-Length: +4\r\n",
+    b"Content-Length: 0x4\r\n",
+    b"Content-Length: \xb2\r\n",
+    b"Content-Length: -1\r\n",
+    b"Content-Length: " + b"9" * 5000 + b"\r\n",
+    b"Content-Length : 4\r\n",
+    b"Content-Length:\r\n 4\r\n",
+    b"Transfer-Encoding : chunked\r\n",
+    b"Transfer-Encoding: xchunked\r\n",
+    b"Transfer-Encoding: chunked, identity\r\n",
+    b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+    b"Transfer-Encoding: gzip\r\n",
+    b"Transfer-Encoding: \x0bchunked\r\n",
+    b"Transfer-Encoding:\r\n chunked\r\n",
+    b"X: x\rTransfer-Encoding: chunked\r\n",
+    b"Transfer-Encoding: chunked\r\nHost: b\r\n",
+]
+# nginx takes it for two lines, and tells the service so; gunicorn refuses it.
+BARE_LF = b"X: x\nTransfer-Encoding: chunked\r\n"
+# As a chunked body and as one of 4 bytes, what follows is a request of its own.
+SMUGGLED = b"0\r\n\r\nDELETE /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def test_framing_that_can_be_read_in_two_ways(service: Service, suffer: Suffer) -> None:
+    """No second request is seen in it."""
+    framings = FRAMINGS if isinstance(service, Site) else [*FRAMINGS, BARE_LF]
+    with suffer(f"{len(framings)} odd framings") as figures:
+        before = sessions(service)
+        for framing in framings:
+            with closing(connect(service)) as connection:
+                connection.sendall(HEAD + framing + b"\r\n" + SMUGGLED)
+                answers = b""
+                while piece := connection.recv(65536):
+                    answers += piece
+            assert answers.count(b"HTTP/1.1 ") <= 1, framing
+            status = answers[9:12].decode() or CLOSED
+            assert status in ("400", "414", "431", CLOSED), (framing, answers)
+            figures.statuses[status] += 1
+        assert sessions(service) == before

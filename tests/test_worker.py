@@ -1,0 +1,135 @@
+"""gunicorn's worker as we have changed it: who is slow holds no thread for long, and who sends no HTTP is told by a problem."""
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from http.client import HTTPResponse
+from pathlib import Path
+
+import pytest
+from service import Service, call, running
+
+from mai_sessions import problems
+from mai_sessions.headers import HEADERS
+
+POST = b"POST /api/v1/sessions HTTP/1.1\r\nHost: a\r\n"
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("worker") / "log"
+
+
+@pytest.fixture(scope="module")
+def service(make_migrated_database: Callable[[], str], log: Path) -> Iterator[Service]:
+    """A service that answers one request at a time, and waits a second for its clients."""
+    one = {"MAI_SESSIONS_WORKERS": "1", "MAI_SESSIONS_THREADS": "1", "MAI_SESSIONS_CLIENT_TIMEOUT": "1"}
+    with running(make_migrated_database(), log, **one) as service:
+        yield service
+
+
+def connect(service: Service) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", service.port), timeout=60)
+
+
+def answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
+    with closing(HTTPResponse(connection)) as response:
+        response.begin()
+        return response.status, dict(response.getheaders()), response.read()
+
+
+def is_live(service: Service) -> bool:
+    with closing(service.connect()) as http:
+        return call(http, "GET", "/health/live")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET / HTTP/9.9\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nExpect: the unexpected\r\n\r\n", 400),
+        (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 9000 + b"\r\n\r\n", 431),
+        (POST + b"Transfer-Encoding: unheard-of\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\nno number\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nabcde, and more than 5\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nno trailer\r\n\r\n", 400),
+        (POST + b"Content-Length: 10\r\n", 408),
+        (POST + b"Content-Length: 10\r\n\r\n{", 408),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{", 408),
+    ],
+)
+def test_what_is_no_http_is_a_problem(service: Service, log: Path, request_: bytes, status: int) -> None:
+    with closing(connect(service)) as connection:
+        connection.sendall(request_)
+        got, headers, body = answer(connection)
+        # Where the next request would begin is not known.
+        assert connection.recv(1) == b""
+    problem = json.loads(body)
+    assert got == problem["status"] == status
+    assert problem["title"] == problems.KINDS[status].title
+    assert headers["Content-Type"] == "application/problem+json"
+    assert headers["X-Request-ID"] == problem["request_id"]
+    assert problem["request_id"] in log.read_text()
+    assert dict(HEADERS).items() <= headers.items()
+
+
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET / HTTP/1.1\r\n", POST + b"Content-Length: 10\r\n\r\n{"], ids=["nothing", "head", "body"]
+)
+def test_who_dawdles_does_not_keep_others_from_their_answer(service: Service, sent: bytes) -> None:
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(closing(connect(service))).sendall(sent)
+        assert is_live(service)
+
+
+def test_who_does_not_read_does_not_keep_others_from_their_answer(service: Service) -> None:
+    with closing(connect(service)) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.sendall(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: a\r\n\r\n" * 20)
+        assert is_live(service)
+
+
+def test_who_does_not_close_does_not_keep_others_from_their_answer(service: Service) -> None:
+    with ExitStack() as stack:
+        connections = [stack.enter_context(closing(connect(service))) for _ in range(20)]
+        for connection in connections:
+            connection.sendall(b"nonsense\r\n\r\n")
+        assert is_live(service)
+        # An answer is heard also by who goes on sending.
+        for connection in connections:
+            connection.sendall(b"more of it")
+            assert answer(connection)[0] == 400
+
+
+def test_who_sends_enough_has_time(service: Service) -> None:
+    """Each 16 KiB bring another second."""
+    body = b'{"title":"' + b" " * 200_000 + b'"}'
+    with closing(connect(service)) as connection:
+        connection.sendall(POST + b"Content-Length: %d\r\n\r\n" % (len(body) + 2))
+        connection.sendall(body)
+        for _ in range(2):
+            # Each wait is shorter than a second, both together are not.
+            time.sleep(0.7)
+            connection.sendall(b" ")
+        assert answer(connection)[0] == 422
+
+
+def test_a_body_that_breaks_off_is_not_taken_for_the_whole(service: Service) -> None:
+    with closing(connect(service)) as connection:
+        connection.sendall(POST + b"Content-Length: 10\r\n\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        assert answer(connection)[0] == 400
+
+
+def test_stops_although_clients_are_connected(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        with running(make_migrated_database(), tmp_path / "log", MAI_SESSIONS_CLIENT_TIMEOUT="3600") as service:
+            stack.enter_context(closing(connect(service)))
+        assert service.process.returncode == 0
+    assert "code" not in (tmp_path / "log").read_text()
