@@ -18,8 +18,8 @@ run: install  ## Serve the API on 127.0.0.1:8000 over a private PostgreSQL; Ctrl
 test: install  ## Run the tests on a real PostgreSQL: the embedded one, or that of TEST_DATABASE_URL
 	.venv/bin/pytest --quiet --numprocesses auto --dist loadscope
 
-fuzz: install  ## Try the running server against its documentation for long; FUZZ_EXAMPLES says how many requests of each kind
-	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-1000} .venv/bin/pytest --quiet tests/e2e/test_schemathesis.py
+fuzz: install  ## Try the running server against its documentation, and with what is hardly HTTP; FUZZ_EXAMPLES says for how long
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-1000} .venv/bin/pytest --quiet tests/e2e/test_schemathesis.py tests/hostile/test_raw_http.py
 
 lint: install  ## Check style, types, the direction of imports, and the safety of migrations
 	.venv/bin/ruff check
