@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install run test fuzz lint format schema openapi sql-readme client e2e bench bench-large
+.PHONY: help install run test fuzz lint audit format schema openapi sql-readme client e2e bench bench-large
 
 # Installed again whenever what it depends on changes.
 .venv/.installed: setup.cfg pyproject.toml
@@ -27,6 +27,11 @@ lint: install  ## Check style, types, the direction of imports, and the safety o
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	.venv/bin/squawk sql/migrations/*.sql
+
+# Strict, as what the service cannot tell of would be passed over; and not the environment itself, of which this package is a part.
+audit: install  ## Ask PyPI for known vulnerabilities of all that is installed; it needs the internet, so CI does without
+	.venv/bin/pip install --quiet --editable '.[audit]'
+	.venv/bin/pip freeze --exclude-editable | .venv/bin/pip-audit --requirement /dev/stdin --no-deps --disable-pip --strict
 
 format: install  ## Put the code into shape
 	.venv/bin/ruff check --fix

@@ -199,7 +199,7 @@ class _Server:
     def _run(self, program: str, *arguments: str | Path) -> None:
         with self._log.open("ab") as log:
             try:
-                done = subprocess.run(  # noqa: S603
+                done = subprocess.run(
                     [self._programs / program, *arguments],
                     check=False,
                     stdin=subprocess.DEVNULL,
@@ -246,7 +246,7 @@ def _unprivileged_user() -> pwd.struct_passwd | None:
     except KeyError:
         command = ["useradd", "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", _USER]
     try:
-        subprocess.run(command, check=True, capture_output=True)  # noqa: S603
+        subprocess.run(command, check=True, capture_output=True)
         return pwd.getpwnam(_USER)
     except (OSError, subprocess.CalledProcessError):
         raise StartupError(f"PostgreSQL refuses root: add a system user {_USER}, or do not run as root") from None

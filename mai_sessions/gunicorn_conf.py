@@ -47,7 +47,7 @@ forwarder_headers = ""
 keepalive = 65
 
 # A worker shows that it lives by touching a file; on a busy disk that can block it for so long that it is killed.
-_memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
+_memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - what is made there has a name of its own
 worker_tmp_dir = _memory
 
 # Made anew by every master, and here: with preload_app the application, and the metrics in it, are made before any hook is called.

@@ -146,7 +146,7 @@ def database_url(make_migrated_database: Callable[[], str]) -> str:
 
 
 def _as_app(url: str) -> str:
-    return make_conninfo(url, user="mai_sessions_app", password="mai_sessions_app")  # noqa: S106
+    return make_conninfo(url, user="mai_sessions_app", password="mai_sessions_app")
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def test_config_prints_what_is_in_force(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert printed["MAI_SESSIONS_URL_SECRET"] == ""
     assert printed["MAI_SESSIONS_TRUSTED_PROXIES"] == "unix,10.0.0.0/8"
     assert printed["MAI_SESSIONS_ALLOW_ANONYMOUS"] == "1"
-    assert Settings.from_environ().jwt_secret == "s3cret"  # noqa: S105
+    assert Settings.from_environ().jwt_secret == "s3cret"
     assert "s3cret" not in repr(Settings.from_environ())
 
 

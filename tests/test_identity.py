@@ -28,7 +28,7 @@ from mai_sessions.config import Settings
 from mai_sessions.errors import StartupError
 from mai_sessions.identity import refuse_public_address
 
-SECRET = "correct horse battery staple, and as many more as HS512 wants, 64 bytes"  # noqa: S105
+SECRET = "correct horse battery staple, and as many more as HS512 wants, 64 bytes"
 PNG = b"\x89PNG\r\n\x1a\n" + b"pixels"
 PUBLIC = re.compile(r"/|/health(/.*)?|/docs(/.*)?|/openapi\.json|/metrics")
 RSA, OTHER_RSA = (rsa.generate_private_key(65537, 2048) for _ in range(2))
@@ -529,7 +529,7 @@ def test_settings_that_believe_nobody(settings: dict[str, Any], word: str) -> No
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "203.0.113.1"])  # noqa: S104
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "203.0.113.1"])
 def test_nobody_is_asked_on_public_addresses(host: str) -> None:
     with pytest.raises(StartupError, match="MAI_SESSIONS_ALLOW_ANONYMOUS=1"):
         refuse_public_address(Settings(), host)

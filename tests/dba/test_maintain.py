@@ -22,7 +22,7 @@ def rows(conn: Conn, user_id: str | None = None) -> dict[str, list[Any]]:
     """Every row of a user, or of all."""
     where = "WHERE user_id = %(user_id)s OR %(user_id)s::text IS NULL"
     return {
-        table: conn.execute(f"SELECT t::text FROM {table} AS t {where} ORDER BY 1", {"user_id": user_id}).fetchall()  # noqa: S608
+        table: conn.execute(f"SELECT t::text FROM {table} AS t {where} ORDER BY 1", {"user_id": user_id}).fetchall()
         for table in TABLES
     }
 

@@ -29,7 +29,7 @@ def test_an_export_has_everything_of_one_user(conn: Conn, chats: Chats, run_scri
     }
     exported = {(line["session_id"], line["seq"]): line for line in lines if line["type"] == "message"}
     columns = "session_id, seq, id, role, content, token_count, model_id, agent_name, response_time_ms, is_error, images, documents"
-    for row in conn.execute(f"SELECT {columns}, created_at FROM messages WHERE user_id = %s", [user_id]).fetchall():  # noqa: S608
+    for row in conn.execute(f"SELECT {columns}, created_at FROM messages WHERE user_id = %s", [user_id]).fetchall():
         line = exported[str(row[0]), row[1]]
         assert [line[column] for column in columns.split(", ")] == [str(row[0]), row[1], str(row[2]), *row[3:-1]]
         assert datetime.fromisoformat(line["created_at"]) == row[-1]
@@ -51,7 +51,7 @@ def test_an_erasure_leaves_nothing_and_says_what_went(
     def counts() -> list[list[int]]:
         return [
             [
-                conn.execute(f"SELECT count(*) FROM {table} WHERE (user_id = %s) = %s", [user_id, own]).fetchone()[0]  # type: ignore[index]  # noqa: S608
+                conn.execute(f"SELECT count(*) FROM {table} WHERE (user_id = %s) = %s", [user_id, own]).fetchone()[0]  # type: ignore[index]
                 for table in tables
             ]
             for own in (True, False)
