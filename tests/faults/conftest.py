@@ -1,0 +1,67 @@
+"""PostgreSQL and the service for those who break them, and the table of what came of it."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from load import Figures
+from postgres import Postgres, RunProgram, failed_checks
+from service import Service, running
+
+_FIGURES = "figures"
+_COLUMNS = ("fault", "sent", "acknowledged", "retried", "lost", "doubled", "first success", "longest", "statuses")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_postgresql() -> None:
+    if "TEST_DATABASE_URL" in os.environ:
+        pytest.skip("these stop and kill PostgreSQL, so they run the embedded one, whatever is named")
+
+
+@pytest.fixture(scope="module")
+def postgres(data_dir: Path) -> Iterator[Postgres]:
+    """A PostgreSQL of the module's own."""
+    postgres = Postgres(data_dir)
+    yield postgres
+    postgres.close()
+
+
+@pytest.fixture(scope="module")
+def service(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The service with its own settings."""
+    with running(postgres.url, tmp_path_factory.mktemp("service") / "log") as service:
+        yield service
+
+
+@pytest.fixture
+def report(record_property: Callable[[str, Any], None], run_program: RunProgram, postgres: Postgres) -> Callable[[Figures], None]:
+    """Hold the figures of a fault against the promise, and keep them for the table."""
+
+    def report(figures: Figures, *also: str, url: str = postgres.url) -> None:
+        record_property(_FIGURES, {**asdict(figures), "statuses": dict(figures.statuses)})
+        assert (figures.lost, figures.doubled) == (0, 0)
+        assert set(figures.statuses) <= {"201", "503", *also}
+        assert failed_checks(run_program, url) == {}
+
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the table, a row for each fault, where the tests ran in this process."""
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
+    rows = [_row(value) for report in reports for name, value in report.user_properties if name == _FIGURES]
+    if rows and "PYTEST_XDIST_WORKER" not in os.environ:
+        widths = [max(map(len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
+        for row in (_COLUMNS, *rows):
+            terminalreporter.write_line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _row(figures: dict[str, Any]) -> tuple[str, ...]:
+    numbers = (str(figures[name]) for name in _COLUMNS[1:6])
+    first = figures["first_success"]
+    statuses = ", ".join(f"{status} × {number}" for status, number in sorted(figures["statuses"].items()))
+    return (figures["fault"], *numbers, "" if first is None else f"{first:.2f} s", f"{figures['longest']:.2f} s", statuses)

@@ -1,0 +1,120 @@
+"""A PostgreSQL of the tests' own, durable as the shipped one, that they may stop, cut off and fill."""
+
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from socket import AF_UNIX, SHUT_RDWR, create_server, socket
+
+import psycopg
+from scripts import CHECKS, DBA
+
+from mai_sessions.embedded import _Server
+
+RunProgram = Callable[..., str]
+
+
+class Postgres:
+    """A cluster whose server can be stopped and started. `url` is a superuser's."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._server = _Server(data_dir)
+        self.socket = data_dir / "socket" / ".s.PGSQL.5432"
+        self.start()
+        self.url = self._server.uri("mai_sessions")
+
+    def start(self) -> None:
+        """Start it, and wait until it accepts connections."""
+        self._server.start({})
+
+    def stop(self) -> None:
+        """Stop it, breaking connections."""
+        self._server._pg_ctl("stop", "--mode=fast")
+
+    def restart(self) -> None:
+        """Crash and start it; it recovers from its WAL."""
+        self._server._pg_ctl("restart", "--mode=immediate")
+
+    def close(self) -> None:
+        """Stop it for good."""
+        self._server.stop()
+
+    def backends(self) -> list[int]:
+        """The processes that serve the service."""
+        with psycopg.connect(self.url) as conn:
+            rows = conn.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'mai-sessions' ORDER BY pid")
+            return [pid for (pid,) in rows]
+
+
+def failed_checks(run_program: RunProgram, url: str) -> dict[str, str]:
+    """Run every script that checks, and give what they found: nothing of a healthy database."""
+    command = ["psql", "--no-psqlrc", "-At", "-d", url, "-f"]
+    return {check: rows for check in CHECKS if (rows := run_program(*command, str(DBA / check)))}
+
+
+class Proxy:
+    """A TCP proxy to a Unix socket, that can stop to forward while the kernel goes on to acknowledge."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._events = [threading.Event()]
+        self._events[0].set()
+        self._listener = create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def hang(self) -> None:
+        """Forward nothing more."""
+        self._events[-1].clear()
+
+    def resume(self, *, late: bool) -> None:
+        """Forward again, and, `late`, also what the connections from before have sent; else these hang for good."""
+        if late:
+            self._events[-1].set()
+        else:
+            self._events.append(threading.Event())
+            self._events[-1].set()
+
+    def close(self) -> None:
+        """Accept no more, and let go of what hangs."""
+        self._listener.shutdown(SHUT_RDWR)
+        self._listener.close()
+        for event in self._events:
+            event.set()
+
+    def _accept(self) -> None:
+        # Until the listener is shut down.
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._connect, args=[client, self._events[-1]], daemon=True).start()
+
+    def _connect(self, client: socket, flowing: threading.Event) -> None:
+        with client, socket(AF_UNIX) as server, suppress(OSError):
+            flowing.wait()
+            server.connect(str(self._target))
+            back = threading.Thread(target=self._pump, args=[server, client, flowing], daemon=True)
+            back.start()
+            self._pump(client, server, flowing)
+            back.join()
+
+    def _pump(self, source: socket, sink: socket, flowing: threading.Event) -> None:
+        # Either end may break off.
+        with suppress(OSError):
+            while data := source.recv(65536):
+                flowing.wait()
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(SHUT_RDWR)
+
+
+@contextmanager
+def small_disk(path: Path, megabytes: int) -> Iterator[None]:
+    """Mount a disk of that size at the path. Raises CalledProcessError for who may not."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=755", "tmpfs", path], check=True, capture_output=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", path], check=True)

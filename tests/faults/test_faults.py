@@ -1,0 +1,126 @@
+"""Faults under clients that append with keys and retry: nothing acknowledged is lost, nothing is there twice."""
+
+import random
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+from load import FULL, appending
+from postgres import Postgres, Proxy, small_disk
+from service import Service, running
+
+Report = Callable[..., None]
+
+CLIENTS = 32 if FULL else 8
+# The limits of the service are its own in `make faults`; the suite has less time.
+LIMITS = {} if FULL else {"MAI_SESSIONS_POOL_TIMEOUT": "1", "MAI_SESSIONS_STATEMENT_TIMEOUT": "1.5"}
+# Far more than these, in seconds: whoever waits longer is not answered at all, or stands in a queue without end.
+PATIENCE = 30 if FULL else 8
+# Long enough that it shows.
+HANGS = PATIENCE + 2
+
+
+def test_workers_killed(service: Service, postgres: Postgres, report: Report) -> None:
+    with appending(service, postgres.url, "kill -9 of a worker, ten times" if FULL else "kill -9 of a worker", CLIENTS) as clients:
+        for _ in range(10 if FULL else 3):
+            worker = random.choice(psutil.Process(service.process.pid).children())
+            worker.kill()
+            clients.fault_is_over()
+            clients.wait_for(CLIENTS * 4)
+    # Whom the dead one was serving sees the connection end. Nobody is refused: the others serve.
+    report(clients.figures, "ConnectionResetError", "RemoteDisconnected")
+
+
+@pytest.mark.parametrize("seconds", [5, 20] if FULL else [3])
+def test_postgresql_stopped(service: Service, postgres: Postgres, report: Report, seconds: int) -> None:
+    with appending(service, postgres.url, f"PostgreSQL stopped for {seconds} s", CLIENTS) as clients:
+        postgres.stop()
+        time.sleep(seconds)
+        postgres.start()
+        clients.fault_is_over()
+        clients.wait_for(CLIENTS * 4)
+    report(clients.figures)
+
+
+def test_postgresql_restarted_at_once(service: Service, postgres: Postgres, report: Report) -> None:
+    with appending(service, postgres.url, "PostgreSQL restarted, -m immediate", CLIENTS) as clients:
+        for _ in range(3 if FULL else 1):
+            postgres.restart()
+            clients.fault_is_over()
+            clients.wait_for(CLIENTS * 4)
+    report(clients.figures)
+
+
+def test_backends_terminated(service: Service, postgres: Postgres, report: Report) -> None:
+    with appending(service, postgres.url, "backends terminated one by one", CLIENTS) as clients:
+        for _ in range(5 if FULL else 1):
+            with psycopg.connect(postgres.url, autocommit=True) as superuser:
+                for pid in postgres.backends():
+                    superuser.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+                    time.sleep(0.05)
+            clients.fault_is_over()
+            clients.wait_for(CLIENTS * 4)
+    report(clients.figures)
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_connection_hangs(postgres: Postgres, tmp_path: Path, report: Report, late: bool) -> None:
+    """What was on its way arrives late, or never."""
+    proxy = Proxy(postgres.socket)
+    url = f"postgresql://mai_sessions@127.0.0.1:{proxy.port}/mai_sessions"
+    fault = f"connection to PostgreSQL hangs, what it held arrives {'late' if late else 'never'}"
+    with running(url, tmp_path / "log", **LIMITS) as service:
+        with appending(service, postgres.url, fault, CLIENTS, patience=PATIENCE) as clients:
+            proxy.hang()
+            time.sleep(HANGS)
+            proxy.resume(late=late)
+            clients.fault_is_over()
+            clients.wait_for(CLIENTS * 4)
+    proxy.close()
+    report(clients.figures)
+
+
+def test_pool_exhausted(postgres: Postgres, tmp_path: Path, report: Report) -> None:
+    number = 200 if FULL else 80
+    with running(postgres.url, tmp_path / "log", **LIMITS) as service:
+        fault = f"every connection waits for a lock, {number} clients"
+        with appending(service, postgres.url, fault, number, together=number, patience=PATIENCE) as clients:
+            with psycopg.connect(postgres.url) as conn:
+                conn.execute("SELECT FROM sessions FOR UPDATE")
+                time.sleep(HANGS)
+            clients.fault_is_over()
+            clients.wait_for(number)
+    report(clients.figures)
+
+
+def test_disk_full(data_dir: Path, tmp_path: Path, report: Report) -> None:
+    path = data_dir.with_name("small")
+    path.mkdir()
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(small_disk(path, 512))
+        except (OSError, subprocess.CalledProcessError):
+            pytest.skip("only root may mount a small disk")
+        postgres = Postgres(path / "data")
+        stack.callback(postgres.close)
+        service = stack.enter_context(running(postgres.url, tmp_path / "log"))
+        with appending(service, postgres.url, "disk full", CLIENTS) as clients:
+            filler = path / "filler"
+            fill(filler)
+            clients.wait_for(CLIENTS, "503")
+            filler.unlink()
+            clients.fault_is_over()
+            clients.wait_for(CLIENTS * 4)
+        report(clients.figures, url=postgres.url)
+
+
+def fill(file: Path) -> None:
+    """Take all the space that there is."""
+    with suppress(OSError), file.open("wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(4096))
