@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from load import Figures
 from postgres import Postgres, RunProgram, failed_checks
@@ -45,6 +44,9 @@ def report(record_property: Callable[[str, Any], None], run_program: RunProgram,
         record_property(_FIGURES, {**asdict(figures), "statuses": dict(figures.statuses)})
         assert (figures.lost, figures.doubled) == (0, 0)
         assert set(figures.statuses) <= {"201", "503", *also}
+        # Promised are 2 seconds; a busy machine is given more.
+        assert figures.first_success is not None
+        assert figures.first_success < 5
         assert failed_checks(run_program, url) == {}
 
     return report
@@ -63,5 +65,5 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def _row(figures: dict[str, Any]) -> tuple[str, ...]:
     numbers = (str(figures[name]) for name in _COLUMNS[1:6])
     first = figures["first_success"]
-    statuses = ", ".join(f"{status} × {number}" for status, number in sorted(figures["statuses"].items()))
+    statuses = ", ".join(f"{number} {status}" for status, number in sorted(figures["statuses"].items()))
     return (figures["fault"], *numbers, "" if first is None else f"{first:.2f} s", f"{figures['longest']:.2f} s", statuses)

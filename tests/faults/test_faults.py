@@ -74,13 +74,15 @@ def test_connection_hangs(postgres: Postgres, tmp_path: Path, report: Report, la
     proxy = Proxy(postgres.socket)
     url = f"postgresql://mai_sessions@127.0.0.1:{proxy.port}/mai_sessions"
     fault = f"connection to PostgreSQL hangs, what it held arrives {'late' if late else 'never'}"
-    with running(url, tmp_path / "log", **LIMITS) as service:
-        with appending(service, postgres.url, fault, CLIENTS, patience=PATIENCE) as clients:
-            proxy.hang()
-            time.sleep(HANGS)
-            proxy.resume(late=late)
-            clients.fault_is_over()
-            clients.wait_for(CLIENTS * 4)
+    with (
+        running(url, tmp_path / "log", **LIMITS) as service,
+        appending(service, postgres.url, fault, CLIENTS, patience=PATIENCE) as clients,
+    ):
+        proxy.hang()
+        time.sleep(HANGS)
+        proxy.resume(late=late)
+        clients.fault_is_over()
+        clients.wait_for(CLIENTS * 4)
     proxy.close()
     report(clients.figures)
 
