@@ -40,13 +40,13 @@ def service(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def report(record_property: Callable[[str, Any], None], run_program: RunProgram, postgres: Postgres) -> Callable[[Figures], None]:
     """Hold the figures of a fault against the promise, and keep them for the table."""
 
-    def report(figures: Figures, *also: str, url: str = postgres.url) -> None:
+    def report(figures: Figures, *also: str, url: str = postgres.url, within: float = 2) -> None:
         record_property(_FIGURES, {**asdict(figures), "statuses": dict(figures.statuses)})
         assert (figures.lost, figures.doubled) == (0, 0)
         assert set(figures.statuses) <= {"201", "503", *also}
-        # Promised are 2 seconds; a busy machine is given more.
         assert figures.first_success is not None
-        assert figures.first_success < 5
+        # A busy machine is given more.
+        assert figures.first_success < within + 3
         assert failed_checks(run_program, url) == {}
 
     return report

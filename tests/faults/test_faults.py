@@ -84,7 +84,8 @@ def test_connection_hangs(postgres: Postgres, tmp_path: Path, report: Report, la
         clients.fault_is_over()
         clients.wait_for(CLIENTS * 4)
     proxy.close()
-    report(clients.figures)
+    # An attempt to connect may have just begun, and hang for as long as it may.
+    report(clients.figures, within=5)
 
 
 def test_pool_exhausted(postgres: Postgres, tmp_path: Path, report: Report) -> None:
