@@ -84,7 +84,7 @@ class Settings:
     pool_timeout: float = _setting(
         "MAI_SESSIONS_POOL_TIMEOUT",
         5.0,
-        "Longest wait for a database connection; then `503`",
+        "Longest wait for a thread and a database connection; then `503`",
         unit="seconds",
         check=validate.Range(min=0, min_inclusive=False),
     )

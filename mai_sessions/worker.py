@@ -31,7 +31,7 @@ from werkzeug.exceptions import RequestTimeout
 
 from mai_sessions import problems
 from mai_sessions.headers import HEADERS
-from mai_sessions.request_record import request_id
+from mai_sessions.request_record import request_id, waited
 
 # Bytes a second, below which a client's time runs out.
 LOWEST_RATE = 16 * 1024
@@ -97,11 +97,13 @@ class ClientWorker(ThreadWorker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._queued_at: dict[TConn, float] = {}
         self._lingering: deque[TConn] = deque()
 
     def enqueue_req(self, conn: TConn) -> None:
         """Give a connection to a thread, a new one when its first bytes are there: gunicorn's threads would wait for them."""
         if conn.initialized or conn.data_ready:
+            self._queued_at[conn] = monotonic()
             super().enqueue_req(conn)
             return
         plain = conn.sock
@@ -110,7 +112,8 @@ class ClientWorker(ThreadWorker):
         self._watch(conn, self.pending_conns, self.client_timeout, self.on_pending_socket_readable)
 
     def handle(self, conn: TConn) -> bool:
-        """Serve a request."""
+        """Serve a request, and tell how long it waited: nobody waits behind those who wait for the database already."""
+        waited.set(monotonic() - self._queued_at.pop(conn))
         # With TLS it is another socket, which only the kernel limits.
         if isinstance(conn.sock, ClientSocket):
             conn.sock.begin()
