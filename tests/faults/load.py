@@ -108,7 +108,7 @@ class Clients:
                     status = str(response.status)
                     if response.status == 201:
                         message_id = orjson.loads(answer)["id"]
-                    elif response.status == 503 and "Retry-After" not in response.headers:
+                    elif response.status >= 500 and "Retry-After" not in response.headers:
                         status += " without Retry-After"
                 except (OSError, HTTPException) as error:
                     status = type(error).__name__

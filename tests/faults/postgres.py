@@ -1,9 +1,8 @@
 """A PostgreSQL of the tests' own, durable as the shipped one, that they may stop, cut off and fill."""
 
-import subprocess
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from socket import AF_UNIX, SHUT_RDWR, create_server, socket
 
@@ -108,13 +107,3 @@ class Proxy:
         for end in (source, sink):
             with suppress(OSError):
                 end.shutdown(SHUT_RDWR)
-
-
-@contextmanager
-def small_disk(path: Path, megabytes: int) -> Iterator[None]:
-    """Mount a disk of that size at the path. Raises CalledProcessError for who may not."""
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=755", "tmpfs", path], check=True, capture_output=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", path], check=True)

@@ -1,22 +1,25 @@
 """Faults under clients that append with keys and retry: nothing acknowledged is lost, nothing is there twice."""
 
 import random
+import shutil
 import subprocess
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
-from load import FULL, appending
-from postgres import Postgres, Proxy, small_disk
+from load import FULL, Clients, appending
+from nginx import behind_nginx
+from postgres import Postgres, Proxy
 from service import Service, running
 
 Report = Callable[..., None]
 
 CLIENTS = 32 if FULL else 8
+KILLS = f"kill -9 of a worker, {10 if FULL else 3} times"
 # The limits of the service are its own in `make faults`; the suite has less time.
 LIMITS = {} if FULL else {"MAI_SESSIONS_POOL_TIMEOUT": "1", "MAI_SESSIONS_STATEMENT_TIMEOUT": "1.5"}
 # Far more than these, in seconds: whoever waits longer is not answered at all, or stands in a queue without end.
@@ -25,15 +28,30 @@ PATIENCE = 30 if FULL else 8
 HANGS = PATIENCE + 2
 
 
+def kill_workers(clients: Clients, master: int) -> None:
+    """Kill one worker after the other; each time wait until all clients go on."""
+    for _ in range(10 if FULL else 3):
+        random.choice(psutil.Process(master).children()).kill()
+        clients.fault_is_over()
+        clients.wait_for(CLIENTS * 4)
+
+
 def test_workers_killed(service: Service, postgres: Postgres, report: Report) -> None:
-    with appending(service, postgres.url, "kill -9 of a worker, ten times" if FULL else "kill -9 of a worker", CLIENTS) as clients:
-        for _ in range(10 if FULL else 3):
-            worker = random.choice(psutil.Process(service.process.pid).children())
-            worker.kill()
-            clients.fault_is_over()
-            clients.wait_for(CLIENTS * 4)
+    with appending(service, postgres.url, KILLS, CLIENTS) as clients:
+        kill_workers(clients, service.process.pid)
     # Whom the dead one was serving sees the connection end. Nobody is refused: the others serve.
-    report(clients.figures, "ConnectionResetError", "RemoteDisconnected")
+    report(clients.figures, "ConnectionResetError", "RemoteDisconnected", "IncompleteRead")
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+def test_workers_killed_behind_nginx(postgres: Postgres, tmp_path: Path, report: Report) -> None:
+    unlimited = {"rate=50r/s": "rate=100000r/s", "rate=500r/s": "rate=100000r/s"}
+    with (
+        behind_nginx(postgres.url, tmp_path, unlimited) as site,
+        appending(site, postgres.url, f"{KILLS}, behind nginx", CLIENTS) as clients,
+    ):
+        kill_workers(clients, site.process.pid)
+    report(clients.figures, "502")
 
 
 @pytest.mark.parametrize("seconds", [5, 20] if FULL else [3])
@@ -101,25 +119,44 @@ def test_pool_exhausted(postgres: Postgres, tmp_path: Path, report: Report) -> N
     report(clients.figures)
 
 
-def test_disk_full(data_dir: Path, tmp_path: Path, report: Report) -> None:
+@pytest.fixture
+def small(data_dir: Path) -> Iterator[Path]:
+    """A small disk."""
     path = data_dir.with_name("small")
-    path.mkdir()
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(small_disk(path, 512))
-        except (OSError, subprocess.CalledProcessError):
-            pytest.skip("only root may mount a small disk")
-        postgres = Postgres(path / "data")
-        stack.callback(postgres.close)
-        service = stack.enter_context(running(postgres.url, tmp_path / "log"))
-        with appending(service, postgres.url, "disk full", CLIENTS) as clients:
-            filler = path / "filler"
+    path.mkdir(exist_ok=True)
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512m,mode=755", "tmpfs", path], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("only root may mount a small disk")
+    yield path
+    subprocess.run(["umount", path], check=True)
+
+
+@pytest.mark.parametrize("wal", [False, True])
+def test_disk_full(small: Path, tmp_path: Path, report: Report, wal: bool) -> None:
+    """The tables cannot grow; or neither can the log, for which PostgreSQL ends itself, and somebody starts it again."""
+    postgres = Postgres(small / "data")
+    try:
+        with (
+            running(postgres.url, tmp_path / "log") as service,
+            appending(service, postgres.url, f"disk full{', PostgreSQL ends itself' if wal else ''}", CLIENTS) as clients,
+        ):
+            filler = small / "filler"
             fill(filler)
             clients.wait_for(CLIENTS, "503")
+            if wal:
+                with suppress(psycopg.OperationalError), psycopg.connect(postgres.url, autocommit=True) as conn:
+                    while True:
+                        conn.execute("SELECT pg_logical_emit_message(false, '', repeat('x', 1000000))")
+                clients.wait_for(CLIENTS, "503")
             filler.unlink()
+            if wal:
+                postgres.start()
             clients.fault_is_over()
             clients.wait_for(CLIENTS * 4)
         report(clients.figures, url=postgres.url)
+    finally:
+        postgres.close()
 
 
 def fill(file: Path) -> None:
