@@ -67,7 +67,8 @@ def running(database_url: str, log: Path, **environ: str) -> Iterator[Service]:
     environ = {**os.environ, "DATABASE_URL": database_url, "MAI_SESSIONS_BIND": f"127.0.0.1:{port}", **environ}
     command = [Path(sys.executable).with_name("gunicorn"), "wsgi:app"]
     with log.open("ab") as output:
-        process = subprocess.Popen(command, cwd=TREE, env=environ, stdout=output, stderr=output)
+        # In a group of its own, so that a test can kill it whole.
+        process = subprocess.Popen(command, cwd=TREE, env=environ, stdout=output, stderr=output, start_new_session=True)
     service = Service(port, database_url, process)
     try:
         deadline = time.monotonic() + 60

@@ -42,11 +42,11 @@ def report(record_property: Callable[[str, Any], None], run_program: RunProgram,
 
     def report(figures: Figures, *also: str, url: str = postgres.url, within: float = 2) -> None:
         record_property(_FIGURES, {**asdict(figures), "statuses": dict(figures.statuses)})
-        assert (figures.lost, figures.doubled) == (0, 0)
+        assert not figures.lost
+        assert not figures.doubled
         assert set(figures.statuses) <= {"201", "503", *also}
-        assert figures.first_success is not None
         # A busy machine is given more.
-        assert figures.first_success < within + 3
+        assert figures.first_success is None or figures.first_success < within + 3
         assert failed_checks(run_program, url) == {}
 
     return report
@@ -63,7 +63,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 
 def _row(figures: dict[str, Any]) -> tuple[str, ...]:
-    numbers = (str(figures[name]) for name in _COLUMNS[1:6])
-    first = figures["first_success"]
     statuses = ", ".join(f"{number} {status}" for status, number in sorted(figures["statuses"].items()))
-    return (figures["fault"], *numbers, "" if first is None else f"{first:.2f} s", f"{figures['longest']:.2f} s", statuses)
+    cells = [figures[name] for name in ("fault", "sent", "acknowledged", "retried", "lost", "doubled", "first_success", "longest")]
+    return (*("" if cell is None else f"{cell:.2f} s" if isinstance(cell, float) else str(cell) for cell in cells), statuses)

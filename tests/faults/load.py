@@ -25,14 +25,14 @@ PAUSE = 0.1
 
 @dataclass
 class Figures:
-    """What the clients of a fault saw. Times in seconds."""
+    """What the clients of a fault saw. Times in seconds; None is what was not looked at."""
 
     fault: str
     sent: int = 0
     acknowledged: int = 0
     retried: int = 0
-    lost: int = 0
-    doubled: int = 0
+    lost: int | None = None
+    doubled: int | None = None
     longest: float = 0.0
     first_success: float | None = None
     statuses: Counter[str] = field(default_factory=Counter)

@@ -1,0 +1,39 @@
+"""The whole service killed at any moment: what it had begun is done, or was never begun."""
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+
+from load import FULL, Figures
+from mixed import Client
+from postgres import Postgres
+from service import running
+
+CRASHES = 50 if FULL else 5
+
+
+def test_master_and_workers_killed(postgres: Postgres, tmp_path: Path, report: Callable[..., None]) -> None:
+    statuses: Counter[str] = Counter()
+    for _ in range(CRASHES):
+        done = Event()
+        with running(postgres.url, tmp_path / "log") as service:
+            clients = [Client(service.port, done, adopting=True) for _ in range(8)]
+            for client in clients:
+                client.start()
+            time.sleep(random.uniform(0.1, 1.0))
+            os.killpg(service.process.pid, signal.SIGKILL)
+            done.set()
+            for client in clients:
+                client.join()
+                statuses += client.statuses
+    # A statement that the dead asked for may still run.
+    while postgres.backends():
+        time.sleep(0.01)
+    done_for = sum(number for status, number in statuses.items() if status.startswith("2"))
+    figures = Figures(f"kill -9 of master and workers, {CRASHES} times", statuses.total(), done_for, statuses=statuses)
+    report(figures, "200", "204", "404", "ConnectionResetError", "RemoteDisconnected", "IncompleteRead", "ConnectionRefusedError")
