@@ -1,11 +1,14 @@
 """The settings and hooks of gunicorn, for `gunicorn wsgi:app` and for `mai-sessions serve` alike."""
 
 import atexit
+import fcntl
 import os
 import shutil
 import signal
 import socket
 import tempfile
+from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 from typing import cast
 
@@ -50,8 +53,30 @@ keepalive = 65
 _memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - what is made there has a name of its own
 worker_tmp_dir = _memory
 
+_PREFIX = "mai-sessions-prometheus-"
+
+
+def _remove_what_the_killed_left() -> None:
+    """Remove what a master that was killed could not, for it lies in memory."""
+    for path in Path(_memory or tempfile.gettempdir()).glob(f"{_PREFIX}*/"):
+        # It is in use, or another user's.
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # One that is empty may have been made this moment.
+                if any(path.iterdir()):
+                    shutil.rmtree(path)
+            finally:
+                os.close(descriptor)
+
+
+_remove_what_the_killed_left()
+
 # Made anew by every master, and here: with preload_app the application, and the metrics in it, are made before any hook is called.
-_metrics_dir = tempfile.mkdtemp(prefix="mai-sessions-metrics-", dir=_memory)
+_metrics_dir = tempfile.mkdtemp(prefix=_PREFIX, dir=_memory)
+# Open, and so locked, until the master and its last worker have ended, however they end.
+fcntl.flock(os.open(_metrics_dir, os.O_RDONLY), fcntl.LOCK_SH)
 metrics.share(_metrics_dir)
 
 

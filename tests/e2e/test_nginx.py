@@ -399,4 +399,4 @@ def test_workers_that_are_replaced(make_migrated_database: Callable[[], str], tm
     with behind_nginx(make_migrated_database(), tmp_path, FAST, MAI_SESSIONS_MAX_REQUESTS="50") as site:
         check_that_all_were_answered(under_load(site, lambda: time.sleep(1)))
         assert "Autorestarting worker" in site.log
-        assert not [path for path in Path("/dev/shm").glob("mai-sessions-metrics-*") if not os.listdir(path)]
+        assert not [path for path in Path("/dev/shm").glob("mai-sessions-prometheus-*") if not os.listdir(path)]

@@ -12,7 +12,7 @@ from threading import Event
 from load import FULL, Figures
 from mixed import Client
 from postgres import Postgres
-from service import running
+from service import Service, running
 
 CRASHES = 50 if FULL else 5
 
@@ -37,3 +37,19 @@ def test_master_and_workers_killed(postgres: Postgres, tmp_path: Path, report: C
     done_for = sum(number for status, number in statuses.items() if status.startswith("2"))
     figures = Figures(f"kill -9 of master and workers, {CRASHES} times", statuses.total(), done_for, statuses=statuses)
     report(figures, "200", "204", "404", "ConnectionResetError", "RemoteDisconnected", "IncompleteRead", "ConnectionRefusedError")
+
+
+def test_metrics_of_the_killed_are_removed(postgres: Postgres, tmp_path: Path) -> None:
+    """They are kept in memory, so what a killed service leaves is gone with the next start; what another uses stays."""
+    with running(postgres.url, tmp_path / "log") as killed:
+        left = metrics_dir(killed)
+        os.killpg(killed.process.pid, signal.SIGKILL)
+    with running(postgres.url, tmp_path / "log") as service, running(postgres.url, tmp_path / "log"):
+        assert not left.exists()
+        assert metrics_dir(service).exists()
+
+
+def metrics_dir(service: Service) -> Path:
+    """Where the processes of a service keep their numbers."""
+    paths = [path.readlink() for path in Path(f"/proc/{service.process.pid}/fd").iterdir()]
+    return next(path for path in paths if path.name.startswith("mai-sessions-prometheus-"))
