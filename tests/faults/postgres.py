@@ -57,14 +57,16 @@ class Proxy:
 
     def __init__(self, target: Path) -> None:
         self._target = target
+        self._greets = False
         self._events = [threading.Event()]
         self._events[0].set()
         self._listener = create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def hang(self) -> None:
-        """Forward nothing more."""
+    def hang(self, *, greets: bool) -> None:
+        """Forward nothing more, or, `greets`, no more than a handshake, and what PostgreSQL has to say."""
+        self._greets = greets
         self._events[-1].clear()
 
     def resume(self, *, late: bool) -> None:
@@ -91,18 +93,22 @@ class Proxy:
 
     def _connect(self, client: socket, flowing: threading.Event) -> None:
         with client, socket(AF_UNIX) as server, suppress(OSError):
-            flowing.wait()
+            if not self._greets:
+                flowing.wait()
             server.connect(str(self._target))
-            back = threading.Thread(target=self._pump, args=[server, client, flowing], daemon=True)
+            # Whom PostgreSQL trusts, that one's first packet is its whole part of the handshake.
+            server.sendall(client.recv(65536))
+            back = threading.Thread(target=self._pump, args=[server, client, flowing, False], daemon=True)
             back.start()
-            self._pump(client, server, flowing)
+            self._pump(client, server, flowing, True)
             back.join()
 
-    def _pump(self, source: socket, sink: socket, flowing: threading.Event) -> None:
+    def _pump(self, source: socket, sink: socket, flowing: threading.Event, forward: bool) -> None:
         # Either end may break off.
         with suppress(OSError):
             while data := source.recv(65536):
-                flowing.wait()
+                if forward or not self._greets:
+                    flowing.wait()
                 sink.sendall(data)
         for end in (source, sink):
             with suppress(OSError):

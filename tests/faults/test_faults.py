@@ -86,17 +86,19 @@ def test_backends_terminated(service: Service, postgres: Postgres, report: Repor
     report(clients.figures)
 
 
-@pytest.mark.parametrize("late", [True, False])
-def test_connection_hangs(postgres: Postgres, tmp_path: Path, report: Report, late: bool) -> None:
-    """What was on its way arrives late, or never."""
+@pytest.mark.parametrize(("greets", "late"), [(False, True), (False, False), (True, False)])
+def test_connection_hangs(postgres: Postgres, tmp_path: Path, report: Report, greets: bool, late: bool) -> None:
+    """What was on its way arrives late, or never. A new connection hangs in its handshake, or after it."""
     proxy = Proxy(postgres.socket)
-    url = f"postgresql://mai_sessions@127.0.0.1:{proxy.port}/mai_sessions"
-    fault = f"connection to PostgreSQL hangs, what it held arrives {'late' if late else 'never'}"
+    url = f"postgresql://mai_sessions@127.0.0.1:{proxy.port}/mai_sessions?sslmode=disable&gssencmode=disable"
+    fault = (
+        f"PostgreSQL does not answer{', but greets' if greets else ''}; what was on its way arrives {'late' if late else 'never'}"
+    )
     with (
         running(url, tmp_path / "log", **LIMITS) as service,
         appending(service, postgres.url, fault, CLIENTS, patience=PATIENCE) as clients,
     ):
-        proxy.hang()
+        proxy.hang(greets=greets)
         time.sleep(HANGS)
         proxy.resume(late=late)
         clients.fault_is_over()
