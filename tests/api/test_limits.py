@@ -15,3 +15,21 @@ def test_depth_of_json(client: FlaskClient, depth: int, status: int, opening: st
 
 def test_width_of_json_is_no_depth(client: FlaskClient) -> None:
     assert client.post("/api/v1/sessions", data=json.dumps({"unknown": [[]] * 10_000})).status_code == 201
+
+
+@pytest.mark.parametrize("value", ["[]", "{}", "1", '""', '"\\\\"', '"\\""'])
+@pytest.mark.parametrize(("number", "status"), [(90_000, 201), (110_000, 422), (5_000_000, 422)])
+def test_number_of_values(client: FlaskClient, value: str, number: int, status: int) -> None:
+    if value in ("[]", "{}"):
+        # Each counts with the comma before it.
+        number //= 2
+    response = client.post("/api/v1/sessions", data=f'{{"unknown":[{",".join([value] * number)}]}}')
+    assert response.status_code == status
+    if status == 422:
+        assert response.get_json()["errors"] == [{"loc": ["body"], "msg": "More than 100000 values.", "type": "too_many"}]
+
+
+@pytest.mark.parametrize("mark", ["[", "{", ",", '"', "\\", '\\"', '[{"a":1,"b":"\\\\"},'])
+def test_what_a_text_holds_is_not_counted(client: FlaskClient, session: str, mark: str) -> None:
+    message = {"role": "user", "content": mark * 200_000}
+    assert client.post(f"{session}/messages", json=message).get_json()["content"] == message["content"]
