@@ -120,11 +120,14 @@ def test_who_sends_enough_has_time(service: Service) -> None:
         assert answer(connection)[0] == 422
 
 
-def test_a_body_that_breaks_off_is_not_taken_for_the_whole(service: Service) -> None:
+@pytest.mark.parametrize("framing", [b"Content-Length: 10", b"Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("begun", [b"", b"8\r\n{}"])
+def test_a_body_that_breaks_off_is_not_taken_for_the_whole(service: Service, framing: bytes, begun: bytes) -> None:
     with closing(connect(service)) as connection:
-        connection.sendall(POST + b"Content-Length: 10\r\n\r\n")
+        connection.sendall(POST + framing + b"\r\n\r\n" + begun)
         connection.shutdown(socket.SHUT_WR)
-        assert answer(connection)[0] == 400
+        status, _, body = answer(connection)
+        assert (status, json.loads(body)["detail"]) == (400, "The body is not whole")
 
 
 def test_stops_although_clients_are_connected(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:

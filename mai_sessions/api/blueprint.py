@@ -15,6 +15,7 @@ from mai_sessions.errors import Invalid
 
 _LOCATIONS = {"json": "body"}
 _CHUNK = 64 * 1024
+_CUT = "The body is not whole"
 # Arrays, objects, strings and the rest. 20 million empty arrays fit into the largest body, and became 2 GB and half a minute.
 _MOST_VALUES = 100_000
 
@@ -64,16 +65,19 @@ def _read(req: Request) -> bytes:
         return b""
     # Of a chunked body, whose length nobody knows, a byte more than the limit allows tells that it is too long.
     wanted = limit + 1 if length is None else length
-    if wanted <= limit or length is None:
-        body: bytes = stream.read(wanted)
-        if length is not None and len(body) < length:
-            raise ClientDisconnected("The body is not whole")
-        if len(body) <= limit:
-            return body
-    # Whoever is still sending hears no answer, only that the connection breaks; so hear them out, within bounds.
-    for _ in range(limit // _CHUNK):
-        if not stream.read(_CHUNK):
-            break
+    try:
+        if wanted <= limit or length is None:
+            body: bytes = stream.read(wanted)
+            if length is not None and len(body) < length:
+                raise ClientDisconnected(_CUT)
+            if len(body) <= limit:
+                return body
+        # Whoever is still sending hears no answer, only that the connection breaks; so hear them out, within bounds.
+        for _ in range(limit // _CHUNK):
+            if not stream.read(_CHUNK):
+                break
+    except OSError:
+        raise ClientDisconnected(_CUT) from None
     raise RequestEntityTooLarge
 
 
