@@ -34,6 +34,8 @@ def suffer(service: Service, record_property: Callable[[str, Any], None]) -> Suf
         with beside_another(service, f"{fault}, {front}") as figures:
             yield figures
         assert processes(service) == workers
+        # Asked directly, who is slow holds a thread for a while, and who waits for one is not left to wait without end.
+        assert figures.retried == 0 or not isinstance(service, Site)
         # A body is there while it is read, whole, and decoded.
         assert most_memory(workers) - before < 4 * MAX_BODY
         print("ROW", figures, most_memory(workers) - before)
@@ -50,7 +52,7 @@ def sessions(service: Service) -> int:
 @pytest.mark.parametrize("begun", [b"", b'{"title":', b'{"title":"x"}'])
 def test_breaks_off_amid_the_body(service: Service, suffer: Suffer, begun: bytes) -> None:
     """What there is of the body may be a good one, as an empty one is; it still is not what the client meant."""
-    with suffer("client breaks off amid the body") as figures:
+    with suffer(f"client breaks off after {len(begun)} bytes of body") as figures:
         before = sessions(service)
         for number in range(200 if FULL else 20):
             framing = (
@@ -67,19 +69,20 @@ def test_breaks_off_amid_the_body(service: Service, suffer: Suffer, begun: bytes
     assert sessions(service) == before
 
 
-@pytest.mark.parametrize(
-    "begun", [b"", b"GET / HTTP/1.1\r\nHost: a\r\nX:", HEAD + b"Content-Length: 100\r\n\r\n{"], ids=["nothing", "head", "body"]
-)
-def test_dawdles(service: Service, suffer: Suffer, begun: bytes) -> None:
-    """More than there are threads send a byte a second."""
-    number = 200 if isinstance(service, Site) else 16
-    with ExitStack() as stack, suffer(f"{number} clients that send a byte a second") as figures:
+BEGUN = {"connection": b"", "head": b"GET / HTTP/1.1\r\nHost: a\r\nX:", "body": HEAD + b"Content-Length: 100\r\n\r\n{"}
+
+
+@pytest.mark.parametrize("part", BEGUN)
+def test_dawdles(service: Service, suffer: Suffer, part: str) -> None:
+    """More than there are threads send a byte a second, or nothing."""
+    number, begun = 200 if isinstance(service, Site) else 32, BEGUN[part]
+    with ExitStack() as stack, suffer(f"{number} clients that dawdle over the {part}") as figures:
         connections = [stack.enter_context(closing(connect(service))) for _ in range(number)]
         for connection in connections:
             connection.sendall(begun)
         for _ in range(3):
             time.sleep(1)
-            for connection in connections if begun else []:
+            for connection in list(connections) if begun else []:
                 try:
                     connection.sendall(b"x")
                 except ConnectionError:
@@ -93,8 +96,8 @@ def test_dawdles(service: Service, suffer: Suffer, begun: bytes) -> None:
 
 def test_does_not_take_the_answer(service: Service, suffer: Suffer) -> None:
     """More than there are threads ask for more than the kernel keeps for them, and do not read."""
-    with ExitStack() as stack, suffer("16 clients that do not read the answer") as figures:
-        for _ in range(16):
+    with ExitStack() as stack, suffer("32 clients that do not read the answer") as figures:
+        for _ in range(32):
             connection = stack.enter_context(closing(connect(service)))
             connection.sendall(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: a\r\n\r\n" * 20)
         time.sleep(3)
