@@ -67,9 +67,7 @@ class Database:
         self._lock = threading.Lock()
         self.replica: Database | None = None
         if settings.read_url:
-            self.replica = Database(
-                replace(settings, database_url=settings.read_url, read_url="", pool_timeout=REPLICA_WAIT), metrics, name="replica"
-            )
+            self.replica = Database(replace(settings, database_url=settings.read_url, read_url=""), metrics, name="replica")
         self._replica_rests_until = 0.0
 
     def refuse_unfit_connections(self) -> None:
@@ -140,7 +138,8 @@ class Database:
         if self.replica:
             if time.monotonic() >= self._replica_rests_until:
                 try:
-                    with self.replica.connection() as conn:
+                    # Not less for a request that has waited for a thread: that says nothing of the replica.
+                    with self.replica._lent(REPLICA_WAIT) as conn:
                         return read(conn, *args, **kwargs)
                 # Away, too slow, or ahead with what the statement reads (a conflict with recovery). ProgrammingError: its
                 # schema is behind, or its role may not read.

@@ -37,11 +37,13 @@ GRANT USAGE, CREATE ON SCHEMA public TO :"owner";
 GRANT USAGE ON SCHEMA public TO :"app", :"readonly";
 GRANT pg_monitor TO :"readonly";
 
--- What the service sets on each of its connections, for those that come through a pooler, where it cannot.
+-- What the service sets on each of its connections, for those that come through a pooler, where it cannot. Citus finds the shard by
+-- the values, so there a plan for any value is none at all.
 SELECT format('ALTER ROLE %I SET %I = %L', :'app', s.name, s.value)
   FROM (VALUES ('TimeZone',          'UTC'),
                ('statement_timeout', :'statement_timeout'),
-               ('plan_cache_mode',   'force_generic_plan'),
+               ('plan_cache_mode',   CASE WHEN EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') THEN 'auto'
+                                          ELSE 'force_generic_plan' END),
                ('jit',               'off')) AS s (name, value)
  WHERE NOT EXISTS (
        SELECT FROM pg_db_role_setting AS r

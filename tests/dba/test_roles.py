@@ -81,6 +81,13 @@ def test_a_database_that_another_role_has_migrated_is_taken_over(
     tour(make_app(database_url=login(new_database, "app"), migrate="check"))
 
 
+def settings(conn: Conn, role: str) -> list[str]:
+    """What a role sets on its connections."""
+    row = conn.execute("SELECT rolconfig FROM pg_roles WHERE rolname = %s", [role]).fetchone()
+    assert row
+    return list(row[0])
+
+
 def test_roles_may_have_other_names(new_database: str, run_script: RunScript) -> None:
     names = {role: f"{role} of \"test's" for role in ("owner", "app", "readonly")}
     migrate(new_database, "on")
@@ -92,6 +99,11 @@ def test_roles_may_have_other_names(new_database: str, run_script: RunScript) ->
             names,
         ).fetchone()
         assert row == (True, False, True, True)
+        assert "plan_cache_mode=force_generic_plan" in settings(conn, names["app"])
+        conn.execute("INSERT INTO pg_extension SELECT 1, 'citus', 10, 11, false, '12.1'")
+        run_script(SCRIPT, url=new_database, **names, statement_timeout="5s")
+        assert settings(conn, names["app"]) == ["TimeZone=UTC", "statement_timeout=5s", "plan_cache_mode=auto", "jit=off"]
+        conn.execute("DELETE FROM pg_extension WHERE extname = 'citus'")
         conn.execute('REASSIGN OWNED BY "owner of ""test\'s" TO current_user')
         for name in names.values():
             quoted = '"' + name.replace('"', '""') + '"'
