@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from psycopg.conninfo import conninfo_to_dict
 from mai_sessions import db, embedded, migrations
 from mai_sessions.connections import Connection, fetch_one
 from mai_sessions.db import Database
+from mai_sessions.request_record import waited
 
 SESSIONS = "/api/v1/sessions"
 # A statement that is in the way of the replay is cancelled at once.
@@ -47,9 +48,10 @@ class Replica:
         self._running.close()
 
     def run(self, statement: str) -> Any:
-        """Run a statement there, past the service, and give what it answers."""
-        with psycopg.connect(self.url, autocommit=True) as conn:
-            return conn.execute(statement.encode()).fetchone()[0]
+        """Run a statement there, past the service, and give what it answers; the replay may cancel it, too."""
+        while True:
+            with suppress(psycopg.errors.SerializationFailure), psycopg.connect(self.url, autocommit=True) as conn:
+                return conn.execute(statement.encode()).fetchone()[0]
 
     def catch_up(self) -> None:
         """Wait until it has all that the primary has."""
@@ -108,7 +110,7 @@ def found(client: FlaskClient, word: str) -> int:
     return len(client.get(f"/api/v1/search?q={word}").get_json()["results"])
 
 
-def test_what_may_be_a_moment_old(client: FlaskClient, replica: Replica) -> None:
+def test_what_may_be_a_moment_old(app: Flask, client: FlaskClient, replica: Replica) -> None:
     made = client.post(SESSIONS, json={"title": "Voyage"}).get_json()["id"]
     replica.catch_up()
     assert found(client, "voyage") == 1
@@ -116,6 +118,7 @@ def test_what_may_be_a_moment_old(client: FlaskClient, replica: Replica) -> None
 
     replica.run("SELECT pg_wal_replay_pause()::text")
     wait_until(lambda: replica.run("SELECT pg_get_wal_replay_pause_state()") == "paused")
+    wait_until(lambda: is_replica_read(app))
     client.post(f"{SESSIONS}/{made}/messages", json={"role": "user", "content": "a lighthouse"})
     client.patch(f"{SESSIONS}/{made}", json={"title": "Journey"})
     # As it was.
@@ -135,6 +138,12 @@ def test_what_may_be_a_moment_old(client: FlaskClient, replica: Replica) -> None
     replica.catch_up()
     assert (found(client, "lighthouse"), found(client, "voyage"), found(client, "journey")) == (1, 0, 1)
     assert client.get("/api/v1/analytics/usage").get_json()["total_messages"] == counted + 1
+
+
+def test_a_request_that_has_waited_for_a_thread(app: Flask) -> None:
+    token = waited.set(db.REPLICA_WAIT * 2)
+    assert is_replica_read(app)
+    waited.reset(token)
 
 
 def test_a_replica_whose_schema_is_behind(

@@ -11,6 +11,7 @@ import psycopg
 from samples import base64_of, png
 from scripts import REPORTS, USERS, RunChecks, RunScript
 
+from mai_sessions.connections import Connection
 from mai_sessions.errors import NotFound
 from mai_sessions.images import read_image
 from mai_sessions.repository.messages import append_message
@@ -32,7 +33,7 @@ def appending(database_url: str, chats: Chats) -> Iterator[Counter[UUID]]:
 
     def append(user_id: str, session_id: UUID) -> None:
         try:
-            with psycopg.connect(database_url, autocommit=True) as own:
+            with Connection.connect(database_url, autocommit=True) as own:
                 while not done.wait(0.005):
                     append_message(own, user_id, session_id, role="user", content="more", token_count=1, images=[SHARED])
                     with lock:
