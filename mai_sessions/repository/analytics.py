@@ -21,10 +21,7 @@ day would be read faster, but all appends of a user would queue on its row.
 from datetime import date, datetime
 from typing import LiteralString, NamedTuple, TypedDict, Unpack
 
-from psycopg import Cursor
-from psycopg.rows import TupleRow
-
-from mai_sessions.connections import Connection
+from mai_sessions.connections import Connection, fetch_all, fetch_one
 
 # Counts the messages of the CTE `moved`: those with the sign 1 in, those with -1 out. The statement around it holds the lock of
 # their session, so nobody else moves the same sums. A patch counts a message out and in again: only then are there rows to group.
@@ -187,7 +184,8 @@ class ModelUsage(NamedTuple):
 
 def models(conn: Connection, user_id: str, **window: Unpack[Window]) -> list[ModelUsage]:
     """Read how much each model wrote in the window, most used first."""
-    return [ModelUsage(*row) for row in _execute(conn, MODELS, user_id, ["assistant", "other"], window)]
+    params = {"user_id": user_id, "parts": ["assistant", "other"], **window}
+    return [ModelUsage(*row) for row in fetch_all(conn, MODELS, params)]
 
 
 SUMMARY: LiteralString = (
@@ -211,12 +209,7 @@ def summary(conn: Connection, user_id: str, **window: Unpack[Window]) -> bytes:
 
 
 def _read(conn: Connection, statement: LiteralString, user_id: str, parts: list[str], window: Window) -> bytes:
-    row = _execute(conn, statement, user_id, parts, window).fetchone()
+    row = fetch_one(conn, statement, {"user_id": user_id, "parts": parts, **window})
     assert row is not None
     body: bytes = row[0]
     return body
-
-
-def _execute(conn: Connection, statement: LiteralString, user_id: str, parts: list[str], window: Window) -> Cursor[TupleRow]:
-    # Not prepared: a plan for any window takes half as long again as one for this window.
-    return conn.execute(statement, {"user_id": user_id, "parts": parts, **window})
