@@ -58,7 +58,7 @@ class Database:
             reconnect_timeout=1,
             reconnect_failed=_ask_anew,
             kwargs=self._kwargs,
-            configure=_configure,
+            configure=self._configure,
             name=name,
         )
         self._pool_timeout = settings.pool_timeout
@@ -159,12 +159,25 @@ class Database:
             try:
                 yield conn
             finally:
-                with self._lock:
-                    self._lent_at.pop(conn, None)
+                self._is_back(conn)
                 self._pool.putconn(conn)
+
+    def _configure(self, conn: Connection) -> None:
+        # It is lent to the pool's own thread, which must not be left waiting either.
+        self._lent_at[conn] = time.monotonic()
+        try:
+            _configure(conn)
+        finally:
+            self._is_back(conn)
+
+    def _is_back(self, conn: Connection) -> None:
+        with self._lock:
+            self._lent_at.pop(conn, None)
 
     def _take(self, timeout: float) -> Connection:
         """Take a connection that the server has not closed. The pool's own check pauses for a second where two are closed."""
+        if timeout <= 0:
+            raise psycopg_pool.TooManyRequests("too long a wait for a thread")
         deadline = time.monotonic() + timeout
         while True:
             conn = self._pool.getconn(deadline - time.monotonic())

@@ -98,8 +98,8 @@ def markdown(statuses: Counter[str], samples: list[Sample], found: int, differin
             "# The last soak",
             "",
             f"`make soak` wrote this. For {SECONDS} s {CLIENTS} clients made, read, changed and removed sessions and messages,",
-            "with images and without. The service had its own settings:"
-            f" {Settings().workers} workers of {Settings().threads} threads.",
+            "with images and without. The service had its own settings: "
+            f"{Settings().workers} workers of {Settings().threads} threads.",
             "",
             "| | |",
             "| --- | --- |",
