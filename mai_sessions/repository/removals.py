@@ -4,6 +4,8 @@ What a removal has to count, the newest message that is left or the images that 
 writer may come between the snapshot and the lock of the session's row. The session's version tells: a removal changes nothing
 unless it is still the one that the snapshot saw. If it is not, or if images have to go too, which takes a second statement, the
 removal runs again in a transaction that takes the lock first.
+
+The rows of images are locked in the order of their names, as appends do: sessions of one user share them, and would deadlock.
 """
 
 from collections.abc import Sequence
@@ -44,9 +46,14 @@ DELETE_MESSAGE: LiteralString = (
          WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND messages.seq = s.seq
         RETURNING -1 AS sign, user_id, session_id, messages.seq, role, token_count, model_id, agent_name, response_time_ms,
                   is_error, created_at, images),
+    held AS (
+        SELECT a.sha256
+          FROM moved
+          JOIN attachments AS a ON a.user_id = %(user_id)s AND a.sha256 = ANY (moved.images)
+         ORDER BY a.sha256 FOR UPDATE OF a),
     released AS (
-        UPDATE attachments SET reference_count = reference_count - 1 FROM moved
-         WHERE attachments.user_id = %(user_id)s AND sha256 = ANY (moved.images)),
+        UPDATE attachments SET reference_count = reference_count - 1 FROM held
+         WHERE user_id = %(user_id)s AND attachments.sha256 = held.sha256),
     counted AS ("""
     + COUNT_MESSAGE
     + """)
@@ -96,9 +103,15 @@ CLEAR_MESSAGES: LiteralString = (
            AND (%(if_match)s::uuid[] IS NULL OR seen.version = ANY (%(if_match)s::uuid[]))
            AND (%(locked)s OR NOT EXISTS (SELECT FROM named))
         RETURNING id),
+    held AS (
+        SELECT a.sha256, named.messages
+          FROM s
+         CROSS JOIN named
+          JOIN attachments AS a ON a.user_id = %(user_id)s AND a.sha256 = named.sha256
+         ORDER BY a.sha256 FOR UPDATE OF a),
     released AS (
-        UPDATE attachments SET reference_count = reference_count - named.messages FROM named, s
-         WHERE user_id = %(user_id)s AND attachments.sha256 = named.sha256),
+        UPDATE attachments SET reference_count = reference_count - held.messages FROM held
+         WHERE user_id = %(user_id)s AND attachments.sha256 = held.sha256),
     gone AS (
         DELETE FROM messages USING s
          WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND session_id = s.id),
@@ -129,9 +142,15 @@ DELETE_SESSION: LiteralString = (
            AND (%(if_match)s::uuid[] IS NULL OR seen.version = ANY (%(if_match)s::uuid[]))
            AND (%(locked)s OR NOT EXISTS (SELECT FROM named))
         RETURNING id),
+    held AS (
+        SELECT a.sha256, named.messages
+          FROM gone
+         CROSS JOIN named
+          JOIN attachments AS a ON a.user_id = %(user_id)s AND a.sha256 = named.sha256
+         ORDER BY a.sha256 FOR UPDATE OF a),
     released AS (
-        UPDATE attachments SET reference_count = reference_count - named.messages FROM named, gone
-         WHERE user_id = %(user_id)s AND attachments.sha256 = named.sha256),
+        UPDATE attachments SET reference_count = reference_count - held.messages FROM held
+         WHERE user_id = %(user_id)s AND attachments.sha256 = held.sha256),
     counted AS (
         UPDATE users SET session_count = session_count - 1 FROM gone WHERE user_id = %(user_id)s)
     SELECT EXISTS (SELECT FROM gone), true,

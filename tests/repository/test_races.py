@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from time import sleep
 from typing import Any
@@ -16,6 +16,7 @@ from mai_sessions.connections import Connection
 from mai_sessions.db import Database
 from mai_sessions.errors import NotFound
 from mai_sessions.ids import new_id
+from mai_sessions.images import Image
 from mai_sessions.metrics import Metrics
 from mai_sessions.repository import messages, removals, sessions
 
@@ -43,8 +44,17 @@ def create(conn: Connection, session_id: UUID) -> UUID:
     return sessions.create_session(conn, USER, session_id=session_id, title="x", agent_name="chat", model_id=None).id
 
 
-def append(conn: Connection, session_id: UUID, content: str) -> UUID:
-    return messages.append_message(conn, USER, session_id, role="user", content=content, token_count=1).id
+def append(conn: Connection, session_id: UUID, content: str, images: Sequence[Image] = ()) -> UUID:
+    return messages.append_message(conn, USER, session_id, role="user", content=content, token_count=1, images=images).id
+
+
+def remove(conn: Connection, removal: str, session_id: UUID, message_id: UUID) -> None:
+    if removal == "delete":
+        removals.delete_message(conn, USER, session_id, message_id)
+    elif removal == "clear":
+        removals.clear_messages(conn, USER, session_id)
+    else:
+        removals.delete_session(conn, USER, session_id)
 
 
 def in_threads(number: int, work: Callable[[int], None]) -> None:
@@ -189,16 +199,11 @@ def test_removal_that_another_writer_comes_before(
     with database.connection() as pooled:
         first, second, third = (append(pooled, session_id, content) for content in ("one", "two", "three"))
 
-    def remove() -> None:
+    def remove_third() -> None:
         with database.connection() as pooled:
-            if removal == "delete":
-                removals.delete_message(pooled, USER, session_id, third)
-            elif removal == "clear":
-                removals.clear_messages(pooled, USER, session_id)
-            else:
-                removals.delete_session(pooled, USER, session_id)
+            remove(pooled, removal, session_id, third)
 
-    thread = threading.Thread(target=remove)
+    thread = threading.Thread(target=remove_third)
     with database.connection() as writer:
         with writer.transaction():
             if other == "append":
@@ -213,3 +218,32 @@ def test_removal_that_another_writer_comes_before(
     check_counters(conn)
     row = conn.execute("SELECT message_count, newest_seq, last_message_preview FROM sessions").fetchone()
     assert row == LEFT[removal, other]
+
+
+@pytest.mark.parametrize("removal", ["delete", "clear", "delete_session"])
+def test_images_are_locked_in_order(conn: Conn, database: Database, database_url: str, session_id: UUID, removal: str) -> None:
+    """A removal that waits for an image holds none of a later name: an append that holds the first may want them all."""
+    images = [Image(name, "image/png", b"x") for name in sorted(new_id().hex[::-1] * 2 for _ in range(20))]
+    with database.connection() as pooled:
+        append(pooled, create(pooled, new_id()), "look", images)
+        message_id = append(pooled, session_id, "look", images)
+    for image in random.sample(images, len(images)):
+        conn.execute("UPDATE attachments SET size = size WHERE sha256 = %s", [image.sha256])
+
+    def remove_it() -> None:
+        # Whatever the plan: here the rows come as they lie, and that is at random.
+        options = "-c enable_indexscan=off -c enable_indexonlyscan=off -c enable_bitmapscan=off"
+        with Connection.connect(database_url, autocommit=True, options=options) as own:
+            remove(own, removal, session_id, message_id)
+
+    thread = threading.Thread(target=remove_it)
+    with database.connection() as writer:
+        with writer.transaction():
+            writer.execute("SELECT FROM attachments WHERE sha256 = %s FOR UPDATE", [images[0].sha256])
+            thread.start()
+            wait_until_blocked(conn)
+            free = conn.execute("SELECT FROM attachments FOR UPDATE SKIP LOCKED").rowcount
+        thread.join()
+    assert free == len(images) - 1
+    assert conn.execute("SELECT FROM attachments WHERE reference_count = 1").rowcount == len(images)
+    check_counters(conn)
