@@ -65,4 +65,10 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def _row(figures: dict[str, Any]) -> tuple[str, ...]:
     statuses = ", ".join(f"{number} {status}" for status, number in sorted(figures["statuses"].items()))
     cells = [figures[name] for name in ("fault", "sent", "acknowledged", "retried", "lost", "doubled", "first_success", "longest")]
-    return (*("" if cell is None else f"{cell:.2f} s" if isinstance(cell, float) else str(cell) for cell in cells), statuses)
+    return (*(_cell(cell) for cell in cells), statuses)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.2f} s" if value else ""
+    return "" if value is None else str(value)

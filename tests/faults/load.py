@@ -19,6 +19,9 @@ from service import Service, call
 # `make faults` runs all at full size; the suite makes do with less.
 FULL = os.environ.get("FAULTS") == "full"
 
+# What a client sees of a connection that ends while it is served.
+CUT = ("BrokenPipeError", "ConnectionResetError", "IncompleteRead", "RemoteDisconnected")
+
 # Between two tries, in seconds. The service asks for 1; who comes sooner sees more of the fault.
 PAUSE = 0.1
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import psycopg
 import pytest
-from load import FULL, Clients, appending
+from load import CUT, FULL, Clients, appending
 from nginx import behind_nginx
 from postgres import Postgres, Proxy
 from service import Service, running
@@ -21,11 +21,11 @@ Report = Callable[..., None]
 CLIENTS = 32 if FULL else 8
 KILLS = f"kill -9 of a worker, {10 if FULL else 3} times"
 # The limits of the service are its own in `make faults`; the suite has less time.
-LIMITS = {} if FULL else {"MAI_SESSIONS_POOL_TIMEOUT": "1", "MAI_SESSIONS_STATEMENT_TIMEOUT": "1.5"}
+LIMITS = {} if FULL else {"MAI_SESSIONS_POOL_TIMEOUT": "0.5", "MAI_SESSIONS_STATEMENT_TIMEOUT": "0.5"}
 # Far more than these, in seconds: whoever waits longer is not answered at all, or stands in a queue without end.
-PATIENCE = 30 if FULL else 8
+PATIENCE = 30 if FULL else 6
 # Long enough that it shows.
-HANGS = PATIENCE + 2
+HANGS = PATIENCE + 1
 
 
 def kill_workers(clients: Clients, master: int) -> None:
@@ -39,8 +39,8 @@ def kill_workers(clients: Clients, master: int) -> None:
 def test_workers_killed(service: Service, postgres: Postgres, report: Report) -> None:
     with appending(service, postgres.url, KILLS, CLIENTS) as clients:
         kill_workers(clients, service.process.pid)
-    # Whom the dead one was serving sees the connection end. Nobody is refused: the others serve.
-    report(clients.figures, "ConnectionResetError", "RemoteDisconnected", "IncompleteRead")
+    # Nobody is refused: the others serve.
+    report(clients.figures, *CUT)
 
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
@@ -54,7 +54,7 @@ def test_workers_killed_behind_nginx(postgres: Postgres, tmp_path: Path, report:
     report(clients.figures, "502")
 
 
-@pytest.mark.parametrize("seconds", [5, 20] if FULL else [3])
+@pytest.mark.parametrize("seconds", [5, 20] if FULL else [2])
 def test_postgresql_stopped(service: Service, postgres: Postgres, report: Report, seconds: int) -> None:
     with appending(service, postgres.url, f"PostgreSQL stopped for {seconds} s", CLIENTS) as clients:
         postgres.stop()
@@ -86,7 +86,7 @@ def test_backends_terminated(service: Service, postgres: Postgres, report: Repor
     report(clients.figures)
 
 
-@pytest.mark.parametrize(("greets", "late"), [(False, True), (False, False), (True, False)])
+@pytest.mark.parametrize(("greets", "late"), [*([(False, True)] if FULL else []), (False, False), (True, False)])
 def test_connection_hangs(postgres: Postgres, tmp_path: Path, report: Report, greets: bool, late: bool) -> None:
     """What was on its way arrives late, or never. A new connection hangs in its handshake, or after it."""
     proxy = Proxy(postgres.socket)
@@ -109,7 +109,7 @@ def test_connection_hangs(postgres: Postgres, tmp_path: Path, report: Report, gr
 
 
 def test_pool_exhausted(postgres: Postgres, tmp_path: Path, report: Report) -> None:
-    number = 200 if FULL else 80
+    number = 200 if FULL else 160
     with running(postgres.url, tmp_path / "log", **LIMITS) as service:
         fault = f"every connection waits for a lock, {number} clients"
         with appending(service, postgres.url, fault, number, together=number, patience=PATIENCE) as clients:
@@ -134,7 +134,7 @@ def small(data_dir: Path) -> Iterator[Path]:
     subprocess.run(["umount", path], check=True)
 
 
-@pytest.mark.parametrize("wal", [False, True])
+@pytest.mark.parametrize("wal", [False, True] if FULL else [True])
 def test_disk_full(small: Path, tmp_path: Path, report: Report, wal: bool) -> None:
     """The tables cannot grow; or neither can the log, for which PostgreSQL ends itself, and somebody starts it again."""
     postgres = Postgres(small / "data")
