@@ -10,7 +10,7 @@ from typing import Any, LiteralString, NamedTuple, Self
 import psycopg
 from psycopg.abc import Buffer
 from psycopg.adapt import Loader, PyFormat, Transformer
-from psycopg.pq import ConnStatus, ExecStatus, Format
+from psycopg.pq import DiagnosticField, ExecStatus, Format
 from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
 
@@ -71,8 +71,9 @@ class Connection(psycopg.Connection[TupleRow]):
     def _check(self, result: PGresult) -> None:
         if result.status in _DONE:
             return
-        if self.pgconn.status == ConnStatus.BAD:
-            raise psycopg.OperationalError(self.pgconn.get_error_message())
+        # PostgreSQL's errors have a code. One without is libpq's: the connection has ended, though its status may not tell yet.
+        if not result.error_field(DiagnosticField.SQLSTATE):
+            raise psycopg.OperationalError(result.get_error_message())
         raise psycopg.errors.error_from_result(result, self.info.encoding)
 
 

@@ -1,5 +1,7 @@
 """The pool: connections that PostgreSQL ends, that are not fit, and those of a replica that is not there."""
 
+import select
+import socket
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -76,6 +78,21 @@ def test_connection_that_ends_under_a_statement_is_told(app: Flask, conn: Connec
             fetch_one(pooled, "SELECT /* first */ 1", {})
         with pytest.raises(Unavailable):
             fetch_one(pooled, "SELECT /* second */ 1", {})
+
+
+def test_connection_that_breaks_after_a_last_word_is_told(app: Flask, conn: Connection) -> None:
+    """As in an immediate shutdown: libpq cannot send, but has something to read, and takes the connection for a good one."""
+    with app.extensions["mai-sessions"].connection() as pooled:
+        pooled.execute("LISTEN words")
+        conn.execute("NOTIFY words")
+        broken = socket.socket(fileno=pooled.pgconn.socket)
+        assert select.select([broken], [], [], 10)[0]
+        broken.shutdown(socket.SHUT_WR)
+        broken.detach()
+        with pytest.raises(Unavailable):
+            fetch_one(pooled, "SELECT /* first */ 1", {})
+    with app.extensions["mai-sessions"].connection() as pooled:
+        assert fetch_one(pooled, "SELECT /* first */ 1", {}) == (1,)
 
 
 def test_statement_stays_prepared_after_a_rollback(conn: Connection) -> None:
