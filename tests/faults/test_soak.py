@@ -44,20 +44,20 @@ def test_mixed_load(postgres: Postgres, tmp_path: Path, run_program: RunProgram)
     done = Event()
     with running(postgres.url, tmp_path / "log") as service:
         clients = [Client(service.port, done) for _ in range(CLIENTS)]
-        workers = psutil.Process(service.process.pid).children()
         for client in clients:
             client.start()
         try:
             # The start is when all is warm; until the middle what is allocated by need has been.
-            samples = []
+            samples, workers = [], []
             for share in (0.1, 0.4, 0.5):
                 time.sleep(SECONDS * share)
                 samples.append(sample(service, postgres))
+                workers.append(psutil.Process(service.process.pid).children())
         finally:
             done.set()
             for client in clients:
                 client.join()
-        assert psutil.Process(service.process.pid).children() == workers
+        assert workers[0] == workers[1] == workers[2]
     _, middle, end = samples
     statuses = sum((client.statuses for client in clients), Counter())
     found = failed_checks(run_program, postgres.url)
