@@ -71,8 +71,9 @@ class Connection(psycopg.Connection[TupleRow]):
     def _check(self, result: PGresult) -> None:
         if result.status in _DONE:
             return
-        # PostgreSQL's errors have a code. One without is libpq's: the connection has ended, though its status may not tell yet.
+        # PostgreSQL's errors have a code. One without is libpq's: the connection has broken, though its status may not tell yet.
         if not result.error_field(DiagnosticField.SQLSTATE):
+            self.close()
             raise psycopg.OperationalError(result.get_error_message())
         raise psycopg.errors.error_from_result(result, self.info.encoding)
 
