@@ -124,6 +124,8 @@ class Database:
     def pool_figures(self) -> dict[str, int]:
         """How many connections there may be, are and are free, and how many requests wait for one."""
         figures = self._pool.get_stats()
+        # Until it has a connection again, the pool counts those that have given up, too; and there are no more threads than these.
+        figures["requests_waiting"] = min(figures["requests_waiting"], figures["pool_max"])
         return {name: figures[name] for name in ("pool_max", "pool_size", "pool_available", "requests_waiting")}
 
     def connection(self) -> AbstractContextManager[Connection]:

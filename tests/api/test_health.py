@@ -61,12 +61,16 @@ def test_detailed_answers_while_the_database_hangs(make_app: Callable[..., Flask
 
 
 def test_detailed_without_its_database() -> None:
-    app = create_app(Settings(database_url="host=127.0.0.1 port=1 dbname=none", migrate="off"))
+    settings = Settings(database_url="host=127.0.0.1 port=1 dbname=none", migrate="off", threads=1, pool_timeout=0.01)
+    app = create_app(settings)
     with app.test_client() as client:
+        assert [client.get("/api/v1/sessions").status_code for _ in range(3)] == [503] * 3
         response = client.get("/health/detailed")
     assert response.status_code == 200
     body = response.get_json()
     assert body["status"] == "unhealthy"
     assert body["services"]["postgres"]["ok"] is False
     assert body["services"]["postgres"]["details"]["pool_available"] == 0
+    # Those that gave up wait no more.
+    assert body["services"]["postgres"]["details"]["requests_waiting"] <= 1
     app.extensions["mai-sessions"].close()
