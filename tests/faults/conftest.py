@@ -53,10 +53,10 @@ def report(record_property: Callable[[str, Any], None], run_program: RunProgram,
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print the table, a row for each fault, where the tests ran in this process."""
+    """Print the table, a row for each fault."""
     reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
     rows = [_row(value) for report in reports for name, value in report.user_properties if name == _FIGURES]
-    if rows and "PYTEST_XDIST_WORKER" not in os.environ:
+    if rows:
         widths = [max(map(len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
         for row in (_COLUMNS, *rows):
             terminalreporter.write_line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

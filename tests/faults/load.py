@@ -1,5 +1,6 @@
 """Clients that append until they are told that it is done, and what became of what they sent."""
 
+import math
 import os
 import time
 from collections import Counter
@@ -51,7 +52,7 @@ class Clients:
         self._database_url = database_url
         self._acknowledged: dict[str, str] = {}
         self._at: list[float] = []
-        self._returned_at: float | None = None
+        self._over_at: list[float] = []
         self._lock = Lock()
         self._done = Event()
         self._threads: list[Thread] = []
@@ -72,8 +73,8 @@ class Clients:
             time.sleep(0.01)
 
     def fault_is_over(self) -> None:
-        """Count the seconds to the first success from now."""
-        self._returned_at = time.monotonic()
+        """Count the seconds to the first success from now; of several faults the longest count."""
+        self._over_at.append(time.monotonic())
 
     def stop(self) -> Figures:
         """Stop the clients, and compare what they were told with what is there."""
@@ -88,8 +89,10 @@ class Clients:
         figures.acknowledged = len(self._acknowledged)
         figures.lost = sum(there.get(content) != id for content, id in self._acknowledged.items())
         figures.doubled = sum(number > 1 for number in times.values())
-        if self._returned_at is not None:
-            figures.first_success = min((at for at in self._at if at > self._returned_at), default=float("inf")) - self._returned_at
+        if self._over_at:
+            figures.first_success = max(
+                min((at for at in self._at if at > over), default=math.inf) - over for over in self._over_at
+            )
         return figures
 
     def _append_on_and_on(self, path: str) -> None:
