@@ -265,7 +265,8 @@ def test_metrics_are_of_all_workers(service: Site) -> None:
     text = get(service, "/metrics")[2].decode()
     threads, workers = Settings().threads, Settings().workers
     assert f'mai_sessions_db_pool_connections_max{{database="primary"}} {threads * workers}.0' in text
-    assert "mai_sessions_http_requests_in_flight 1.0" in text
+    # So does the one before this.
+    wait_until(lambda: b"mai_sessions_http_requests_in_flight 1.0" in get(service, "/metrics")[2])
     assert 'mai_sessions_build_info{version="' in text
     assert "pid=" not in text
 
