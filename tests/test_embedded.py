@@ -19,9 +19,12 @@ from mai_sessions.errors import StartupError
 
 AS_ROOT = os.geteuid() == 0
 HOLD = """
+import signal
 import sys
 from pathlib import Path
 from mai_sessions.embedded import postgresql
+# Where the tests run in the background, a shell has Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with postgresql(Path(sys.argv[1])) as uri:
     print(uri, flush=True)
     sys.stdin.read()
