@@ -250,11 +250,11 @@ def test_half_a_backup_never_has_the_name(programs: Path) -> None:
 
 def test_a_password_is_on_no_command_line(programs: Path) -> None:
     with pytest.raises(StartupError) as caught:
-        backup(r"host=a user=ann password='s3\\c:ret'", programs / "archive", programs=programs, progress=lambda _: None)
+        backup(r"host=a user=ann password='top-s3\\c:ret'", programs / "archive", programs=programs, progress=lambda _: None)
     passfile, command_line = str(caught.value).removeprefix("pg_dump: ").split(" ", 1)
-    assert passfile == r"*:*:*:*:s3\\c\:ret"
+    assert passfile == r"*:*:*:*:top-s3\\c\:ret"
     assert "--dbname=user=ann host=a passfile=" in command_line
-    assert "s3" not in command_line
+    assert "top-s3" not in command_line
 
 
 def of_another_major(data_dir: Path, source: Path, major: str) -> None:
