@@ -51,67 +51,70 @@ class Place(NamedTuple):
 START = Place(float("inf"), NEVER, UUID(int=0), NEVER)
 
 _MATCHES: LiteralString = """ AS MATERIALIZED (
-SELECT m.id, m.session_id, m.seq, m.role, m.created_at, m.content, m.words
-  FROM messages AS m
- WHERE m.user_id = %(user_id)s
-   AND m.session_id = coalesce(%(session_id)s::uuid, m.session_id)
-   AND m.role = ANY (%(roles)s)
-   AND m.agent_name IS NOT DISTINCT FROM coalesce(%(agent_name)s, m.agent_name)
-   AND m.model_id IS NOT DISTINCT FROM coalesce(%(model_id)s, m.model_id)
-   AND m.created_at >= %(since)s AND m.created_at < %(until)s"""
-_NEWEST: LiteralString = " ORDER BY m.created_at DESC, m.id DESC LIMIT 200)"
+        SELECT m.id, m.session_id, m.seq, m.role, m.created_at, m.content, m.words
+          FROM messages AS m
+         WHERE m.user_id = %(user_id)s
+           AND m.session_id = coalesce(%(session_id)s::uuid, m.session_id)
+           AND m.role = ANY (%(roles)s)
+           AND m.agent_name IS NOT DISTINCT FROM coalesce(%(agent_name)s, m.agent_name)
+           AND m.model_id IS NOT DISTINCT FROM coalesce(%(model_id)s, m.model_id)
+           AND m.created_at >= %(since)s AND m.created_at < %(until)s"""
+_NEWEST: LiteralString = """
+         ORDER BY m.created_at DESC, m.id DESC LIMIT 200)"""
 
-# psycopg keeps the parsed form of statements of up to 4,096 characters, so this one is set narrow.
 SEARCH: LiteralString = (
     """
-WITH /* search */ newest AS (
-SELECT floor(extract(epoch FROM least(max(updated_at), %(until)s)) / 691200)::int AS week
-  FROM sessions
- WHERE user_id = %(user_id)s),
-recent"""
+    WITH /* search */ newest AS (
+        SELECT floor(extract(epoch FROM least(max(updated_at), %(until)s)) / 691200)::int AS week
+          FROM sessions
+         WHERE user_id = %(user_id)s),
+    recent"""
     + _MATCHES
     + """
-   AND m.words @@ (SELECT (%(query)s || format(' & (%%1$s_w%%2$s | %%1$s_w%%3$s)', %(scope)s::text, week, week - 1))::tsquery
-                     FROM newest)"""
-    + _NEWEST
-    + ", ever"
-    + _MATCHES
-    + " AND m.words @@ %(query)s::tsquery AND (SELECT count(*) FROM recent) < 200"
+           AND m.words @@ (
+               SELECT (%(query)s || format(' & (%%1$s_w%%2$s | %%1$s_w%%3$s)', %(scope)s::text, week, week - 1))::tsquery
+                 FROM newest)"""
     + _NEWEST
     + """,
-titles AS MATERIALIZED (
-SELECT t.session_id, t.created_at, t.words
-  FROM session_titles AS t
- WHERE t.user_id = %(user_id)s AND t.words @@ %(query)s::tsquery AND %(with_titles)s
-   AND t.session_id = coalesce(%(session_id)s::uuid, t.session_id)
-   AND t.created_at >= %(since)s AND t.created_at < %(until)s
-   AND (%(agent_name)s::text IS NULL AND %(model_id)s::text IS NULL OR EXISTS (
-       SELECT FROM sessions AS s
-        WHERE s.user_id = %(user_id)s AND s.id = t.session_id
-          AND s.agent_name = coalesce(%(agent_name)s, s.agent_name)
-          AND s.model_id IS NOT DISTINCT FROM coalesce(%(model_id)s, s.model_id)))
- ORDER BY t.created_at DESC, t.session_id DESC
- LIMIT 200),
-ranked AS (
-SELECT session_id AS id, session_id, NULL::int AS seq, NULL AS role, created_at, NULL AS content,
-       1 + ts_rank(words, %(query)s::tsquery)::float8 AS rank
-  FROM titles
- UNION ALL
-SELECT id, session_id, seq, role, created_at, content, ts_rank(words, %(query)s::tsquery)::float8
-  FROM (SELECT * FROM recent WHERE (SELECT count(*) FROM recent) = 200
+    ever"""
+    + _MATCHES
+    + """
+           AND m.words @@ %(query)s::tsquery AND (SELECT count(*) FROM recent) < 200"""
+    + _NEWEST
+    + """,
+    titles AS MATERIALIZED (
+        SELECT t.session_id, t.created_at, t.words
+          FROM session_titles AS t
+         WHERE t.user_id = %(user_id)s AND t.words @@ %(query)s::tsquery AND %(with_titles)s
+           AND t.session_id = coalesce(%(session_id)s::uuid, t.session_id)
+           AND t.created_at >= %(since)s AND t.created_at < %(until)s
+           AND (%(agent_name)s::text IS NULL AND %(model_id)s::text IS NULL OR EXISTS (
+               SELECT FROM sessions AS s
+                WHERE s.user_id = %(user_id)s AND s.id = t.session_id
+                  AND s.agent_name = coalesce(%(agent_name)s, s.agent_name)
+                  AND s.model_id IS NOT DISTINCT FROM coalesce(%(model_id)s, s.model_id)))
+         ORDER BY t.created_at DESC, t.session_id DESC
+         LIMIT 200),
+    ranked AS (
+        SELECT session_id AS id, session_id, NULL::int AS seq, NULL AS role, created_at, NULL AS content,
+               1 + ts_rank(words, %(query)s::tsquery)::float8 AS rank
+          FROM titles
          UNION ALL
-        SELECT * FROM ever) AS m),
-page AS (
-SELECT id, session_id, seq, role, created_at, content, rank
-  FROM ranked
- WHERE (rank, created_at, id) < (%(after_rank)s, %(after_created_at)s, %(after_id)s)
- ORDER BY rank DESC, created_at DESC, id DESC
- LIMIT %(limit)s + 1)
-SELECT p.rank, p.created_at, p.id, now(), p.session_id,
-       (SELECT s.title FROM sessions AS s WHERE s.user_id = %(user_id)s AND s.id = p.session_id),
-       p.seq, p.role, left(p.content, %(max_characters)s), to_json(p.created_at)
-  FROM page AS p
- ORDER BY p.rank DESC, p.created_at DESC, p.id DESC"""
+        SELECT id, session_id, seq, role, created_at, content, ts_rank(words, %(query)s::tsquery)::float8
+          FROM (SELECT * FROM recent WHERE (SELECT count(*) FROM recent) = 200
+                 UNION ALL
+                SELECT * FROM ever) AS m),
+    page AS (
+        SELECT id, session_id, seq, role, created_at, content, rank
+          FROM ranked
+         WHERE (rank, created_at, id) < (%(after_rank)s, %(after_created_at)s, %(after_id)s)
+         ORDER BY rank DESC, created_at DESC, id DESC
+         LIMIT %(limit)s + 1)
+    SELECT p.rank, p.created_at, p.id, now(), p.session_id,
+           (SELECT s.title FROM sessions AS s WHERE s.user_id = %(user_id)s AND s.id = p.session_id),
+           p.seq, p.role, left(p.content, %(max_characters)s), to_json(p.created_at)
+      FROM page AS p
+     ORDER BY p.rank DESC, p.created_at DESC, p.id DESC"""
 )
 
 

@@ -39,7 +39,6 @@ def suffer(service: Service, record_property: Callable[[str, Any], None]) -> Suf
         # A body is there while it is read, whole, and decoded.
         # A young worker grows by itself, too.
         assert most_memory(workers) - before < 4 * MAX_BODY + 16 * 1024 * 1024
-        print("ROW", figures, most_memory(workers) - before)
         record_property("figures", {**asdict(figures), "statuses": dict(figures.statuses)})
 
     return suffer
