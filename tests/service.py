@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
@@ -80,3 +80,11 @@ def running(database_url: str, log: Path, **environ: str) -> Iterator[Service]:
     finally:
         process.terminate()
         process.wait(timeout=60)
+
+
+def wait_until(true: Callable[[], object]) -> None:
+    """Look again until it is true."""
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

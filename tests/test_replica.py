@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from psycopg.conninfo import conninfo_to_dict
+from service import wait_until
 
 from mai_sessions import db, embedded, migrations
 from mai_sessions.connections import Connection, fetch_one
@@ -58,14 +58,6 @@ class Replica:
         with psycopg.connect(self.primary_url, autocommit=True) as conn:
             lsn = conn.execute("SELECT pg_current_wal_insert_lsn()").fetchone()[0]
         wait_until(lambda: self.run(f"SELECT pg_last_wal_replay_lsn() >= '{lsn}'::pg_lsn"))
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    """Look again until it is true."""
-    deadline = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")

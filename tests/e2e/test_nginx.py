@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 import pytest
 from nginx import SITE, Site, behind_nginx, configuration, get
-from service import TREE, call
+from service import TREE, call, wait_until
 
 # The same tests, with the `service` of this module.
 from test_store import test_the_service_holds_what_the_store_holds as test_store  # noqa: F401
@@ -338,13 +338,6 @@ def check_that_all_were_answered(answers: Counter[int | str]) -> None:
 
 def children(process: psutil.Process) -> set[psutil.Process]:
     return {child for child in process.children() if child.status() != psutil.STATUS_ZOMBIE}
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_reload(loaded: Site) -> None:
