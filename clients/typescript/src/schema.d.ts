@@ -333,7 +333,7 @@ export interface components {
             /** @default ready */
             status: unknown;
         };
-        PoolFigures: {
+        ReplicaHealth: {
             /** @description Connections that there may be */
             pool_max: number;
             /** @description Connections that there are */
@@ -342,13 +342,30 @@ export interface components {
             pool_available: number;
             /** @description Requests that wait for a connection */
             requests_waiting: number;
+            ok: boolean;
+            /** @description Only when it is not ok */
+            error?: string;
+            /** @description How far it is behind, null when nobody knows */
+            lag_seconds?: number | null;
+        };
+        DatabaseDetails: {
+            /** @description Connections that there may be */
+            pool_max: number;
+            /** @description Connections that there are */
+            pool_size: number;
+            /** @description Connections that are free */
+            pool_available: number;
+            /** @description Requests that wait for a connection */
+            requests_waiting: number;
+            /** @description Only where there is one */
+            replica?: components["schemas"]["ReplicaHealth"];
         };
         ServiceHealth: {
             ok: boolean;
             latency_ms: number;
             /** @description Only when it is not ok */
             error?: string;
-            details: components["schemas"]["PoolFigures"];
+            details: components["schemas"]["DatabaseDetails"];
         };
         Services: {
             postgres: components["schemas"]["ServiceHealth"];
