@@ -22,6 +22,8 @@ from mai_sessions.config import Settings
 from mai_sessions.errors import StartupError
 from mai_sessions.identity import refuse_public_address
 
+_DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Where the private PostgreSQL keeps its data.")
+
 
 class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> object:
@@ -40,7 +42,7 @@ def main() -> None:
 @main.command()
 @click.option("--host", help="Address to listen on.  [default: that of MAI_SESSIONS_BIND]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on, 0 for any that is free.")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the private PostgreSQL keeps its data.")
+@_DATA_DIR
 @click.option("--workers", type=click.IntRange(min=1), help="Worker processes.  [default: MAI_SESSIONS_WORKERS]")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of each.  [default: MAI_SESSIONS_THREADS]")
 def serve(host: str | None, port: int | None, data_dir: Path | None, workers: int | None, threads: int | None) -> None:
@@ -103,7 +105,7 @@ def _database(settings: Settings, data_dir: Path | None) -> AbstractContextManag
 
 def _embedded() -> ModuleType:
     try:
-        from mai_sessions import embedded  # noqa: PLC0415
+        from mai_sessions import embedded  # noqa: PLC0415 - an extra
     except ImportError:
         raise StartupError("no PostgreSQL: set DATABASE_URL, or pip install 'mai-sessions[embedded]'") from None
     return embedded
@@ -116,7 +118,7 @@ class _Gunicorn(BaseApplication):
         super().__init__()
 
     def load_config(self) -> None:
-        from mai_sessions import gunicorn_conf  # noqa: PLC0415
+        from mai_sessions import gunicorn_conf  # noqa: PLC0415 - it reads the settings
 
         for name in vars(gunicorn_conf).keys() & self.cfg.settings:
             self.cfg.set(name, getattr(gunicorn_conf, name))
@@ -154,7 +156,6 @@ def migrate(action: str | None) -> None:
 
 
 _FILE = click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-_DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Where the private PostgreSQL keeps its data.")
 
 
 @main.command("backup")

@@ -47,7 +47,7 @@ class Connection(psycopg.Connection[TupleRow]):
         This is what every request runs, so it goes to libpq directly: psycopg's cursor takes twice as long, and lets go of the
         interpreter's lock several times where once is enough.
         """
-        statement, pgconn, transformer = _numbered(query), self.pgconn, self._transformer
+        statement, pgconn, transformer = numbered(query), self.pgconn, self._transformer
         # Any: psycopg's annotations know no NULL here, while libpq does.
         values: Any = transformer.dump_sequence([params[name] for name in statement.names], statement.formats)
         types, formats, format = transformer.types, transformer.formats, Format(binary)
@@ -60,7 +60,7 @@ class Connection(psycopg.Connection[TupleRow]):
         transformer.set_pgresult(result)
         return transformer.load_rows(0, result.ntuples, tuple)
 
-    def _prepare(self, query: str, statement: "_Statement", types: tuple[int, ...] | None) -> bytes:
+    def _prepare(self, query: str, statement: "Statement", types: tuple[int, ...] | None) -> bytes:
         name = self._statement_names.get((query, types))
         if name is None:
             name = b"%s_%d" % (statement.name, len(self._statement_names))
@@ -103,7 +103,7 @@ def translated_errors() -> Generator[None]:
         raise Unavailable("Database not available") from error
 
 
-class _Statement(NamedTuple):
+class Statement(NamedTuple):
     """A statement with numbered parameters: the name in it, its text, and the names and formats of its parameters."""
 
     name: bytes
@@ -113,13 +113,13 @@ class _Statement(NamedTuple):
 
 
 @cache
-def _numbered(query: LiteralString) -> _Statement:
+def numbered(query: LiteralString) -> Statement:
     """Give the named parameters of a statement numbers, as PostgreSQL wants them."""
     formats = {name: _FORMATS[letter] for name, letter in re.findall(r"%\((\w+)\)([sbt])", query)}
     names = list(formats)
     text = re.sub(r"%\((\w+)\)[sbt]", lambda found: f"${names.index(found[1]) + 1}", query).replace("%%", "%")
     [name] = re.findall(r"/\* (\w+)", query)
-    return _Statement(name.encode(), text.encode(), names, list(formats.values()))
+    return Statement(name.encode(), text.encode(), names, list(formats.values()))
 
 
 class _counted:  # noqa: N801 - a context

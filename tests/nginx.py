@@ -54,6 +54,10 @@ class Site(Service):
             time.sleep(0.05)
 
 
+# What a test replaces that asks more than a single client may.
+UNLIMITED = {"rate=50r/s": "rate=100000r/s", "rate=500r/s": "rate=100000r/s"}
+
+
 def configuration(directory: Path, port: int, **replaced: str) -> str:
     """A whole configuration around the shipped site, in which only places differ, and what the test names."""
     site = SITE.read_text()

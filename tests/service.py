@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import psutil
 
 TREE = Path(__file__).parents[1]
 
@@ -88,3 +89,8 @@ def wait_until(true: Callable[[], object]) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def workers_of(pid: int) -> set[psutil.Process]:
+    """The workers of a server that runs, by the number of its master; one that has ended is none, though it may still be listed."""
+    return {child for child in psutil.Process(pid).children() if child.status() != psutil.STATUS_ZOMBIE}

@@ -154,8 +154,7 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
             def reading(*args: Any, **kwargs: Any) -> Any:
                 return view(*args, arguments(), **kwargs)
 
-            reading._apidoc = document(view)._apidoc  # type: ignore[attr-defined]
-            return reading
+            return _documented(reading, document(view))
 
         return decorator
 
@@ -170,10 +169,15 @@ class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
 
 def _only_documenting(document: Decorator) -> Decorator:
     def decorator(view: View) -> View:
-        view._apidoc = document(view)._apidoc  # type: ignore[attr-defined]
-        return view
+        return _documented(view, document(view))
 
     return decorator
+
+
+def _documented(view: View, documented: View) -> View:
+    """Give a view what flask-smorest has noted on its own wrapper of it."""
+    view._apidoc = documented._apidoc  # type: ignore[attr-defined]  # no type knows it
+    return view
 
 
 root = Blueprint("root", __name__)

@@ -20,8 +20,8 @@ from typing import Any
 
 import psutil
 import pytest
-from nginx import SITE, Site, behind_nginx, configuration, get
-from service import TREE, call, wait_until
+from nginx import SITE, UNLIMITED, Site, behind_nginx, configuration, get
+from service import TREE, call, wait_until, workers_of
 
 # The same tests, with the `service` of this module.
 from test_store import test_the_service_holds_what_the_store_holds as test_store  # noqa: F401
@@ -35,7 +35,6 @@ pytestmark = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is 
 SESSIONS = "/api/v1/sessions"
 CANARY = "Kanarienvogel"
 TOKEN = "Bearer Kanarientoken"
-FAST = {"rate=50r/s": "rate=100000r/s", "rate=500r/s": "rate=100000r/s"}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +45,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def service(make_migrated_database: Callable[[], str], directory: Path) -> Iterator[Site]:
     """The whole house, on free ports."""
-    with behind_nginx(make_migrated_database(), directory, FAST) as site:
+    with behind_nginx(make_migrated_database(), directory, UNLIMITED) as site:
         yield site
 
 
@@ -140,7 +139,7 @@ def test_the_inside_is_for_this_host(service: Site, to_strangers: Site, path: st
 @pytest.fixture(scope="module")
 def to_strangers(make_migrated_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A site that takes this host for another."""
-    stranger = {"allow 127.0.0.1;": "", **FAST}
+    stranger = {"allow 127.0.0.1;": "", **UNLIMITED}
     with behind_nginx(make_migrated_database(), tmp_path_factory.mktemp("strange"), stranger) as site:
         yield site
 
@@ -291,7 +290,7 @@ def test_dashboard_asks_for_what_is_there(service: Site) -> None:
 
 @pytest.fixture
 def loaded(make_migrated_database: Callable[[], str], tmp_path: Path) -> Iterator[Site]:
-    with behind_nginx(make_migrated_database(), tmp_path, FAST) as site:
+    with behind_nginx(make_migrated_database(), tmp_path, UNLIMITED) as site:
         yield site
 
 
@@ -337,18 +336,16 @@ def check_that_all_were_answered(answers: Counter[int | str]) -> None:
     assert answers[201] == 2 * answers[200] == 2 * answers[204]
 
 
-def children(process: psutil.Process) -> set[psutil.Process]:
-    return {child for child in process.children() if child.status() != psutil.STATUS_ZOMBIE}
-
-
 def test_reload(loaded: Site) -> None:
     master = psutil.Process(loaded.process.pid)
 
     def reload() -> None:
         for _ in range(2):
-            before = children(master)
+            before = workers_of(master.pid)
             master.send_signal(signal.SIGHUP)
-            wait_until(lambda before=before: len(children(master) - before) == len(children(master)) == Settings().workers)
+            wait_until(
+                lambda before=before: len(workers_of(master.pid) - before) == len(workers_of(master.pid)) == Settings().workers
+            )
 
     check_that_all_were_answered(under_load(loaded, reload))
 
@@ -365,17 +362,17 @@ def test_restart_with_the_socket_held(loaded: Site) -> None:
 def test_rolling_restart(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
     """Without systemd: USR2 starts a master with the new code beside the old one, and TERM ends that."""
     bind = {"MAI_SESSIONS_BIND": f"unix:{tmp_path}/http.sock"}
-    with behind_nginx(make_migrated_database(), tmp_path, FAST, **bind) as site:
+    with behind_nginx(make_migrated_database(), tmp_path, UNLIMITED, **bind) as site:
         old = psutil.Process(site.process.pid)
-        wait_until(lambda: len(children(old)) == Settings().workers)
-        workers = children(old)
+        wait_until(lambda: len(workers_of(old.pid)) == Settings().workers)
+        workers = workers_of(old.pid)
         new: list[psutil.Process] = []
 
         def upgrade() -> None:
             old.send_signal(signal.SIGUSR2)
-            wait_until(lambda: children(old) - workers)
-            new.extend(children(old) - workers)
-            wait_until(lambda: len(children(new[0])) == Settings().workers)
+            wait_until(lambda: workers_of(old.pid) - workers)
+            new.extend(workers_of(old.pid) - workers)
+            wait_until(lambda: len(workers_of(new[0].pid)) == Settings().workers)
             site.stop()
 
         try:
@@ -391,7 +388,7 @@ def test_rolling_restart(make_migrated_database: Callable[[], str], tmp_path: Pa
 
 
 def test_workers_that_are_replaced(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
-    with behind_nginx(make_migrated_database(), tmp_path, FAST, MAI_SESSIONS_MAX_REQUESTS="50") as site:
+    with behind_nginx(make_migrated_database(), tmp_path, UNLIMITED, MAI_SESSIONS_MAX_REQUESTS="50") as site:
         check_that_all_were_answered(under_load(site, lambda: time.sleep(1)))
         assert "Autorestarting worker" in site.log
         assert not [path for path in Path("/dev/shm").glob("mai-sessions-prometheus-*") if not os.listdir(path)]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from load import Figures
+from figures import Figures
 from postgres import Postgres, RunProgram, failed_checks
 from service import Service, running
 

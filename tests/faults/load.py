@@ -1,12 +1,10 @@
 """Clients that append until they are told that it is done, and what became of what they sent."""
 
 import math
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from itertools import count
 from threading import Event, Lock, Thread
@@ -15,31 +13,14 @@ from uuid import uuid4
 import orjson
 import psycopg
 from chats import SESSIONS
+from figures import Figures
 from service import Service, call
-
-# `make faults` runs all at full size; the suite makes do with less.
-FULL = os.environ.get("FAULTS") == "full"
 
 # What a client sees of a connection that ends while it is served.
 CUT = ("BrokenPipeError", "ConnectionResetError", "IncompleteRead", "RemoteDisconnected")
 
 # Between two tries, in seconds. The service asks for 1; who comes sooner sees more of the fault.
 PAUSE = 0.1
-
-
-@dataclass
-class Figures:
-    """What the clients of a fault saw. Times in seconds; None is what was not looked at."""
-
-    fault: str
-    sent: int = 0
-    acknowledged: int = 0
-    retried: int = 0
-    lost: int | None = None
-    doubled: int | None = None
-    longest: float = 0.0
-    first_success: float | None = None
-    statuses: Counter[str] = field(default_factory=Counter)
 
 
 class Clients:

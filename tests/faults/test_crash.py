@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 
-from load import CUT, FULL, Figures
+from figures import FULL, Figures
+from load import CUT
 from mixed import Client
 from postgres import Postgres
 from service import Service, running

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import psycopg
 import pytest
-from load import CUT, FULL, Clients, appending
-from nginx import behind_nginx
+from figures import FULL
+from load import CUT, Clients, appending
+from nginx import UNLIMITED, behind_nginx
 from postgres import Postgres, Proxy
-from service import Service, running
+from service import Service, running, workers_of
 
 Report = Callable[..., None]
 
@@ -31,7 +31,7 @@ HANGS = PATIENCE + 1
 def kill_workers(clients: Clients, master: int) -> None:
     """Kill one worker after the other; each time wait until all clients go on."""
     for _ in range(10 if FULL else 3):
-        random.choice(psutil.Process(master).children()).kill()
+        random.choice(list(workers_of(master))).kill()
         clients.fault_is_over()
         clients.wait_for(CLIENTS * 4)
 
@@ -45,9 +45,8 @@ def test_workers_killed(service: Service, postgres: Postgres, report: Report) ->
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 def test_workers_killed_behind_nginx(postgres: Postgres, tmp_path: Path, report: Report) -> None:
-    unlimited = {"rate=50r/s": "rate=100000r/s", "rate=500r/s": "rate=100000r/s"}
     with (
-        behind_nginx(postgres.url, tmp_path, unlimited) as site,
+        behind_nginx(postgres.url, tmp_path, UNLIMITED) as site,
         appending(site, postgres.url, f"{KILLS}, behind nginx", CLIENTS) as clients,
     ):
         kill_workers(clients, site.process.pid)

@@ -1,53 +1,39 @@
 """Clients that mean no good, over raw sockets, and one that means well beside them."""
 
-import os
 import re
 import socket
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from threading import Event, Thread
 
 import psutil
 from chats import SESSIONS
+from figures import FULL, Figures
 from service import Service, call
 
-# `make faults` runs all at full size; the suite makes do with less.
-FULL = os.environ.get("FAULTS") == "full"
 MAX_BODY = (64 if FULL else 4) * 1024 * 1024
 
 # What becomes of a connection without an answer.
 CLOSED = "closed"
 
 
-@dataclass
-class Figures:
-    """What a fault brought: `statuses` to who means no good, all else to who means well and may be told 503. Times in seconds."""
-
-    fault: str
-    sent: int = 0
-    acknowledged: int = 0
-    retried: int = 0
-    lost: int = 0
-    doubled: int = 0
-    longest: float = 0.0
-    first_success: float | None = None
-    statuses: Counter[str] = field(default_factory=Counter)
-
-
 @contextmanager
 def beside_another(service: Service, fault: str) -> Iterator[Figures]:
-    """Let one client append and read for the length of a `with`, and see that it does not suffer."""
-    figures, done = Figures(fault), Event()
+    """Let one client append and read for the length of a `with`, and see that it does not suffer.
+
+    The figures are of that one, which may be told 503; `statuses` are for what was answered to those who mean no good.
+    """
+    figures, done = Figures(fault, doubled=0), Event()
+    lost = 0
     failures: list[object] = []
     http = service.connect()
     session = call(http, "POST", SESSIONS, {})[1]["id"]
 
     def append_and_read() -> None:
+        nonlocal lost
         with closing(http):
             while not done.is_set():
                 for method, path, body in (
@@ -69,7 +55,7 @@ def beside_another(service: Service, fault: str) -> Iterator[Figures]:
                     elif method == "POST":
                         figures.acknowledged += 1
                     else:
-                        figures.lost += figures.acknowledged - answer["message_count"]
+                        lost += figures.acknowledged - answer["message_count"]
                 done.wait(0.005)
 
     other = Thread(target=append_and_read)
@@ -79,6 +65,7 @@ def beside_another(service: Service, fault: str) -> Iterator[Figures]:
     finally:
         done.set()
         other.join()
+        figures.lost = lost
     assert failures == [], failures
     assert figures.lost == 0
     assert figures.acknowledged > 0
@@ -107,12 +94,6 @@ def ask(service: Service, *pieces: bytes) -> str:
             for piece in pieces:
                 connection.sendall(piece)
         return outcome(connection)
-
-
-def processes(service: Service) -> set[psutil.Process]:
-    """The workers of the service."""
-    children = psutil.Process(service.process.pid).children()
-    return {child for child in children if child.status() != psutil.STATUS_ZOMBIE}
 
 
 def most_memory(workers: set[psutil.Process]) -> int:

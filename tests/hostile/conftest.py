@@ -1,14 +1,13 @@
 """The service, asked directly and through nginx."""
 
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from attackers import MAX_BODY, processes
-from nginx import behind_nginx
-from service import Service, running
+from attackers import MAX_BODY
+from nginx import UNLIMITED, behind_nginx
+from service import Service, running, wait_until, workers_of
 
 from mai_sessions.config import Settings
 
@@ -16,8 +15,7 @@ from mai_sessions.config import Settings
 CLIENT_TIMEOUT = "2"
 SETTINGS = {"MAI_SESSIONS_CLIENT_TIMEOUT": CLIENT_TIMEOUT, "MAI_SESSIONS_MAX_BODY": str(MAX_BODY)}
 REPLACED = {
-    "rate=50r/s": "rate=100000r/s",
-    "rate=500r/s": "rate=100000r/s",
+    **UNLIMITED,
     "client_max_body_size 64m;": f"client_max_body_size {MAX_BODY};",
     "client_header_timeout 15s;": "client_header_timeout 2s;",
 }
@@ -36,6 +34,5 @@ def service(
             service: Service = stack.enter_context(behind_nginx(make_migrated_database(), directory, REPLACED, **SETTINGS))
         else:
             service = stack.enter_context(running(make_migrated_database(), directory / "log", **SETTINGS))
-        while len(processes(service)) < Settings().workers:
-            time.sleep(0.05)
+        wait_until(lambda: len(workers_of(service.process.pid)) == Settings().workers)
         yield service

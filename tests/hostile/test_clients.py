@@ -10,10 +10,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from attackers import CLOSED, FULL, MAX_BODY, Figures, ask, beside_another, connect, most_memory, outcome, processes
+from attackers import CLOSED, MAX_BODY, ask, beside_another, connect, most_memory, outcome
 from chats import SESSIONS
+from figures import FULL, Figures
 from nginx import Site
-from service import Service
+from service import Service, workers_of
 
 HEAD = f"POST {SESSIONS} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n".encode()
 GIGABYTE = 1024**3
@@ -28,12 +29,12 @@ def suffer(service: Service, record_property: Callable[[str, Any], None]) -> Suf
 
     @contextmanager
     def suffer(fault: str) -> Iterator[Figures]:
-        workers = processes(service)
+        workers = workers_of(service.process.pid)
         front = "through nginx" if isinstance(service, Site) else "directly"
         before = most_memory(workers)
         with beside_another(service, f"{fault}, {front}") as figures:
             yield figures
-        assert processes(service) == workers
+        assert workers_of(service.process.pid) == workers
         # Asked directly, who is slow holds a thread for a while, and who waits for one is not left to wait without end.
         assert figures.retried == 0 or not isinstance(service, Site)
         # A body is there while it is read, whole, and decoded.
@@ -46,7 +47,7 @@ def suffer(service: Service, record_property: Callable[[str, Any], None]) -> Suf
 
 def sessions(service: Service) -> int:
     with psycopg.connect(service.database_url) as conn:
-        return conn.execute("SELECT count(*) FROM sessions").fetchone()[0]  # type: ignore[index]
+        return conn.execute("SELECT count(*) FROM sessions").fetchone()[0]  # type: ignore[index]  # a count is always there
 
 
 @pytest.mark.parametrize("begun", [b"", b'{"title":', b'{"title":"x"}'])

@@ -3,18 +3,17 @@
 import os
 import re
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from attackers import connect, processes
+from attackers import connect
 from chats import SESSIONS
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from service import Service, call, running
+from service import Service, call, running, wait_until, workers_of
 
 EXAMPLES = 10 * int(os.environ.get("FUZZ_EXAMPLES", "10"))
 SESSION = f"{SESSIONS}/01a2044b-8f5b-75ef-b6c9-5def5b9b2ec1"
@@ -167,11 +166,10 @@ def service(make_migrated_database: Callable[[], str], log: Path) -> Iterator[Se
         "MAI_SESSIONS_CORS_ORIGINS": "http://localhost:3000",
     }
     with running(make_migrated_database(), log, **settings) as service:
-        while len(processes(service)) < WORKERS:
-            time.sleep(0.05)
-        workers = processes(service)
+        wait_until(lambda: len(workers_of(service.process.pid)) == WORKERS)
+        workers = workers_of(service.process.pid)
         yield service
-        assert processes(service) == workers
+        assert workers_of(service.process.pid) == workers
     # Nor has anything failed that nobody was told of.
     assert not [line for line in log.read_text().splitlines() if '"level":"ERROR"' in line or "Traceback" in line]
 

@@ -8,6 +8,7 @@ from shards import schema_faults, statement_faults, tables_made
 from test_plans import STATEMENTS
 
 from mai_sessions import migrations
+from mai_sessions.connections import numbered
 
 MIGRATIONS = {migration.name: migration.sql for migration in migrations.discover()}
 TABLES = {table for migration in MIGRATIONS.values() for table in tables_made(migration)}
@@ -21,23 +22,23 @@ def volatility(database_url: str) -> dict[str, str]:
         return dict(conn.execute(functions).fetchall())
 
 
-def numbered(statement: str) -> str:
-    """With parameters as PostgreSQL writes them, the user's id as $1."""
-    names = ["user_id", *(name for name in dict.fromkeys(re.findall(r"%\((\w+)\)", statement)) if name != "user_id")]
-    return re.sub(r"%\((\w+)\)[sbt]", lambda match: f"${names.index(match[1]) + 1}", statement).replace("%%", "%")
+def with_user(name: str) -> tuple[str, int]:
+    """A statement with parameters as PostgreSQL writes them, and the number of the user's id among them."""
+    statement = numbered(STATEMENTS[name])
+    return statement.text.decode(), statement.names.index("user_id") + 1
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_statement_stays_on_one_shard(volatility: dict[str, str], name: str) -> None:
-    assert statement_faults(numbered(STATEMENTS[name]), 1, TABLES, volatility) == []
+    assert statement_faults(*with_user(name), TABLES, volatility) == []
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_without_any_one_of_its_conditions_it_does_not(volatility: dict[str, str], name: str) -> None:
-    statement = numbered(STATEMENTS[name])
-    for condition in re.finditer(r"(\w+\.)?user_id = \$1\b", statement):
+    statement, user = with_user(name)
+    for condition in re.finditer(rf"(\w+\.)?user_id = \${user}\b", statement):
         start, end = condition.span()
-        assert statement_faults(f"{statement[:start]}true{statement[end:]}", 1, TABLES, volatility)
+        assert statement_faults(f"{statement[:start]}true{statement[end:]}", user, TABLES, volatility)
 
 
 @pytest.mark.parametrize("name", MIGRATIONS)

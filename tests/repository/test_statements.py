@@ -17,6 +17,7 @@ from flask.testing import FlaskClient
 from psycopg.pq import Trace
 
 from mai_sessions import repository
+from mai_sessions.connections import numbered
 
 MODULES = [importlib.import_module(f"{repository.__name__}.{info.name}") for info in pkgutil.iter_modules(repository.__path__)]
 _VERBS = re.compile(r"\s*(/\*.*?\*/)?\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b")
@@ -34,10 +35,9 @@ _TYPES = {"limit": "integer", "offset": "bigint"}
 
 @pytest.mark.parametrize(("module", "statement"), STATEMENTS)
 def test_statement_fits_the_schema(conn: psycopg.Connection[Any], module: ModuleType, statement: str) -> None:
-    names = list(dict.fromkeys(re.findall(r"%\((\w+)\)", statement)))
-    numbered = re.sub(r"%\((\w+)\)[sbt]", lambda match: f"${names.index(match[1]) + 1}", statement).replace("%%", "%")
+    _, text, names, _ = numbered(statement)
     types = ", ".join(_TYPES.get(name, "unknown") for name in names)
-    conn.execute(f"PREPARE statement ({types}) AS {numbered}")
+    conn.execute(f"PREPARE statement ({types}) AS {text.decode()}")
 
 
 @pytest.mark.parametrize(("module", "statement"), STATEMENTS)
