@@ -3,6 +3,7 @@
 import atexit
 import fcntl
 import os
+import select
 import shutil
 import signal
 import socket
@@ -23,15 +24,19 @@ from mai_sessions.config import Settings
 from mai_sessions.db import Database
 from mai_sessions.errors import StartupError
 from mai_sessions.identity import refuse_public_address
-from mai_sessions.worker import ClientWorker
 
 _settings = Settings.from_environ()
 
 bind = _settings.bind
 workers = _settings.workers
 threads = _settings.threads
-worker_class = ClientWorker
-ClientWorker.client_timeout = _settings.client_timeout
+# A Mac, on which somebody tries it, has no epoll. gunicorn's own worker serves there, and slow clients hold its threads.
+worker_class: type | str = "gthread"
+if hasattr(select, "epoll"):
+    from mai_sessions.worker import ClientWorker
+
+    worker_class = ClientWorker
+    ClientWorker.client_timeout = _settings.client_timeout
 
 # The migrations run once, before any fork, and a worker that takes the place of a dead one needs no database to start.
 preload_app = True

@@ -15,6 +15,7 @@ from mai_sessions import problems
 from mai_sessions.headers import HEADERS
 
 POST = b"POST /api/v1/sessions HTTP/1.1\r\nHost: a\r\n"
+GET = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,15 @@ def test_what_is_no_http_is_a_problem(service: Service, log: Path, request_: byt
 
 
 @pytest.mark.parametrize(
-    "sent", [b"", b"GET / HTTP/1.1\r\n", POST + b"Content-Length: 10\r\n\r\n{"], ids=["nothing", "head", "body"]
+    "sent",
+    [
+        b"",
+        b"GET / HTTP/1.1\r\n",
+        POST + b"Content-Length: 10\r\n\r\n{",
+        POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{",
+        GET + b"GET",
+    ],
+    ids=["nothing", "head", "body", "chunk", "second request"],
 )
 def test_who_dawdles_does_not_keep_others_from_their_answer(service: Service, sent: bytes) -> None:
     with ExitStack() as stack:
@@ -120,6 +129,41 @@ def test_who_sends_enough_has_time(service: Service) -> None:
         assert answer(connection)[0] == 422
 
 
+@pytest.mark.parametrize("framing", [b"Content-Length: 2\r\n\r\n{}", b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"])
+def test_who_sends_byte_by_byte_is_answered(service: Service, framing: bytes) -> None:
+    with closing(connect(service)) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(2):
+            for byte in POST + b"Content-Type: application/json\r\n" + framing:
+                connection.sendall(bytes([byte]))
+            assert answer(connection)[0] == 201
+
+
+@pytest.mark.parametrize("pause", [0, 0.1])
+def test_requests_that_come_together_are_answered_in_turn(service: Service, pause: float) -> None:
+    with closing(connect(service)) as connection:
+        connection.sendall(GET * 5 + GET[:10])
+        time.sleep(pause)
+        connection.sendall(GET[10:])
+        connection.shutdown(socket.SHUT_WR)
+        heard = b""
+        while more := connection.recv(65536):
+            heard += more
+        assert heard.count(b"HTTP/1.1 200 OK") == 6
+
+
+def test_who_has_been_idle_for_longest_makes_room(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
+    few = {"MAI_SESSIONS_WORKERS": "1", "MAI_SESSIONS_THREADS": "1", "GUNICORN_CMD_ARGS": "--worker-connections=5"}
+    with running(make_migrated_database(), tmp_path / "log", **few) as service, ExitStack() as stack:
+        connections = [stack.enter_context(closing(connect(service))) for _ in range(10)]
+        for connection in connections:
+            connection.sendall(GET)
+            assert answer(connection)[0] == 200
+        assert connections[0].recv(1) == b""
+        connections[-1].sendall(GET)
+        assert answer(connections[-1])[0] == 200
+
+
 @pytest.mark.parametrize("framing", [b"Content-Length: 10", b"Transfer-Encoding: chunked"])
 @pytest.mark.parametrize("begun", [b"", b"8\r\n{}"])
 def test_a_body_that_breaks_off_is_not_taken_for_the_whole(service: Service, framing: bytes, begun: bytes) -> None:
@@ -136,3 +180,10 @@ def test_stops_although_clients_are_connected(make_migrated_database: Callable[[
             stack.enter_context(closing(connect(service)))
         assert service.process.returncode == 0
     assert "code" not in (tmp_path / "log").read_text()
+
+
+def test_serves_where_there_is_no_epoll(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import select\ndel select.epoll\n")
+    with running(make_migrated_database(), tmp_path / "log", PYTHONPATH=str(tmp_path)) as service:
+        assert is_live(service)
+        assert (tmp_path / "log").read_text().count("Using worker: gthread") == 1

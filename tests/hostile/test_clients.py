@@ -93,6 +93,7 @@ def test_dawdles(service: Service, suffer: Suffer, part: str) -> None:
             figures.statuses.update(outcome(connection) for connection in connections)
     # nginx keeps who sends a body slowly, at the cost of a socket.
     assert set(figures.statuses) <= {"408", CLOSED}
+    assert figures.retried == 0, "others did not notice"
 
 
 def test_does_not_take_the_answer(service: Service, suffer: Suffer) -> None:
