@@ -54,9 +54,9 @@ class _Sha256Converter(BaseConverter):
 
 def _refuse_unless_json_is_accepted() -> None:
     accept = request.headers.get("Accept")
-    if request.blueprint == "docs":
+    if not accept or "*/*" in accept or "image/" in accept or request.accept_mimetypes.accept_json:
         return
-    if accept and "*/*" not in accept and not request.accept_mimetypes.accept_json and "image/" not in accept:
+    if request.blueprint != "docs":
         raise NotAcceptable("The answer is application/json")
 
 
@@ -133,4 +133,5 @@ def _tags(header: str) -> list[str]:
     A proxy that compresses an answer makes its strong tag a weak one (nginx: `W/"…"`). It still names the same version, so it
     counts, also in If-Match, where it would never match by RFC 9110 §13.1.1.
     """
-    return [tag.strip().removeprefix("W/").strip('"') for tag in request.headers.get(header, "").split(",")]
+    value = request.headers.get(header)
+    return [tag.strip().removeprefix("W/").strip('"') for tag in value.split(",")] if value else []
