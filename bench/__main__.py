@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from hashlib import sha256
 from importlib.metadata import distribution, version
 from pathlib import Path
@@ -153,8 +154,10 @@ class Bench:
             return cursor.fetchall() if cursor.description else []
 
 
+@cache
 def _rows(size: str) -> Rows:
     """The rows of a size, until last midnight, or until that before the large set was filled, while that is kept."""
+    # Midnight may come while they are measured: hence the cache.
     end = datetime.combine(datetime.now(UTC), datetime.min.time(), UTC)
     if size == "large":
         kept = CACHE / "large-end"

@@ -50,6 +50,7 @@ _DRAIN = 64 * 1024
 _BEGINNING = 64 * 1024
 _LENGTH = re.compile(rb"(?i)\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n")
 _CHUNKED = re.compile(rb"(?i)\r\ntransfer-encoding:")
+_EXPECTS = re.compile(rb"(?i)\r\nexpect:")
 _LAST_CHUNK = re.compile(rb"(?:^|\r\n)0+[ \t]*(?:;[^\r\n]*)?\r\n")
 # Seconds between two looks at who waits for a thread, and at whose time is over.
 _LOOK = 0.25
@@ -117,13 +118,16 @@ class ClientSocket(socket.socket):
     def has_request(self) -> bool:
         """Whether a request has been received, or as much of one as is waited for."""
         head, end, body = self.received.partition(b"\r\n\r\n")
-        if len(self.received) >= _BEGINNING:
+        # Who expects it sends the body only when a thread has said "Continue".
+        if len(self.received) >= _BEGINNING or (end and _EXPECTS.search(head)):
             return True
+        if not end:
+            return False
         if length := _LENGTH.search(head + b"\r\n"):
             return len(body) >= int(length[1])
         if _CHUNKED.search(head):
             return _LAST_CHUNK.search(body) is not None
-        return end != b""
+        return True
 
     def recv(self, bufsize: int, flags: int = 0) -> bytes:
         """Receive. Raises RequestTimeout, also for a client that keeps sending, but too little."""

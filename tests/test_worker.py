@@ -87,8 +87,9 @@ def test_what_is_no_http_is_a_problem(service: Service, log: Path, request_: byt
         POST + b"Content-Length: 10\r\n\r\n{",
         POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{",
         GET + b"GET",
+        POST + b"Content-Length: 0\r\n",
     ],
-    ids=["nothing", "head", "body", "chunk", "second request"],
+    ids=["nothing", "head", "body", "chunk", "second request", "head of a request without a body"],
 )
 def test_who_dawdles_does_not_keep_others_from_their_answer(service: Service, sent: bytes) -> None:
     with ExitStack() as stack:
@@ -137,6 +138,14 @@ def test_who_sends_byte_by_byte_is_answered(service: Service, framing: bytes) ->
             for byte in POST + b"Content-Type: application/json\r\n" + framing:
                 connection.sendall(bytes([byte]))
             assert answer(connection)[0] == 201
+
+
+def test_who_expects_it_is_told_to_continue(service: Service) -> None:
+    with closing(connect(service)) as connection:
+        connection.sendall(POST + b"Content-Type: application/json\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"{}")
+        assert answer(connection)[0] == 201
 
 
 @pytest.mark.parametrize("pause", [0, 0.1])
