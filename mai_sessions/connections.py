@@ -50,7 +50,7 @@ class Connection(psycopg.Connection[TupleRow]):
         statement, pgconn, transformer = numbered(query), self.pgconn, self._transformer
         # Any: psycopg's annotations know no NULL here, while libpq does.
         values: Any = transformer.dump_sequence([params[name] for name in statement.names], statement.formats)
-        types, formats, format = transformer.types, transformer.formats, Format(binary)
+        types, formats, format = transformer.types, transformer.formats, Format.BINARY if binary else Format.TEXT
         with _counted():
             if self.prepares:
                 result = pgconn.exec_prepared(self._prepare(query, statement, types), values, formats, format)

@@ -154,7 +154,8 @@ class Database:
 
     @contextmanager
     def _lent(self, timeout: float) -> Generator[Connection]:
-        self._pool.open()
+        if self._pool.closed:
+            self._pool.open()
         with translated_errors():
             conn = self._take(timeout)
             self._lent_at[conn] = time.monotonic()
