@@ -29,13 +29,15 @@ def beside_another(service: Service, fault: str) -> Iterator[Figures]:
     figures, done = Figures(fault, doubled=0), Event()
     lost = 0
     failures: list[object] = []
+    deadline = time.monotonic() + 60
     http = service.connect()
     session = call(http, "POST", SESSIONS, {})[1]["id"]
 
     def append_and_read() -> None:
         nonlocal lost
         with closing(http):
-            while not done.is_set():
+            # It may have waited for all of the time, and is not left at that.
+            while not done.is_set() or (figures.acknowledged == 0 and time.monotonic() < deadline):
                 for method, path, body in (
                     ("POST", f"{SESSIONS}/{session}/messages", {"role": "user", "content": "x"}),
                     ("GET", f"{SESSIONS}/{session}?messages_limit=1", None),
