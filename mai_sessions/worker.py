@@ -34,7 +34,7 @@ from gunicorn.http.errors import (  # type: ignore[attr-defined]
 )
 from gunicorn.http.parser import RequestParser
 from gunicorn.util import write_nonblock
-from gunicorn.workers.gthread import STOP_KEEPALIVE_LINGER, TConn, ThreadWorker  # type: ignore[attr-defined]
+from gunicorn.workers.gthread import TConn, ThreadWorker
 from werkzeug.exceptions import RequestTimeout
 
 from mai_sessions import problems
@@ -43,7 +43,8 @@ from mai_sessions.request_record import request_id, waited
 
 # Bytes a second, below which a client's time runs out.
 LOWEST_RATE = 16 * 1024
-# Seconds that a client has to hear an answer after which the connection ends, before what it still sends is cut off.
+# Seconds that a client has to hear an answer after which the connection ends, before what it still sends is cut off; and to ask a
+# worker that stops once more.
 LINGER = 2.0
 _DRAIN = 64 * 1024
 # Bytes of a request that are there before a thread takes it, if it has so many.
@@ -333,7 +334,7 @@ class ClientWorker(ThreadWorker):
                 self.method_queue.defer(self._linger, client)
                 return
             client.data_ready, client.waits_since = False, math.inf
-            client.until = monotonic() + (self.cfg.keepalive if self.alive else STOP_KEEPALIVE_LINGER)
+            client.until = monotonic() + (self.cfg.keepalive if self.alive else LINGER)
             # The next request may have come with this one.
             unreader = cast(RequestParser, client.parser).unreader
             if connection:
@@ -354,9 +355,9 @@ class ClientWorker(ThreadWorker):
 
     def handle(self, conn: TConn) -> bool:
         """Serve a request, and tell whether the connection goes on."""
-        connection = cast(ClientSocket, conn.sock)
         if self.cfg.is_ssl:
             return super().handle(conn)
+        connection = cast(ClientSocket, conn.sock)
         connection.begin()
         keep = super().handle(conn)
         try:

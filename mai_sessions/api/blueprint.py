@@ -176,7 +176,7 @@ def _only_documenting(document: Decorator) -> Decorator:
 
 def _documented(view: View, documented: View) -> View:
     """Give a view what flask-smorest has noted on its own wrapper of it."""
-    view._apidoc = documented._apidoc  # type: ignore[attr-defined]  # no type knows it
+    view._apidoc = documented._apidoc  # type: ignore[attr-defined]  # flask-smorest's, which no type of a function has
     return view
 
 
