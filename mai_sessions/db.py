@@ -5,8 +5,8 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -107,7 +107,7 @@ class Database:
 
     def _ask(self, query: bytes, timeout: float) -> bytes | None:
         answer = None
-        with self._lent(timeout) as conn:
+        with _Lent(self, timeout) as conn:
             conn.pgconn.send_query(query)
             deadline = time.monotonic() + timeout
             poll = select.poll()
@@ -130,7 +130,7 @@ class Database:
 
     def connection(self) -> AbstractContextManager[Connection]:
         """Lend an autocommit connection. Raises Conflict and Unavailable for what PostgreSQL says so."""
-        return self._lent(self._pool_timeout - waited.get())
+        return _Lent(self, self._pool_timeout - waited.get())
 
     def stale_read(self, read: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function that only reads, with a connection to the replica: what it reads may be a moment old.
@@ -141,7 +141,7 @@ class Database:
             if time.monotonic() >= self._replica_rests_until:
                 try:
                     # Not less for a request that has waited for a thread: that says nothing of the replica.
-                    with self.replica._lent(REPLICA_WAIT) as conn:
+                    with _Lent(self.replica, REPLICA_WAIT) as conn:
                         return read(conn, *args, **kwargs)
                 # Away, too slow, or ahead with what the statement reads (a conflict with recovery). ProgrammingError: its
                 # schema is behind, or its role may not read.
@@ -151,19 +151,6 @@ class Database:
             self._metrics.replica_fallbacks.inc()
         with self.connection() as conn:
             return read(conn, *args, **kwargs)
-
-    @contextmanager
-    def _lent(self, timeout: float) -> Generator[Connection]:
-        if self._pool.closed:
-            self._pool.open()
-        with translated_errors():
-            conn = self._take(timeout)
-            self._lent_at[conn] = time.monotonic()
-            try:
-                yield conn
-            finally:
-                self._is_back(conn)
-                self._pool.putconn(conn)
 
     def _configure(self, conn: Connection) -> None:
         # It is lent to the pool's own thread, which must not be left waiting either.
@@ -179,14 +166,21 @@ class Database:
 
     def _take(self, timeout: float) -> Connection:
         """Take a connection that the server has not closed. The pool's own check pauses for a second where two are closed."""
+        if self._pool.closed:
+            self._pool.open()
         if timeout <= 0:
             raise psycopg_pool.TooManyRequests("too long a wait for a thread")
         deadline = time.monotonic() + timeout
         while True:
             conn = self._pool.getconn(deadline - time.monotonic())
             if _is_open(conn):
+                self._lent_at[conn] = time.monotonic()
                 return conn
             self._pool.putconn(conn)
+
+    def _take_back(self, conn: Connection) -> None:
+        self._is_back(conn)
+        self._pool.putconn(conn)
 
     def _watch(self) -> None:
         """Hang up on a server that keeps a request longer than statement_timeout allows.
@@ -206,6 +200,24 @@ class Database:
             if hung:
                 # The idle ones lead to the same place.
                 self._pool.drain()
+
+
+class _Lent:
+    """A connection for the length of a `with`."""
+
+    __slots__ = ("_conn", "_database", "_timeout")
+
+    def __init__(self, database: Database, timeout: float) -> None:
+        self._database, self._timeout = database, timeout
+
+    def __enter__(self) -> Connection:
+        with translated_errors():
+            self._conn = self._database._take(self._timeout)
+        return self._conn
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self._database._take_back(self._conn)
+        translated_errors().__exit__(kind, error, traceback)
 
 
 def _connection_parameters(settings: Settings) -> dict[str, Any]:

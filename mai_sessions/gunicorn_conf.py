@@ -48,8 +48,10 @@ max_requests_jitter = _settings.max_requests // 10
 limit_request_line = _settings.max_header
 limit_request_field_size = _settings.max_header
 
-# No front of ours moves the paths by headers.
+# No header of a proxy moves the paths or the scheme, so it need not be asked for each request whose they are.
 forwarder_headers = ""
+secure_scheme_headers: dict[str, str] = {}
+forwarded_allow_ips = "*"
 
 # Longer than nginx keeps an idle connection to us (60 s): were we to close first, a request under way would meet a 502.
 keepalive = 65

@@ -2,12 +2,18 @@
 
 from uuid import UUID
 
-from uuid_utils.compat import uuid7
+import uuid_utils
+import uuid_utils.compat
 
 
 def new_id() -> UUID:
     """Make an identifier."""
-    return uuid7()
+    return uuid_utils.compat.uuid7()
+
+
+def new_name() -> str:
+    """Make an identifier as text, in less than half the time."""
+    return str(uuid_utils.uuid7())
 
 
 def parse_id(text: str) -> UUID | None:

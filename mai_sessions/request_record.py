@@ -5,7 +5,7 @@ import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from mai_sessions.ids import new_id
+from mai_sessions.ids import new_name
 
 _WELL_FORMED = re.compile(r"[A-Za-z0-9._~+/=:-]{1,128}").fullmatch
 
@@ -36,4 +36,4 @@ waited: ContextVar[float] = ContextVar("waited", default=0.0)
 
 def request_id(given: str) -> str:
     """Name a request as its caller does, if well-formed, or else anew, so that its answer, our log and theirs can be matched."""
-    return given if _WELL_FORMED(given) else str(new_id())
+    return given if _WELL_FORMED(given) else new_name()

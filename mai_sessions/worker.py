@@ -5,6 +5,8 @@ Here it accepts connections, closes them and looks after their time; the threads
 
 A client that sends nothing, or slowly, holds no thread: one begins when the request is there, or the first 64 KiB of it. Who sends
 the rest of it slowly, or takes the answer slowly, holds a thread for a limited time. What is no HTTP is told so with a problem.
+
+gunicorn reads the requests. The answers are sent from here, each in one piece.
 """
 
 import errno
@@ -14,15 +16,18 @@ import select
 import socket
 import struct
 from collections import deque
-from functools import partial
+from email.utils import formatdate
+from functools import lru_cache, partial
 from http import HTTPStatus
 from selectors import EVENT_READ
 from ssl import SSLError
 from threading import Lock, Thread
-from time import monotonic
+from time import monotonic, time
 from typing import Any, cast
 
+from gunicorn import SERVER
 from gunicorn.config import Config
+from gunicorn.http import wsgi
 
 # The types are those of the release before, which did not have the first two.
 from gunicorn.http.errors import (  # type: ignore[attr-defined]
@@ -57,6 +62,7 @@ _LAST_CHUNK = re.compile(rb"(?:^|\r\n)0+[ \t]*(?:;[^\r\n]*)?\r\n")
 _LOOK = 0.25
 # Seconds that a thread waits for what has not come in its time; none at all would be without end.
 _NO_TIME = 0.001
+_WITHOUT_BODY = ("204", "304")
 _TOO_LATE = problems.KINDS[HTTPStatus.REQUEST_TIMEOUT].meaning
 
 _STATUS: dict[type[Exception], HTTPStatus] = {
@@ -67,6 +73,21 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
     InvalidResponseHeader: HTTPStatus.INTERNAL_SERVER_ERROR,
     InvalidResponseHeaderName: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return formatdate(second, usegmt=True)
+
+
+def _head(version: tuple[int, int], status: str, headers: list[tuple[str, str]], *, goes_on: bool) -> bytes:
+    """Write the head of an answer. Raises InvalidResponseHeader for one that would be taken for several, or for the body."""
+    own = [("Server", SERVER), ("Date", _date(int(time()))), ("Connection", "keep-alive" if goes_on else "close")]
+    lines = [f"HTTP/{version[0]}.{version[1]} {status}", *(f"{name}: {value}" for name, value in [*own, *headers])]
+    head = "\r\n".join(lines)
+    if head.count("\r") != len(lines) - 1 or head.count("\n") != len(lines) - 1:
+        raise InvalidResponseHeader
+    return f"{head}\r\n\r\n".encode("latin-1")
 
 
 class ClientSocket(socket.socket):
@@ -81,8 +102,6 @@ class ClientSocket(socket.socket):
         super().setblocking(True)
         # What no thread has read yet.
         self.received = b""
-        # What is to be sent with what comes next; None: that is what comes next.
-        self._head: bytes | None = b""
         self.limit(seconds)
 
     def limit(self, seconds: float) -> None:
@@ -94,9 +113,8 @@ class ClientSocket(socket.socket):
         self._seconds = seconds
 
     def begin(self) -> None:
-        """Begin the time for a request, and hold the head of its answer back for the body."""
+        """Begin the time for a request."""
         self._deadline = monotonic() + self._seconds
-        self._head = None
 
     def settimeout(self, value: float | None) -> None:
         """Leave the time to `limit`."""
@@ -146,11 +164,7 @@ class ClientSocket(socket.socket):
 
     def sendall(self, data: Any, flags: int = 0) -> None:
         """Send everything. Raises ConnectionResetError for a client that takes too little."""
-        if self._head is None:
-            self._head = data
-            return
-        rest = memoryview(self._head + data if self._head else data)
-        self._head = b""
+        rest = memoryview(data)
         deadline = monotonic() + self._seconds + len(rest) / LOWEST_RATE
         try:
             while rest:
@@ -159,12 +173,6 @@ class ClientSocket(socket.socket):
                     raise BlockingIOError
         except BlockingIOError:
             raise ConnectionResetError(errno.ECONNRESET, "The client does not take the answer") from None
-
-    def flush(self) -> None:
-        """Send a head without a body."""
-        head, self._head = self._head, b""
-        if head:
-            self.sendall(head)
 
 
 class Client(TConn):
@@ -203,6 +211,11 @@ class ClientWorker(ThreadWorker):
     def init_process(self) -> None:
         """Make what is each process's own, and run."""
         self._events = select.epoll()
+        hooks = (self.cfg.settings[name] for name in ("pre_request", "post_request"))
+        # Somebody wants what only gunicorn's own way of answering has.
+        self._is_gunicorns = self.cfg.is_ssl or self.log.access_log_enabled or any(hook.get() is not hook.default for hook in hooks)
+        # As attributes: gunicorn looks a setting up in three calls, and thirty settings for a request.
+        vars(self.cfg).update({name: setting.get() for name, setting in self.cfg.settings.items()})
         super().init_process()
 
     def run(self) -> None:
@@ -355,16 +368,42 @@ class ClientWorker(ThreadWorker):
 
     def handle(self, conn: TConn) -> bool:
         """Serve a request, and tell whether the connection goes on."""
-        if self.cfg.is_ssl:
-            return super().handle(conn)
-        connection = cast(ClientSocket, conn.sock)
-        connection.begin()
-        keep = super().handle(conn)
+        if not self.cfg.is_ssl:
+            cast(ClientSocket, conn.sock).begin()
+        return super().handle(conn)
+
+    def handle_request(self, req: Any, conn: TConn) -> bool:
+        """Have the application answer, and tell whether the connection goes on.
+
+        gunicorn's own takes as long to send an answer as to read a request. This one sends it in one piece.
+        """
+        if self._is_gunicorns:
+            return super().handle_request(req, conn)
+        self.nr += 1
+        if self.nr >= self.max_requests and self.alive:
+            self.log.info("Enough requests: another worker takes the place of this one")
+            self.alive = False
+        goes_on = self.alive and self.cfg.keepalive > 0 and not req.should_close()
+        _, environ = wsgi.create(req, conn.sock, conn.client, conn.server, self.cfg)
+        environ["wsgi.multithread"] = True
+        given: list[Any] = []
+
+        def start_response(*status_and_headers: Any) -> None:
+            given[:] = status_and_headers[:2]
+
+        pieces = self.wsgi(environ, start_response)
         try:
-            connection.flush()
-        except OSError:
-            return False
-        return keep
+            body = b"".join(pieces)
+            status, headers = given
+            if req.method == "HEAD" or status[:3] in _WITHOUT_BODY:
+                body = b""
+            elif "Content-Length" not in dict(headers):
+                headers = [*headers, ("Content-Length", str(len(body)))]
+            conn.sock.sendall(_head(req.version, status, headers, goes_on=goes_on) + body)
+        finally:
+            if hasattr(pieces, "close"):
+                pieces.close()
+        return goes_on
 
     def handle_error(self, req: object, client: socket.socket, addr: object, exc: BaseException) -> None:
         """Say with a problem what is no HTTP."""

@@ -196,3 +196,69 @@ def test_serves_where_there_is_no_epoll(make_migrated_database: Callable[[], str
     with running(make_migrated_database(), tmp_path / "log", PYTHONPATH=str(tmp_path)) as service:
         assert is_live(service)
         assert (tmp_path / "log").read_text().count("Using worker: gthread") == 1
+
+
+# Around our own application, which answers neither.
+ANSWERS = """
+from mai_sessions import create_app
+
+app = create_app()
+ours = app.wsgi_app
+
+
+def wsgi_app(environ, start_response):
+    headers = {"/split": [("X-Note", "a\\r\\nX-Other: b")], "/pieces": []}.get(environ["PATH_INFO"])
+    return ours(environ, start_response) if headers is None else pieces(headers, start_response)
+
+
+def pieces(headers, start_response):
+    start_response("200 OK", headers)
+    yield b"one, "
+    yield b"two"
+
+
+app.wsgi_app = wsgi_app
+"""
+
+
+@pytest.fixture(scope="module")
+def other(make_migrated_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service whose application answers in other ways, too."""
+    directory = tmp_path_factory.mktemp("other")
+    (directory / "wsgi.py").write_text(ANSWERS)
+    with running(make_migrated_database(), directory / "log", GUNICORN_CMD_ARGS=f"--chdir={directory}") as service:
+        yield service
+
+
+def test_an_answer_in_pieces_is_sent_whole(other: Service) -> None:
+    with closing(other.connect()) as http:
+        for method, body in [("GET", b"one, two"), ("HEAD", b""), ("GET", b"one, two")]:
+            http.request(method, "/pieces")
+            response = http.getresponse()
+            assert (response.status, response.read()) == (200, body)
+
+
+def test_a_header_that_would_be_two_is_not_sent(other: Service) -> None:
+    with closing(connect(other)) as connection:
+        connection.sendall(b"GET /split HTTP/1.1\r\nHost: a\r\n\r\n")
+        status, headers, body = answer(connection)
+        assert connection.recv(1) == b""
+    assert status == json.loads(body)["status"] == 500
+    assert "X-Other" not in headers
+
+
+def test_a_client_of_http_1_0_is_answered_and_left(other: Service) -> None:
+    with closing(connect(other)) as connection:
+        connection.sendall(b"GET /pieces HTTP/1.0\r\n\r\n")
+        heard = b""
+        while more := connection.recv(65536):
+            heard += more
+    assert heard.startswith(b"HTTP/1.0 200 OK\r\n")
+    assert heard.endswith(b"\r\n\r\none, two")
+
+
+def test_gunicorns_log_of_requests_can_be_had(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
+    arguments = f"--access-logfile={tmp_path / 'access'}"
+    with running(make_migrated_database(), tmp_path / "log", GUNICORN_CMD_ARGS=arguments) as service:
+        assert is_live(service)
+    assert '"GET /health/live HTTP/1.1" 200' in (tmp_path / "access").read_text()

@@ -92,7 +92,7 @@ class _JsonResponse(Response):
 
 def json_response(body: bytes, status: int = 200, *, tag: object = None, headers: Mapping[str, str] | None = None) -> Response:
     """Answer JSON that is ready; `tag` becomes its strong ETag, with `304` for a caller who has it already."""
-    if ATTACHMENTS in body and (signer := _url_signer()):
+    if (signer := _url_signer()) and ATTACHMENTS in body:
         body = signer.sign_images(body, current_user_id())
     response = _JsonResponse(body, status, headers, content_type=JSON)
     if tag is not None:

@@ -35,35 +35,44 @@ START = (datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
 SUMMARY_COLUMNS: LiteralString = """
 s.id, s.title, s.agent_name, s.model_id, s.created_at, s.updated_at, s.message_count, s.last_message_preview"""
 
-# A cursor is the keys of the last session of a page, and a checksum by which a damaged one is told. The tag is made of what the
-# page is made of: a session's version stands for all of it.
+# One pass over the page's sessions makes all of it; to read them from a CTE for each part takes a fifth more of PostgreSQL's time.
+# A page that is not full has no last session, and then nothing is looked for after it. A cursor is the keys of the last session and
+# a checksum, by which a damaged one is told. The tag is made of what the page is made of: a session's version stands for all of it.
 _PAGE_OF_SESSIONS: LiteralString = (
     """,
-    last AS (
-        SELECT (extract(epoch FROM updated_at) * 1000000)::bigint || '.' || id AS keys
-          FROM page
-         WHERE (SELECT count(*) FROM page) > %(limit)s
-        OFFSET %(limit)s - 1 LIMIT 1)
-    SELECT json_build_object(
-        'sessions', (SELECT coalesce(json_agg(r), '[]') FROM (SELECT """
+    page AS (
+        SELECT json_agg(r) AS sessions, string_agg(uuid_send(s.version), '') AS versions,
+               (array_agg(s.updated_at))[%(limit)s] AS last_updated_at, (array_agg(s.id))[%(limit)s] AS last_id
+          FROM (SELECT"""
     + SUMMARY_COLUMNS
-    + """ FROM page AS s LIMIT %(limit)s) AS r),
-        'total', coalesce((SELECT total FROM matching), 0),
-        'limit', %(limit)s,
-        'offset', %(offset)s,
-        'next_cursor', (SELECT keys || '.' || left(md5(keys), 8) FROM last)),
-        md5(concat((SELECT string_agg(version::text, '') FROM (SELECT version FROM page LIMIT %(limit)s) AS s),
-                   (SELECT total FROM matching), (SELECT keys FROM last)))"""
+    + """, s.version
+                  FROM found AS s
+                 WHERE (s.updated_at, s.id) < (%(after_updated_at)s, %(after_id)s)
+                 ORDER BY s.updated_at DESC, s.id DESC
+                 LIMIT %(limit)s OFFSET %(offset)s) AS s
+         CROSS JOIN LATERAL (SELECT"""
+    + SUMMARY_COLUMNS
+    + """) AS r),
+    last AS (
+        SELECT (extract(epoch FROM p.last_updated_at) * 1000000)::bigint || '.' || p.last_id AS keys
+          FROM page AS p
+         WHERE EXISTS (SELECT FROM found AS s WHERE (s.updated_at, s.id) < (p.last_updated_at, p.last_id)))
+    SELECT json_build_object(
+               'sessions', coalesce(p.sessions, '[]'),
+               'total', coalesce((SELECT total FROM matching), 0),
+               'limit', %(limit)s,
+               'offset', %(offset)s,
+               'next_cursor', (SELECT keys || '.' || left(md5(keys), 8) FROM last)),
+           md5(concat(p.versions, (SELECT total FROM matching), (SELECT keys FROM last)))
+      FROM page AS p"""
 )
 
 LIST_SESSIONS: LiteralString = (
-    "WITH /* sessions */ page AS (SELECT"
+    "WITH /* sessions */ found AS NOT MATERIALIZED (SELECT"
     + SUMMARY_COLUMNS
     + """, s.version
       FROM sessions AS s
-     WHERE s.user_id = %(user_id)s AND (s.updated_at, s.id) < (%(after_updated_at)s, %(after_id)s)
-     ORDER BY s.updated_at DESC, s.id DESC
-     LIMIT %(limit)s + 1 OFFSET %(offset)s),
+     WHERE s.user_id = %(user_id)s),
     matching AS (
         SELECT u.session_count AS total FROM users AS u WHERE u.user_id = %(user_id)s)"""
     + _PAGE_OF_SESSIONS
@@ -75,14 +84,6 @@ SEARCH_SESSIONS: LiteralString = (
       FROM session_titles AS t
       JOIN sessions AS s ON s.user_id = %(user_id)s AND s.id = t.session_id
      WHERE t.user_id = %(user_id)s AND t.words @@ %(pieces)s::tsquery AND strpos(t.title, %(part)s) > 0),
-    page AS (
-        SELECT"""
-    + SUMMARY_COLUMNS
-    + """, s.version
-          FROM found AS s
-         WHERE (s.updated_at, s.id) < (%(after_updated_at)s, %(after_id)s)
-         ORDER BY s.updated_at DESC, s.id DESC
-         LIMIT %(limit)s + 1 OFFSET %(offset)s),
     matching AS (
         SELECT count(*) AS total FROM found)"""
     + _PAGE_OF_SESSIONS
