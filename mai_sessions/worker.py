@@ -63,6 +63,7 @@ _LOOK = 0.25
 # Seconds that a thread waits for what has not come in its time; none at all would be without end.
 _NO_TIME = 0.001
 _WITHOUT_BODY = ("204", "304")
+_FRAMING = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
 _TOO_LATE = problems.KINDS[HTTPStatus.REQUEST_TIMEOUT].meaning
 
 _STATUS: dict[type[Exception], HTTPStatus] = {
@@ -403,6 +404,9 @@ class ClientWorker(ThreadWorker):
         finally:
             if hasattr(pieces, "close"):
                 pieces.close()
+        if not environ.keys() & _FRAMING:
+            # Without a body there is no rest of it to look for, which gunicorn does before and after each request.
+            cast(RequestParser, conn.parser).mesg = None
         return goes_on
 
     def handle_error(self, req: object, client: socket.socket, addr: object, exc: BaseException) -> None:
