@@ -48,7 +48,7 @@ max_requests_jitter = _settings.max_requests // 10
 limit_request_line = _settings.max_header
 limit_request_field_size = _settings.max_header
 
-# No header of a proxy moves the paths or the scheme, so it need not be asked for each request whose they are.
+# No header moves the paths or the scheme, whoever sends it; so gunicorn need not find out for each request who that is.
 forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
 forwarded_allow_ips = "*"

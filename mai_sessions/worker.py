@@ -212,9 +212,10 @@ class ClientWorker(ThreadWorker):
     def init_process(self) -> None:
         """Make what is each process's own, and run."""
         self._events = select.epoll()
-        hooks = (self.cfg.settings[name] for name in ("pre_request", "post_request"))
-        # Somebody wants what only gunicorn's own way of answering has.
-        self._is_gunicorns = self.cfg.is_ssl or self.log.access_log_enabled or any(hook.get() is not hook.default for hook in hooks)
+        hooks = [self.cfg.settings[name] for name in ("pre_request", "post_request")]
+        has_hooks = any(hook.get() is not hook.default for hook in hooks)
+        # TLS, a log of its own, hooks around each request: who wants one has gunicorn's own way of answering.
+        self._gunicorn_answers = self.cfg.is_ssl or self.log.access_log_enabled or has_hooks
         # As attributes: gunicorn looks a setting up in three calls, and thirty settings for a request.
         vars(self.cfg).update({name: setting.get() for name, setting in self.cfg.settings.items()})
         super().init_process()
@@ -378,7 +379,7 @@ class ClientWorker(ThreadWorker):
 
         gunicorn's own takes as long to send an answer as to read a request. This one sends it in one piece.
         """
-        if self._is_gunicorns:
+        if self._gunicorn_answers:
             return super().handle_request(req, conn)
         self.nr += 1
         if self.nr >= self.max_requests and self.alive:
