@@ -38,7 +38,9 @@ class Call(NamedTuple):
 
 def calls(rows: Rows) -> list[Call]:
     """The calls that every target answers; those that write come last."""
-    some = [rows.session_id(rows.sessions * number // 51) for number in range(1, 51)]
+    appended_to = [rows.session_id(rows.sessions * number // 51) for number in range(1, 51)]
+    # Their neighbours, which stay as they are however often a set that is kept is measured.
+    read = [rows.session_id(rows.sessions * number // 51 + 1) for number in range(1, 51)]
     long = rows.session_id(0)
     page = "limit=50"
     found = f"{page}&search={RARE_TITLE}"
@@ -47,8 +49,8 @@ def calls(rows: Rows) -> list[Call]:
     def get(path: str) -> list[str]:
         return [f"GET {_API}{path}"]
 
-    def each(method: str, path: str = "") -> list[str]:
-        return [f"{method} {_API}/sessions/{session_id}{path}" for session_id in some]
+    def each(method: str, session_ids: list[UUID], path: str = "") -> list[str]:
+        return [f"{method} {_API}/sessions/{session_id}{path}" for session_id in session_ids]
 
     return [
         Call(
@@ -76,8 +78,8 @@ def calls(rows: Rows) -> list[Call]:
         ),
         Call(
             "detail, 20 messages",
-            dict.fromkeys(("ours", "seed", "expert"), each("GET")),
-            [partial(sessions.session, user_id=USER, session_id=id) for id in some],
+            dict.fromkeys(("ours", "seed", "expert"), each("GET", read)),
+            [partial(sessions.session, user_id=USER, session_id=id) for id in read],
             seed=4,
             limit=1.4,
             expert=1.5,
@@ -96,8 +98,8 @@ def calls(rows: Rows) -> list[Call]:
         ),
         Call(
             "append",
-            dict.fromkeys(("ours", "seed", "expert"), each("POST", "/messages")),
-            [appending(id) for id in some],
+            dict.fromkeys(("ours", "seed", "expert"), each("POST", appended_to, "/messages")),
+            [appending(id) for id in appended_to],
             body=MESSAGE,
             fresh="message_id",
             seed=4,

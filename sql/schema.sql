@@ -244,6 +244,8 @@ CREATE INDEX session_titles_user_id_words_idx ON public.session_titles USING gin
 
 CREATE INDEX sessions_user_id_updated_at_id_idx ON public.sessions USING btree (user_id, updated_at DESC, id DESC);
 
+CREATE STATISTICS public.messages_user_id_session_id_stat (dependencies) ON user_id, session_id FROM public.messages;
+
 ALTER TABLE ONLY public.daily_usage
     ADD CONSTRAINT daily_usage_session_fkey FOREIGN KEY (user_id, session_id) REFERENCES public.sessions(user_id, id) ON DELETE CASCADE;
 

@@ -92,12 +92,16 @@ _USED: LiteralString = """ used AS (
                (count(*) FILTER (WHERE m.is_error))::int, count(m.response_time_ms)::int,
                coalesce(sum(m.response_time_ms::numeric), 0)
           FROM daily_usage AS d
-          JOIN messages AS m
-            ON m.user_id = %(user_id)s AND m.session_id = d.session_id AND m.seq BETWEEN d.first_seq AND d.last_seq
-           AND (d.part = 'total'
+         CROSS JOIN LATERAL (
+               SELECT m.role, m.token_count, m.model_id, m.agent_name, m.response_time_ms, m.is_error, m.created_at
+                 FROM messages AS m
+                WHERE m.user_id = %(user_id)s AND m.session_id = d.session_id AND m.seq BETWEEN d.first_seq AND d.last_seq
+                -- So that it is the primary key that they are found by, and not every message of the session by another index.
+                ORDER BY m.seq) AS m
+         WHERE (d.part = 'total'
                 OR (d.part = CASE m.role WHEN 'assistant' THEN 'assistant' ELSE 'other' END
                     AND d.agent_name = coalesce(m.agent_name, '') AND d.model_id = coalesce(m.model_id, '')))
-         WHERE d.user_id = %(user_id)s AND d.part = ANY (%(parts)s)
+           AND d.user_id = %(user_id)s AND d.part = ANY (%(parts)s)
            AND d.day IN (%(first_day)s, %(first_day)s + (%(days)s::int - 1))
            AND d.first_at < %(until)s AND d.last_at >= %(since)s AND (d.first_at < %(since)s OR d.last_at >= %(until)s)
            AND m.created_at >= %(since)s AND m.created_at < %(until)s AND (m.created_at AT TIME ZONE 'UTC')::date = d.day

@@ -188,10 +188,13 @@ _PAGE_OF_MESSAGES: LiteralString = (
                AND s.version <> ALL (%(known_versions)s::uuid[])
 """
 )
+# Whether there are messages before the page is asked of the first one: in this form the primary key gives it, whatever the planner
+# knows of sessions.
 _PAGE_IN_SESSION: LiteralString = """
                s.version, coalesce(p.body, '[]'), p.first_seq, p.last_seq,
-               EXISTS (SELECT FROM messages AS o
-                        WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s AND o.seq < p.first_seq),
+               coalesce(p.first_seq > (SELECT o.seq FROM messages AS o
+                                        WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s
+                                        ORDER BY o.seq LIMIT 1), false),
                coalesce(s.newest_seq > p.last_seq, false)
           FROM sessions AS s
          CROSS JOIN LATERAL (
