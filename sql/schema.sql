@@ -238,9 +238,9 @@ CREATE INDEX messages_images_idx ON public.messages USING btree (user_id, sessio
 
 CREATE UNIQUE INDEX messages_user_id_session_id_id_key ON public.messages USING btree (user_id, session_id, id);
 
-CREATE INDEX messages_user_id_words_idx ON public.messages USING gin (user_id, words);
+CREATE INDEX messages_user_id_words_idx ON public.messages USING gin (user_id, words) WITH (gin_pending_list_limit='1024');
 
-CREATE INDEX session_titles_user_id_words_idx ON public.session_titles USING gin (user_id, words);
+CREATE INDEX session_titles_user_id_words_idx ON public.session_titles USING gin (user_id, words) WITH (gin_pending_list_limit='1024');
 
 CREATE INDEX sessions_user_id_updated_at_id_idx ON public.sessions USING btree (user_id, updated_at DESC, id DESC);
 
