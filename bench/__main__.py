@@ -143,6 +143,7 @@ class Bench:
             if not kept:
                 data.load(url, name, rows)
                 self._execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(database, sql.Literal(_fingerprint(rows))))
+            data.settle(url)
             yield server
 
     def _database_url(self, name: str, size: str) -> str:
