@@ -85,28 +85,21 @@ def fetch_one(conn: Connection, query: LiteralString, params: Mapping[str, Any],
 
 def fetch_all(conn: Connection, query: LiteralString, params: Mapping[str, Any], *, binary: bool = False) -> list[TupleRow]:
     """Run one statement and return its rows. Raises Conflict and Unavailable."""
-    with translated_errors():
+    try:
         return conn.run(query, params, binary=binary)
+    except psycopg.Error as error:
+        raise_ours(error)
+        raise
 
 
-class translated_errors:  # noqa: N801 - a context
-    """Turns psycopg's errors into ours; one that no rule foresees stays what it is, a defect for the log.
-
-    A class, as a generator's context takes four times as long, and every request enters several.
-    """
-
-    __slots__ = ()
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, psycopg.errors.UniqueViolation):
-            raise Conflict(error.diag.constraint_name or "") from error
-        # OperationalError: no connection, shut down, out of disk, memory or connections, cancelled by statement_timeout,
-        # deadlock. ReadOnlySqlTransaction: the primary has become a standby.
-        if isinstance(error, psycopg.OperationalError | psycopg.errors.ReadOnlySqlTransaction):
-            raise Unavailable("Database not available") from error
+def raise_ours(error: BaseException | None) -> None:
+    """Raise ours for an error of psycopg's. Does nothing for one that no rule foresees, a defect for the log."""
+    if isinstance(error, psycopg.errors.UniqueViolation):
+        raise Conflict(error.diag.constraint_name or "") from error
+    # OperationalError: no connection, shut down, out of disk, memory or connections, cancelled by statement_timeout,
+    # deadlock. ReadOnlySqlTransaction: the primary has become a standby.
+    if isinstance(error, psycopg.OperationalError | psycopg.errors.ReadOnlySqlTransaction):
+        raise Unavailable("Database not available") from error
 
 
 class Statement(NamedTuple):

@@ -81,10 +81,9 @@ def _date(second: int) -> str:
     return formatdate(second, usegmt=True)
 
 
-def _head(version: tuple[int, int], status: str, headers: list[tuple[str, str]], *, goes_on: bool) -> bytes:
+def _head(version: tuple[int, int], status: str, headers: list[tuple[str, str]]) -> bytes:
     """Write the head of an answer. Raises InvalidResponseHeader for one that would be taken for several, or for the body."""
-    own = [("Server", SERVER), ("Date", _date(int(time()))), ("Connection", "keep-alive" if goes_on else "close")]
-    lines = [f"HTTP/{version[0]}.{version[1]} {status}", *(f"{name}: {value}" for name, value in [*own, *headers])]
+    lines = [f"HTTP/{version[0]}.{version[1]} {status}", *(f"{name}: {value}" for name, value in headers)]
     head = "\r\n".join(lines)
     if head.count("\r") != len(lines) - 1 or head.count("\n") != len(lines) - 1:
         raise InvalidResponseHeader
@@ -401,7 +400,8 @@ class ClientWorker(ThreadWorker):
                 body = b""
             elif "Content-Length" not in dict(headers):
                 headers = [*headers, ("Content-Length", str(len(body)))]
-            conn.sock.sendall(_head(req.version, status, headers, goes_on=goes_on) + body)
+            own = [("Server", SERVER), ("Date", _date(int(time()))), ("Connection", "keep-alive" if goes_on else "close")]
+            conn.sock.sendall(_head(req.version, status, own + headers) + body)
         finally:
             if hasattr(pieces, "close"):
                 pieces.close()
@@ -421,8 +421,8 @@ class ClientWorker(ThreadWorker):
         log("Invalid request: %s", type(exc).__name__, extra={"request_id": name})
         body = problems.document(status, "", name)
         headers = [*HEADERS, ("Content-Type", problems.TYPE), ("X-Request-ID", name), ("Content-Length", str(len(body)))]
-        head = "".join(f"{name}: {value}\r\n" for name, value in [*headers, ("Connection", "close")])
+        head = _head((1, 1), f"{status.value} {problems.KINDS[status].title}", [*headers, ("Connection", "close")])
         try:
-            write_nonblock(client, f"HTTP/1.1 {status.value} {problems.KINDS[status].title}\r\n{head}\r\n".encode() + body)
+            write_nonblock(client, head + body)
         except OSError:
             self.log.debug("Nobody takes the answer to an invalid request")

@@ -120,10 +120,16 @@ def _seed(conn: psycopg.Connection[Any]) -> None:
                 vector = message_vector(user_id, session_id, message_id, content)
                 row = (user_id, session_id, message_id, seq, "user", content, 9, False, [], [], vector, when)
                 texts.append(row)
+    days = [
+        (user_id, session_id, when.date(), "total", "", "", when, when, 1, MESSAGES, MESSAGES, 9 * MESSAGES, 0, 0, 0)
+        for user_id, session_id, *_, when in chats
+    ]
     for seq in range(1, LONG_MESSAGES + 1):
         when = start + timedelta(days=seq > LONG_MESSAGES * 9 // 10, seconds=seq)
         texts.append((USER, LONG, UUID(int=LONG.int * 10_000 + seq), seq, "user", f"long {seq}", 2, False, [], [], "", when))
     chats.append((USER, LONG, "long", "chat", LONG, *[LONG_MESSAGES] * 3, start, start))
+    last_at = LONG_DAY + timedelta(hours=1)
+    days.append((USER, LONG, LONG_DAY.date(), "total", "", "", LONG_DAY, last_at, 1_801, 2_000, 200, 400, 0, 0, 0))
     for target, rows in {
         "users (user_id, session_count)": [(f"user{user}", SESSIONS) for user in range(20 * USERS)],
         "sessions (user_id, id, title, agent_name, version, message_count, last_seq, newest_seq, created_at, updated_at)": chats,
@@ -131,14 +137,7 @@ def _seed(conn: psycopg.Connection[Any]) -> None:
         """messages (user_id, session_id, id, seq, role, content, token_count, is_error, images, documents, words,
                      created_at)""": texts,
         """daily_usage (user_id, session_id, day, part, agent_name, model_id, first_at, last_at, first_seq, last_seq, message_count,
-                        token_count, error_count, timed_count, response_time_ms)""": [
-            (user_id, session_id, when.date(), "total", "", "", when, when, 1, MESSAGES, MESSAGES, 9 * MESSAGES, 0, 0, 0)
-            for user_id, session_id, *_, when in chats
-            if session_id != LONG
-        ]
-        + [
-            (USER, LONG, LONG_DAY.date(), "total", "", "", LONG_DAY, LONG_DAY + timedelta(hours=1), 1_801, 2_000, 200, 400, 0, 0, 0)
-        ],
+                        token_count, error_count, timed_count, response_time_ms)""": days,
         "attachments (user_id, sha256, content_type, size, reference_count, content)": [
             (f"user{number % USERS}", f"{number:x}" * 64 if number < 10 else f"{number:064x}", "image/png", 3, 1, b"png")
             for number in range(20 * USERS)
