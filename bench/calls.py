@@ -1,4 +1,6 @@
-"""What is asked: the same calls of every target, as far as it has them, and the function of ours that answers each."""
+"""What is asked: the same calls of every target, as far as it has them, and the function of ours that answers
+each.
+"""
 
 import json
 from collections.abc import Mapping
@@ -10,9 +12,9 @@ from uuid import UUID
 from bench.data import CHINESE, COMMON_TITLE, COMMON_WORD, NEW_MESSAGE, RARE_TITLE, RARE_WORD, Rows
 from bench.statements import Run
 from bench.targets import Server
-from mai_sessions.connections import Connection
-from mai_sessions.identity import DEFAULT_USER as USER
+from mai_sessions.auth.identity import DEFAULT_USER as USER
 from mai_sessions.ids import new_id
+from mai_sessions.postgres.connection import Connection
 from mai_sessions.repository import messages, search, sessions
 
 _API = "/api/v1"
@@ -30,7 +32,8 @@ class Call(NamedTuple):
     body: str = ""
     # The parameter that has to be new each time.
     fresh: str | None = None
-    # The targets: requests a second against the seed (at least), CPU against the limit and the expert (at most).
+    # The targets: requests a second against the seed (at least), CPU against the limit and the expert (at
+    # most).
     seed: float | None = None
     limit: float | None = None
     expert: float | None = None
@@ -55,7 +58,11 @@ def calls(rows: Rows) -> list[Call]:
     return [
         Call(
             f"list of 50, {rows.sessions:,} sessions",
-            {"ours": get(f"/sessions?{page}"), "seed": get(f"/sessions/?{page}"), "expert": get(f"/sessions?{page}")},
+            {
+                "ours": get(f"/sessions?{page}"),
+                "seed": get(f"/sessions/?{page}"),
+                "expert": get(f"/sessions?{page}"),
+            },
             [lambda conn: sessions.sessions(conn, USER, search="", limit=50, offset=0)],
             seed=60,
             limit=1.4,
@@ -63,7 +70,11 @@ def calls(rows: Rows) -> list[Call]:
         ),
         Call(
             "title search, 5 hits",
-            {"ours": get(f"/sessions?{found}"), "seed": get(f"/sessions/?{found}"), "expert": get(f"/sessions?{found}")},
+            {
+                "ours": get(f"/sessions?{found}"),
+                "seed": get(f"/sessions/?{found}"),
+                "expert": get(f"/sessions?{found}"),
+            },
             [lambda conn: sessions.sessions(conn, USER, search=RARE_TITLE, limit=50, offset=0)],
             seed=15,
             limit=1.5,
@@ -121,12 +132,16 @@ def calls(rows: Rows) -> list[Call]:
 def appending(session_id: UUID) -> Run:
     """Add the message that the requests add."""
     tokens = NEW_MESSAGE.count(" ") + 1
-    return lambda conn: messages.append_message(conn, USER, session_id, role="user", content=NEW_MESSAGE, token_count=tokens)
+    return lambda conn: messages.append_message(
+        conn, USER, session_id, role="user", content=NEW_MESSAGE, token_count=tokens
+    )
 
 
 def create(conn: Connection) -> sessions.SessionReply:
     """Make a session like those that the requests make."""
-    return sessions.create_session(conn, USER, session_id=new_id(), title=_TITLE, agent_name="chat", model_id=None)
+    return sessions.create_session(
+        conn, USER, session_id=new_id(), title=_TITLE, agent_name="chat", model_id=None
+    )
 
 
 def flat_calls(server: Server, user: str) -> dict[str, list[str]]:
@@ -153,7 +168,9 @@ def flat_calls(server: Server, user: str) -> dict[str, list[str]]:
 
 def mixture(rows: Rows) -> list[str]:
     """Requests of all kinds."""
-    read, written = ([rows.session_id(number) for number in range(start, start + 100)] for start in (100, 200))
+    read, written = (
+        [rows.session_id(number) for number in range(start, start + 100)] for start in (100, 200)
+    )
     paths = [
         "/sessions?limit=50",
         f"/sessions?search={RARE_TITLE}",

@@ -10,8 +10,8 @@ from uuid import UUID
 import click
 import psycopg
 
-from mai_sessions.identity import DEFAULT_USER
-from mai_sessions.words import message_vector, title_vector
+from mai_sessions.auth.identity import DEFAULT_USER
+from mai_sessions.content.lexemes import message_vector, title_vector
 
 # Each in five titles or five messages of the measured user, however many there are.
 RARE_TITLE, RARE_WORD, CHINESE = "okapi", "quetzal", "量子"
@@ -24,7 +24,9 @@ _rng = random.Random(7)
 
 
 def _word() -> str:
-    return "".join(_rng.choice(("bcdfghklmnprstvw", "aeiou")[place % 2]) for place in range(_rng.randint(2, 9)))
+    return "".join(
+        _rng.choice(("bcdfghklmnprstvw", "aeiou")[place % 2]) for place in range(_rng.randint(2, 9))
+    )
 
 
 def _text() -> str:
@@ -82,7 +84,9 @@ class Rows(NamedTuple):
     def conversations(self) -> Iterator[Conversation]:
         """Make them all, those of the measured user first."""
         for number in range(self.sessions):
-            yield self._conversation(0, number, MESSAGES if number else LONG, _PLANTED.get(number % (self.sessions // 5)))
+            yield self._conversation(
+                0, number, MESSAGES if number else LONG, _PLANTED.get(number % (self.sessions // 5))
+            )
         for user in range(1, self.others + 1):
             for number in range(self.their_sessions):
                 yield self._conversation(user, number, self.their_messages, _PLANTED.get(number))
@@ -106,7 +110,11 @@ class Rows(NamedTuple):
             moment,
             [
                 Message(
-                    _id(moment, user, number, seq), seq, ("assistant", "user")[seq % 2], text, moment + timedelta(seconds=2 * seq)
+                    _id(moment, user, number, seq),
+                    seq,
+                    ("assistant", "user")[seq % 2],
+                    text,
+                    moment + timedelta(seconds=2 * seq),
                 )
                 for seq, text in enumerate(texts, 1)
             ],
@@ -122,7 +130,9 @@ def rows(size: str, end: datetime) -> Rows:
 
 def _id(moment: datetime, user: int, number: int, seq: int) -> UUID:
     """A UUID of version 7."""
-    return UUID(int=int(moment.timestamp() * 1000) << 80 | 7 << 76 | 2 << 62 | user << 44 | number << 24 | seq)
+    return UUID(
+        int=int(moment.timestamp() * 1000) << 80 | 7 << 76 | 2 << 62 | user << 44 | number << 24 | seq
+    )
 
 
 def _naive(moment: datetime) -> datetime:
@@ -138,7 +148,19 @@ LAYOUTS: dict[str, dict[str, Callable[[Conversation], list[tuple[Any, ...]]]]] =
     "ours": {
         """sessions (user_id, id, title, agent_name, created_at, updated_at, version, message_count, last_seq, newest_seq,
                      last_message_preview)""": lambda c: [
-            (c.user_id, c.id, c.title, "chat", c.created_at, m.created_at, c.id, m.seq, m.seq, m.seq, m.content[:100])
+            (
+                c.user_id,
+                c.id,
+                c.title,
+                "chat",
+                c.created_at,
+                m.created_at,
+                c.id,
+                m.seq,
+                m.seq,
+                m.seq,
+                m.content[:100],
+            )
             for m in c.messages[-1:]
         ],
         "session_titles (user_id, session_id, created_at, title, words)": lambda c: [
@@ -146,7 +168,20 @@ LAYOUTS: dict[str, dict[str, Callable[[Conversation], list[tuple[Any, ...]]]]] =
         ],
         """messages (user_id, session_id, id, seq, role, content, token_count, is_error, images, documents, created_at,
                      words)""": lambda c: [
-            (c.user_id, c.id, m.id, m.seq, m.role, m.content, m.words, False, [], [], m.created_at, _vector(c, m))
+            (
+                c.user_id,
+                c.id,
+                m.id,
+                m.seq,
+                m.role,
+                m.content,
+                m.words,
+                False,
+                [],
+                [],
+                m.created_at,
+                _vector(c, m),
+            )
             for m in c.messages
         ],
     },
@@ -155,12 +190,14 @@ LAYOUTS: dict[str, dict[str, Callable[[Conversation], list[tuple[Any, ...]]]]] =
             (str(c.id), c.user_id, c.title, "chat", _naive(c.created_at), _naive(c.messages[-1].created_at))
         ],
         "messages (id, session_id, role, content, token_count, is_error, created_at)": lambda c: [
-            (str(m.id), str(c.id), m.role, m.content, m.words, False, _naive(m.created_at)) for m in c.messages
+            (str(m.id), str(c.id), m.role, m.content, m.words, False, _naive(m.created_at))
+            for m in c.messages
         ],
     },
     "expert": {
         "sessions (user_id, id, title, created_at, updated_at, message_count, last_message_preview)": lambda c: [
-            (c.user_id, c.id, c.title, c.created_at, m.created_at, m.seq, m.content[:100]) for m in c.messages[-1:]
+            (c.user_id, c.id, c.title, c.created_at, m.created_at, m.seq, m.content[:100])
+            for m in c.messages[-1:]
         ],
         "messages (user_id, session_id, seq, id, role, content, token_count, created_at)": lambda c: [
             (c.user_id, c.id, m.seq, m.id, m.role, m.content, m.words, m.created_at) for m in c.messages
@@ -175,7 +212,9 @@ _INDEXES = """
 def load(database_url: str, target: str, rows: Rows) -> None:
     """Fill the tables of a target."""
     # Nobody waits for millions of references to be checked, or for indexes to grow row by row.
-    with psycopg.connect(database_url, autocommit=True, options="-c session_replication_role=replica") as conn:
+    with psycopg.connect(
+        database_url, autocommit=True, options="-c session_replication_role=replica"
+    ) as conn:
         conn.execute("SET maintenance_work_mem = '1GB'")
         indexes = conn.execute(_INDEXES).fetchall()
         for name, _ in indexes:
@@ -189,13 +228,17 @@ def load(database_url: str, target: str, rows: Rows) -> None:
                             copy.write_row(row)
                 bar.update(len(batch))
         if target == "ours":
-            conn.execute("INSERT INTO users (user_id, session_count) SELECT user_id, count(*) FROM sessions GROUP BY user_id")
+            conn.execute(
+                "INSERT INTO users (user_id, session_count) SELECT user_id, count(*) FROM sessions GROUP BY user_id"
+            )
         for _, definition in indexes:
             conn.execute(definition)
 
 
 def settle(database_url: str) -> None:
-    """Have PostgreSQL do now what it would do later: rows, words and pages that wait slow down whoever comes next."""
+    """Have PostgreSQL do now what it would do later: rows, words and pages that wait slow down whoever comes
+    next.
+    """
     with psycopg.connect(database_url, autocommit=True) as conn:
         conn.execute("VACUUM (FREEZE, ANALYZE)")
         conn.execute("CHECKPOINT")

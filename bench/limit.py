@@ -2,9 +2,26 @@
 
 from flask import Flask, Response, request
 
-from mai_sessions.gunicorn_conf import graceful_timeout, keepalive, preload_app, threads, worker_class, worker_tmp_dir, workers
+from mai_sessions.server.gunicorn_conf import (
+    graceful_timeout,
+    keepalive,
+    preload_app,
+    threads,
+    worker_class,
+    worker_tmp_dir,
+    workers,
+)
 
-__all__ = ["app", "graceful_timeout", "keepalive", "preload_app", "threads", "worker_class", "worker_tmp_dir", "workers"]
+__all__ = [
+    "app",
+    "graceful_timeout",
+    "keepalive",
+    "preload_app",
+    "threads",
+    "worker_class",
+    "worker_tmp_dir",
+    "workers",
+]
 
 control_socket_disable = True
 app = Flask(__name__, static_folder=None)

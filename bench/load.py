@@ -42,13 +42,22 @@ def cpu_seconds(process: psutil.Process) -> float:
     return total
 
 
-def send(server: Server, postgres: psutil.Process, requests: list[str], body: str, seconds: int, user: str = "") -> Sample:
+def send(
+    server: Server, postgres: psutil.Process, requests: list[str], body: str, seconds: int, user: str = ""
+) -> Sample:
     """Send the requests in turn over eight connections. Raises RuntimeError when one fails."""
     with tempfile.TemporaryDirectory() as directory:
         lines, content = Path(directory, "requests"), Path(directory, "body")
         lines.write_text("\n".join(requests))
         content.write_text(body)
-        options = ["-t2", f"-c{CONNECTIONS}", f"-d{seconds}", "--timeout=30", "--latency", f"--script={_SCRIPT}"]
+        options = [
+            "-t2",
+            f"-c{CONNECTIONS}",
+            f"-d{seconds}",
+            "--timeout=30",
+            "--latency",
+            f"--script={_SCRIPT}",
+        ]
         if user:
             options += ["--header", f"X-Forwarded-User: {user}"]
         before = cpu_seconds(server.process), cpu_seconds(postgres)
@@ -60,20 +69,34 @@ def send(server: Server, postgres: psutil.Process, requests: list[str], body: st
     if not count:  # The first requests to the seed can take so long.
         return send(server, postgres, requests, body, seconds * 2, user)
     if failed:
-        raise RuntimeError(f"{failed} of {count} requests failed: {server.process.cmdline()} {requests[0]}\n{output}")
+        raise RuntimeError(
+            f"{failed} of {count} requests failed: {server.process.cmdline()} {requests[0]}\n{output}"
+        )
     cpu = [(end - start) * 1e6 / count for start, end in zip(before, after, strict=True)]
     return Sample(count / microseconds * 1e6, p50 / 1000, p99 / 1000, *cpu)
 
 
 def execute(
-    pgbench: Path, database_url: str, postgres: psutil.Process, scripts: list[str], texts: Mapping[str, str], seconds: int
+    pgbench: Path,
+    database_url: str,
+    postgres: psutil.Process,
+    scripts: list[str],
+    texts: Mapping[str, str],
+    seconds: int,
 ) -> float:
-    """Run statements in turn by `pgbench -M prepared` over eight connections; CPU microseconds of PostgreSQL for one.
+    """Run statements in turn by `pgbench -M prepared` over eight connections; CPU microseconds of PostgreSQL
+    for one.
 
     What it takes to connect and to prepare is not counted.
     """
     with tempfile.TemporaryDirectory() as directory:
-        options = ["-n", "-Mprepared", f"-c{CONNECTIONS}", "-j2", *(f"-D{name}={text}" for name, text in texts.items())]
+        options = [
+            "-n",
+            "-Mprepared",
+            f"-c{CONNECTIONS}",
+            "-j2",
+            *(f"-D{name}={text}" for name, text in texts.items()),
+        ]
         for number, script in enumerate(scripts):
             file = Path(directory, f"{number}.sql")
             file.write_text(script)

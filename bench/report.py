@@ -51,10 +51,18 @@ def table(measured: list[Measured]) -> str:
             met = wanted is None or (against[name] >= wanted if name == "seed" else against[name] <= wanted)
             lines.append(
                 f"| {call.name if name == 'ours' else ''} | {name} "
-                + (f"| {s.requests_per_second:,.0f} | {s.p50_ms:.2f} | {s.p99_ms:.2f} " if name != "limit" else "| | | ")
+                + (
+                    f"| {s.requests_per_second:,.0f} | {s.p50_ms:.2f} | {s.p99_ms:.2f} "
+                    if name != "limit"
+                    else "| | | "
+                )
                 + f"| {s.server_us:,.0f} | {s.postgres_us:,.0f} | {cost(s):,.0f} "
                 + (f"| {against[name]:.2f} × " if name in against else "| ")
-                + (f"| {'≥' if name == 'seed' else '≤'} {wanted} {'' if met else '**missed**'} " if wanted else "| ")
+                + (
+                    f"| {'≥' if name == 'seed' else '≤'} {wanted} {'' if met else '**missed**'} "
+                    if wanted
+                    else "| "
+                )
                 + f"| {pages if name == 'ours' else ''} |"
             )
     return "\n".join(lines)
@@ -66,7 +74,9 @@ def flat_table(flat: dict[str, dict[str, Sample]]) -> str:
     lines = [f"| p50 ms | {' | '.join(users)} | grows by |", f"| --- |{' ---: |' * (len(users) + 1)}"]
     for call, samples in flat.items():
         p50 = [sample.p50_ms for sample in samples.values()]
-        lines.append(f"| {call} | {' | '.join(f'{each:.2f}' for each in p50)} | {max(p50[1:]) / p50[0]:.2f} × |")
+        lines.append(
+            f"| {call} | {' | '.join(f'{each:.2f}' for each in p50)} | {max(p50[1:]) / p50[0]:.2f} × |"
+        )
     return "\n".join(lines)
 
 
@@ -79,9 +89,13 @@ text { fill: #f0f6fc } .note { fill: #9198a1 } .ours.server { fill: #388bfd } .o
 
 
 def chart(measured: list[Measured], caption: str) -> str:
-    """CPU time of a request, as SVG: a bar for each target, its dark part the server, its light part PostgreSQL."""
+    """CPU time of a request, as SVG: a bar for each target, its dark part the server, its light part
+    PostgreSQL.
+    """
     # The seed's bars would leave the others no room; they are cut, and say how long they are.
-    longest = max(cost(sample) for _, figures, _ in measured for name, sample in figures.items() if name != "seed")
+    longest = max(
+        cost(sample) for _, figures, _ in measured for name, sample in figures.items() if name != "seed"
+    )
     scale = (_WIDTH - _LEFT - 170) / longest
     parts, y = [], 44
     for call, figures, _ in measured:
@@ -118,10 +132,13 @@ def as_json(measured: list[Measured]) -> list[dict[str, Any]]:
             "call": call.name,
             "pages": pages,
             "targets": {
-                name: {key: round(value, 3) for key, value in sample._asdict().items()} for name, sample in figures.items()
+                name: {key: round(value, 3) for key, value in sample._asdict().items()}
+                for name, sample in figures.items()
             },
             "ratios": {name: round(ratio, 3) for name, ratio in ratios(figures).items()},
-            "wanted": {name: wanted for name in ("seed", "limit", "expert") if (wanted := getattr(call, name))},
+            "wanted": {
+                name: wanted for name in ("seed", "limit", "expert") if (wanted := getattr(call, name))
+            },
         }
         for call, figures, pages in measured
     ]

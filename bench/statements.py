@@ -1,4 +1,6 @@
-"""The statements of our calls, as the repository runs them: for pgbench, for EXPLAIN, and for the bytes that they log."""
+"""The statements of our calls, as the repository runs them: for pgbench, for EXPLAIN, and for the bytes that
+they log.
+"""
 
 import re
 from collections.abc import Callable, Mapping
@@ -9,7 +11,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from mai_sessions.connections import Connection
+from mai_sessions.postgres.connection import Connection
 
 Run = Callable[[Connection], object]
 
@@ -65,7 +67,9 @@ def buffers(database_url: str, statement: Statement) -> int:
 
 def explain(conn: psycopg.Connection[Any], statement: Statement, option: str) -> dict[str, Any]:
     """Run the statement; what its topmost node says."""
-    row = conn.execute(f"EXPLAIN (ANALYZE, {option}, FORMAT JSON) {statement.query}", statement.params).fetchone()
+    row = conn.execute(
+        f"EXPLAIN (ANALYZE, {option}, FORMAT JSON) {statement.query}", statement.params
+    ).fetchone()
     assert row
     plan: dict[str, Any] = row[0][0]["Plan"]
     return plan

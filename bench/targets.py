@@ -1,4 +1,6 @@
-"""What is measured: our server, the references beside the checkout, and a bare Flask route. Each has two worker processes."""
+"""What is measured: our server, the references beside the checkout, and a bare Flask route. Each has two
+worker processes.
+"""
 
 import os
 import socket
@@ -57,7 +59,11 @@ class References:
         if not (path / "bin" / "uvicorn").exists():
             venv.create(path, with_pip=True)
             requirements = self._path(name) / "requirements.txt"
-            wanted = ["-r", str(requirements)] if requirements.exists() else ["asyncpg", "orjson", "uvicorn[standard]"]
+            wanted = (
+                ["-r", str(requirements)]
+                if requirements.exists()
+                else ["asyncpg", "orjson", "uvicorn[standard]"]
+            )
             subprocess.run([path / "bin" / "pip", "install", "--quiet", *wanted], check=True)
         return path / "bin"
 
@@ -82,7 +88,9 @@ class References:
     def _uvicorn(self, name: str, app: str, **environ: str) -> AbstractContextManager[Server]:
         port = _free_port()
         options = [f"--workers={WORKERS}", f"--port={port}", "--no-access-log", "--log-level=warning"]
-        return _running(name, port, [str(self.bin(name) / "uvicorn"), app, *options], self._path(name), environ)
+        return _running(
+            name, port, [str(self.bin(name) / "uvicorn"), app, *options], self._path(name), environ
+        )
 
 
 def ours(database_url: str, **environ: str) -> AbstractContextManager[Server]:
@@ -95,7 +103,13 @@ def ours(database_url: str, **environ: str) -> AbstractContextManager[Server]:
 def limit() -> AbstractContextManager[Server]:
     """Run the bare Flask route."""
     port = _free_port()
-    command = [str(_BIN / "gunicorn"), "-c", "python:bench.limit", f"--bind=127.0.0.1:{port}", "bench.limit:app"]
+    command = [
+        str(_BIN / "gunicorn"),
+        "-c",
+        "python:bench.limit",
+        f"--bind=127.0.0.1:{port}",
+        "bench.limit:app",
+    ]
     return _running("limit", port, command, TREE, {})
 
 
@@ -112,7 +126,9 @@ def _environ(**environ: str) -> dict[str, str]:
 
 
 @contextmanager
-def _running(name: str, port: int, command: list[str], cwd: Path, environ: dict[str, str]) -> Iterator[Server]:
+def _running(
+    name: str, port: int, command: list[str], cwd: Path, environ: dict[str, str]
+) -> Iterator[Server]:
     log = CACHE / f"{name}.log"
     with log.open("ab") as output:
         process = subprocess.Popen(command, cwd=cwd, env=_environ(**environ), stdout=output, stderr=output)

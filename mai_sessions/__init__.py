@@ -6,19 +6,29 @@ from typing import Any
 from flask import Flask, Request
 from werkzeug.routing import MapAdapter
 
-from mai_sessions import api, cors, headers, identity, migrations, observe, problems, tokens
+from mai_sessions import api
+from mai_sessions.auth import identity
 from mai_sessions.config import Settings
-from mai_sessions.db import Database
-from mai_sessions.metrics import Metrics
+from mai_sessions.content import tokens
+from mai_sessions.postgres import migrations
+from mai_sessions.postgres.database import Database
+from mai_sessions.telemetry import middleware as observe
+from mai_sessions.telemetry.metrics import Metrics
+from mai_sessions.web import cors, problems
+from mai_sessions.web import security_headers as headers
 
 
 class _App(Flask):
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Take a view or a hook as it is: none is a coroutine, and to ask that of each takes a tenth of a request."""
+        """Take a view or a hook as it is: none is a coroutine, and to ask that of each takes a tenth of a
+        request.
+        """
         return func
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """Look for the route by path and method alone: none depends on a host, and to find that out takes longer than the rest."""
+        """Look for the route by path and method alone: none depends on a host, and to find that out takes
+        longer than the rest.
+        """
         if request is None:
             return None
         path = request.environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
@@ -28,8 +38,8 @@ class _App(Flask):
 def create_app(settings: Settings | None = None) -> Flask:
     """Make the application, with the database's schema brought up to date.
 
-    Raises StartupError when a setting does not fit, the database cannot be reached or its schema is not what it should be.
-    """
+    Raises StartupError when a setting does not fit, the database cannot be reached or its schema is not what
+    it should be."""
     settings = settings or Settings.from_environ()
     app = _App(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body

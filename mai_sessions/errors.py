@@ -1,7 +1,7 @@
 """What can go wrong, as types.
 
-They know neither HTTP nor SQL: `db.py` makes them from PostgreSQL's errors, `problems.py` turns them into answers.
-"""
+They know neither HTTP nor SQL: `db.py` makes them from PostgreSQL's errors, `problems.py` turns them into
+answers."""
 
 
 class Error(Exception):
@@ -36,7 +36,9 @@ class Invalid(Error):
 
 
 class Unauthenticated(Error):
-    """No credentials, or none that are believed. `challenge` says which are asked for, as WWW-Authenticate does."""
+    """No credentials, or none that are believed. `challenge` says which are asked for, as WWW-Authenticate
+    does.
+    """
 
     def __init__(self, detail: str, challenge: str) -> None:
         super().__init__(detail)

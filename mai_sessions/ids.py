@@ -1,4 +1,6 @@
-"""Identifiers: UUIDs of version 7, whose order is that of their making, so that new rows stand side by side in an index."""
+"""Identifiers: UUIDs of version 7, whose order is that of their making, so that new rows stand side by side
+in an index.
+"""
 
 from uuid import UUID
 

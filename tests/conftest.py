@@ -23,10 +23,13 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from werkzeug.test import TestResponse
 
-from mai_sessions import create_app, embedded, logs, migrations
+from mai_sessions import create_app
 from mai_sessions.config import Settings
-from mai_sessions.connections import Connection
+from mai_sessions.embedded import private_postgres as embedded
 from mai_sessions.ids import parse_id
+from mai_sessions.postgres import migrations
+from mai_sessions.postgres.connection import Connection
+from mai_sessions.telemetry import logs
 
 TEMPLATE = "mai_sessions_template"
 ROLES = Path(__file__).parents[1] / "sql/dba/roles.sql"
@@ -40,7 +43,9 @@ FAST_AND_LOOSE = {
 }
 
 # The fixtures that a property takes hold for all of its examples.
-settings.register_profile("suite", max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+settings.register_profile(
+    "suite", max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 settings.load_profile("suite")
 
 _running = ExitStack()
@@ -57,7 +62,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_SERVER_URL] = url
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(TEMPLATE)))
-        conn.execute(sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(sql.Identifier(TEMPLATE)))
+        conn.execute(
+            sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(sql.Identifier(TEMPLATE))
+        )
     migrations.migrate(make_conninfo(url, dbname=TEMPLATE), "on")
     _run_program("psql", "--no-psqlrc", "-f", str(ROLES), make_conninfo(url, dbname=TEMPLATE))
     with psycopg.connect(url, autocommit=True) as conn:
@@ -204,7 +211,12 @@ def _run_program(program: str, *arguments: str, stdin: str = "", stderr: int = s
     assert spec.origin
     programs = Path(spec.origin).parent / "pginstall" / "bin"
     return subprocess.run(
-        [programs / program, *arguments], input=stdin, check=True, stdout=subprocess.PIPE, stderr=stderr, encoding="utf-8"
+        [programs / program, *arguments],
+        input=stdin,
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        encoding="utf-8",
     ).stdout
 
 
@@ -224,7 +236,13 @@ def _log_of_the_suite() -> Iterator[None]:
 
 def _texts(value: Any) -> Iterator[str]:
     """What a user wrote somewhere in a body, where it is long enough to be told from what the service writes."""
-    if isinstance(value, str) and 12 <= len(value) <= 1000 and value.isascii() and value.isprintable() and not parse_id(value):
+    if (
+        isinstance(value, str)
+        and 12 <= len(value) <= 1000
+        and value.isascii()
+        and value.isprintable()
+        and not parse_id(value)
+    ):
         yield value
     elif isinstance(value, dict | list):
         for nested in value.values() if isinstance(value, dict) else value:

@@ -2,7 +2,7 @@
 
 import re
 
-from service import TREE
+from support.service import TREE
 
 SECURITY = (TREE / "SECURITY.md").read_text(encoding="utf-8")
 

@@ -5,8 +5,10 @@ from importlib.metadata import version
 from flask import Flask
 from flask_smorest import Api
 
-from mai_sessions.api import analytics, attachments, documentation, health, messages, metrics, requests, search, sessions
-from mai_sessions.api.blueprint import api, root
+from mai_sessions.api import analytics, attachments, health, messages, metrics, search, sessions
+from mai_sessions.openapi import document as documentation
+from mai_sessions.web import responses as requests
+from mai_sessions.web.blueprint import api, root
 
 __all__ = ["analytics", "attachments", "health", "init_app", "messages", "metrics", "search", "sessions"]
 

@@ -6,11 +6,11 @@ from typing import Any
 import orjson
 from flask import Response
 
-from mai_sessions.api.blueprint import api
-from mai_sessions.api.requests import json_response, stale_read
-from mai_sessions.identity import current_user_id
+from mai_sessions.auth.identity import current_user_id
 from mai_sessions.repository import analytics
 from mai_sessions.schemas.analytics import AgentsUsage, ModelsUsage, Summary, Usage, WindowQuery, window
+from mai_sessions.web.blueprint import api
+from mai_sessions.web.responses import json_response, stale_read
 
 
 @api.get("/analytics/usage", tags=["analytics"])

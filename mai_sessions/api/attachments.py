@@ -2,14 +2,15 @@
 
 from flask import Response, request
 
-from mai_sessions.api.blueprint import api
-from mai_sessions.api.requests import connection
-from mai_sessions.identity import current_user_id
+from mai_sessions.auth.identity import current_user_id
 from mai_sessions.repository import attachments
+from mai_sessions.web.blueprint import api
+from mai_sessions.web.responses import connection
 
 # Bytes, for the documentation.
 _IMAGE = {"type": "string", "format": "binary"}
-# Whatever the bytes are made to look like, a browser is to take them as the image that they were checked to be.
+# Whatever the bytes are made to look like, a browser is to take them as the image that they were checked to
+# be.
 _HEADERS = {
     "Cache-Control": "private, max-age=31536000, immutable",
     "Content-Security-Policy": "default-src 'none'; sandbox",

@@ -7,12 +7,12 @@ from time import perf_counter
 import orjson
 from flask import Response
 
-from mai_sessions import migrations
-from mai_sessions.api.blueprint import root
-from mai_sessions.api.requests import connection, database, json_response
-from mai_sessions.db import Database
 from mai_sessions.errors import Unavailable
+from mai_sessions.postgres import migrations
+from mai_sessions.postgres.database import Database
 from mai_sessions.schemas.health import Alive, DetailedHealth, Health, Ready, Service
+from mai_sessions.web.blueprint import root
+from mai_sessions.web.responses import connection, database, json_response
 
 # Twice the sum of these is the longest that the detailed health takes, in seconds.
 PROBE_TIMEOUT = 0.75
@@ -23,7 +23,9 @@ REPLICA_PROBE_TIMEOUT = 0.2
 @root.response(200, Service)
 def get_service() -> Response:
     """Name the service, its version and its documentation"""
-    return json_response(orjson.dumps({"name": "mai-sessions", "version": version("mai-sessions"), "docs": "/docs"}))
+    return json_response(
+        orjson.dumps({"name": "mai-sessions", "version": version("mai-sessions"), "docs": "/docs"})
+    )
 
 
 @root.get("/health", tags=["service"])
@@ -71,7 +73,11 @@ def get_detailed() -> Response:
     if replica := database().replica:
         details["replica"] = _replica_health(replica)
     body = {
-        "status": "unhealthy" if not postgres["ok"] else "degraded" if figures["requests_waiting"] else "healthy",
+        "status": "unhealthy"
+        if not postgres["ok"]
+        else "degraded"
+        if figures["requests_waiting"]
+        else "healthy",
         "services": {"postgres": {**postgres, "latency_ms": latency_ms, "details": details}},
         "total_latency_ms": latency_ms,
         "timestamp": datetime.now(UTC),

@@ -5,12 +5,12 @@ from uuid import UUID
 
 from flask import Response, request
 
-from mai_sessions.api.blueprint import api
-from mai_sessions.api.idempotency import idempotency_key
-from mai_sessions.api.requests import connection, created, if_match, json_response, known_versions
-from mai_sessions.identity import current_user_id
+from mai_sessions.auth.identity import current_user_id
 from mai_sessions.repository import messages, removals
 from mai_sessions.schemas.messages import Message, MessageCreate, MessageListQuery, MessagePatch
+from mai_sessions.web.blueprint import api
+from mai_sessions.web.idempotency_key import idempotency_key
+from mai_sessions.web.responses import connection, created, if_match, json_response, known_versions
 
 
 @api.get("/sessions/<session_id:session_id>/messages", tags=["messages"])
@@ -19,7 +19,9 @@ from mai_sessions.schemas.messages import Message, MessageCreate, MessageListQue
 def list_messages(query: dict[str, Any], session_id: UUID) -> Response:
     """List the messages of a session, oldest first"""
     with connection() as conn:
-        page = messages.messages(conn, current_user_id(), session_id, known_versions=known_versions(), **query)
+        page = messages.messages(
+            conn, current_user_id(), session_id, known_versions=known_versions(), **query
+        )
     return json_response(page.body, tag=page.version, headers=_links(page, query))
 
 
@@ -58,7 +60,9 @@ def get_message(session_id: UUID, message_id: UUID) -> Response:
 def patch_message(payload: dict[str, Any], session_id: UUID, message_id: UUID) -> Response:
     """Change the content or metadata of a message"""
     with connection() as conn:
-        reply = messages.patch_message(conn, current_user_id(), session_id, message_id, if_match=if_match(), **payload)
+        reply = messages.patch_message(
+            conn, current_user_id(), session_id, message_id, if_match=if_match(), **payload
+        )
     return json_response(reply.body, tag=reply.version)
 
 
@@ -72,14 +76,19 @@ def delete_message(session_id: UUID, message_id: UUID) -> Response:
 
 
 def _links(page: messages.MessagePage, query: dict[str, Any]) -> dict[str, str]:
-    """The pages before and after as a Link header (RFC 8288), in the terms of the query: places, or neighbours by `seq`."""
+    """The pages before and after as a Link header (RFC 8288), in the terms of the query: places, or
+    neighbours by `seq`.
+    """
     limit, offset = query["limit"], query["offset"]
     if query["after_seq"] is None and query["before_seq"] is None:
         # The first page may be a shorter one, so that no message stands on two.
         previous = f"limit={min(limit, offset)}&offset={max(0, offset - limit)}"
         following = f"limit={limit}&offset={offset + limit}"
     else:
-        previous, following = f"limit={limit}&before_seq={page.first_seq}", f"limit={limit}&after_seq={page.last_seq}"
+        previous, following = (
+            f"limit={limit}&before_seq={page.first_seq}",
+            f"limit={limit}&after_seq={page.last_seq}",
+        )
     links = [
         f'<{request.path}?{place}>; rel="{rel}"'
         for rel, place, there in (("prev", previous, page.has_previous), ("next", following, page.has_next))

@@ -4,8 +4,8 @@ import ipaddress
 
 from flask import Response, current_app, request
 
-from mai_sessions.api.blueprint import root
 from mai_sessions.errors import Forbidden
+from mai_sessions.web.blueprint import root
 
 
 @root.get("/metrics", tags=["service"])
@@ -17,5 +17,7 @@ def get_metrics() -> Response:
     # A Unix socket's peer has no address.
     if peer and not ipaddress.ip_address(peer).is_loopback:
         raise Forbidden("Metrics are for this host alone")
-    body, content_type = current_app.extensions["mai-sessions.metrics"].expose(request.headers.get("Accept", ""))
+    body, content_type = current_app.extensions["mai-sessions.metrics"].expose(
+        request.headers.get("Accept", "")
+    )
     return Response(body, content_type=content_type)

@@ -4,11 +4,11 @@ from typing import Any
 
 from flask import Response
 
-from mai_sessions.api.blueprint import api
-from mai_sessions.api.requests import json_response, stale_read
-from mai_sessions.identity import current_user_id
+from mai_sessions.auth.identity import current_user_id
 from mai_sessions.repository import search
 from mai_sessions.schemas.search import SearchQuery, SearchResults
+from mai_sessions.web.blueprint import api
+from mai_sessions.web.responses import json_response, stale_read
 
 
 @api.get("/search", tags=["search"])

@@ -5,10 +5,7 @@ from uuid import UUID
 
 from flask import Response, request
 
-from mai_sessions.api.blueprint import api
-from mai_sessions.api.idempotency import idempotency_key
-from mai_sessions.api.requests import connection, created, if_match, json_response, known_versions
-from mai_sessions.identity import current_user_id
+from mai_sessions.auth.identity import current_user_id
 from mai_sessions.ids import new_id
 from mai_sessions.repository import removals, sessions
 from mai_sessions.schemas.sessions import (
@@ -20,6 +17,9 @@ from mai_sessions.schemas.sessions import (
     SessionPatch,
     with_defaults,
 )
+from mai_sessions.web.blueprint import api
+from mai_sessions.web.idempotency_key import idempotency_key
+from mai_sessions.web.responses import connection, created, if_match, json_response, known_versions
 
 
 @api.get("/sessions", tags=["sessions"])
@@ -35,14 +35,18 @@ def list_sessions(query: dict[str, Any]) -> Response:
 @api.post("/sessions", tags=["sessions"])
 @api.arguments(SessionCreate(), required=False)
 @api.response(201, SessionDetail)
-@api.alt_response(200, schema=SessionDetail, description="The caller had a session with this id: as it stands")
+@api.alt_response(
+    200, schema=SessionDetail, description="The caller had a session with this id: as it stands"
+)
 def create_session(payload: dict[str, Any]) -> Response:
     """Make a session"""
     key = idempotency_key("sessions", payload)
     session_id = payload.pop("id") or new_id()
     with connection() as conn:
         reply = sessions.create_session(conn, current_user_id(), session_id=session_id, key=key, **payload)
-    return created(f"/api/v1/sessions/{reply.id}", reply.body, tag=reply.version, status=201 if reply.is_new else 200)
+    return created(
+        f"/api/v1/sessions/{reply.id}", reply.body, tag=reply.version, status=201 if reply.is_new else 200
+    )
 
 
 @api.get("/sessions/<session_id:session_id>", tags=["sessions"])
@@ -51,7 +55,9 @@ def create_session(payload: dict[str, Any]) -> Response:
 def get_session(query: dict[str, Any], session_id: UUID) -> Response:
     """Read a session with its messages"""
     with connection() as conn:
-        reply = sessions.session(conn, current_user_id(), session_id, known_versions=known_versions(), **query)
+        reply = sessions.session(
+            conn, current_user_id(), session_id, known_versions=known_versions(), **query
+        )
     return json_response(reply.body, tag=reply.version)
 
 
@@ -67,7 +73,9 @@ def patch_session(query: dict[str, Any], payload: dict[str, Any], session_id: UU
     else:
         payload = {name: value for name, value in payload.items() if value is not None}
     with connection() as conn:
-        reply = sessions.patch_session(conn, current_user_id(), session_id, if_match=if_match(), **with_defaults(payload), **query)
+        reply = sessions.patch_session(
+            conn, current_user_id(), session_id, if_match=if_match(), **with_defaults(payload), **query
+        )
     return json_response(reply.body, tag=reply.version)
 
 

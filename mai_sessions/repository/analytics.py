@@ -1,9 +1,11 @@
 """The statements on what was used, and those by which the writers of messages count it.
 
-The analytics read `daily_usage`: the sums of a session's messages on a day, in all and by agent and model. Each sum knows between
-which moments its messages were made. Where an edge of the window goes through one, the messages themselves are read, only there.
+The analytics read `daily_usage`: the sums of a session's messages on a day, in all and by agent and model.
+Each sum knows between which moments its messages were made. Where an edge of the window goes through one, the
+messages themselves are read, only there.
 
-Measured on PostgreSQL 18, 2 cores, a million messages of one user in 30 days, CPU milliseconds of the server's process:
+Measured on PostgreSQL 18, 2 cores, a million messages of one user in 30 days, CPU milliseconds of the
+server's process:
 
 | read from                                                   | usage | agents | models | the three |
 | ----------------------------------------------------------- | ----- | ------ | ------ | --------- |
@@ -14,17 +16,17 @@ Measured on PostgreSQL 18, 2 cores, a million messages of one user in 30 days, C
 | daily_usage, 1 session, both edges through it               |    31 |     27 |     19 |        76 |
 | daily_usage, 2 messages a session                           |   190 |    160 |    130 |       480 |
 
-Only to count the rows over that index takes 64 a call. The sums cost an append 45 to 60 µs of the server. A sum for each user and
-day would be read faster, but all appends of a user would queue on its row.
-"""
+Only to count the rows over that index takes 64 a call. The sums cost an append 45 to 60 µs of the server. A
+sum for each user and day would be read faster, but all appends of a user would queue on its row."""
 
 from datetime import date, datetime
 from typing import LiteralString, NamedTuple, TypedDict, Unpack
 
-from mai_sessions.connections import Connection, fetch_all, fetch_one
+from mai_sessions.postgres.connection import Connection, fetch_all, fetch_one
 
-# Counts the messages of the CTE `moved`: those with the sign 1 in, those with -1 out. The statement around it holds the lock of
-# their session, so nobody else moves the same sums. A patch counts a message out and in again: only then are there rows to group.
+# Counts the messages of the CTE `moved`: those with the sign 1 in, those with -1 out. The statement around it
+# holds the lock of their session, so nobody else moves the same sums. A patch counts a message out and in
+# again: only then are there rows to group.
 _PARTS_OF_MOVED: LiteralString = """
           FROM moved AS m
          CROSS JOIN LATERAL (
@@ -72,7 +74,9 @@ RECOUNT_MESSAGE: LiteralString = (
 
 
 class Window(TypedDict):
-    """A span of time: from `since`, before `until`. It touches so many `days` of UTC; none, and nothing counts."""
+    """A span of time: from `since`, before `until`. It touches so many `days` of UTC; none, and nothing
+    counts.
+    """
 
     since: datetime
     until: datetime
@@ -212,7 +216,9 @@ def summary(conn: Connection, user_id: str, **window: Unpack[Window]) -> bytes:
     return _read(conn, SUMMARY, user_id, ["total"], window)
 
 
-def _read(conn: Connection, statement: LiteralString, user_id: str, parts: list[str], window: Window) -> bytes:
+def _read(
+    conn: Connection, statement: LiteralString, user_id: str, parts: list[str], window: Window
+) -> bytes:
     row = fetch_one(conn, statement, {"user_id": user_id, "parts": parts, **window})
     assert row is not None
     body: bytes = row[0]

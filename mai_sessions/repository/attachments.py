@@ -2,9 +2,9 @@
 
 from typing import LiteralString
 
-from mai_sessions.connections import Connection, fetch_one
+from mai_sessions.content.images import Image
 from mai_sessions.errors import NotFound
-from mai_sessions.images import Image
+from mai_sessions.postgres.connection import Connection, fetch_one
 
 GET_ATTACHMENT: LiteralString = """
     SELECT /* attachment */ sha256, content_type, content

@@ -1,20 +1,19 @@
 """The statements on messages.
 
-Each write moves its session's counters in the same statement, and takes the lock of the session's row before any message's, so that
-writers queue there and do not deadlock.
-"""
+Each write moves its session's counters in the same statement, and takes the lock of the session's row before
+any message's, so that writers queue there and do not deadlock."""
 
 from collections.abc import Sequence
 from typing import LiteralString, NamedTuple
 from uuid import UUID
 
-from mai_sessions.connections import Connection, fetch_one
+from mai_sessions.content.images import Image
+from mai_sessions.content.lexemes import message_vector
 from mai_sessions.errors import Conflict, NotFound, Stale
+from mai_sessions.idempotency import NO_KEY, IdempotencyKey, check_same_body
 from mai_sessions.ids import new_id
-from mai_sessions.images import Image
+from mai_sessions.postgres.connection import Connection, fetch_one
 from mai_sessions.repository.analytics import COUNT_MESSAGE, RECOUNT_MESSAGE
-from mai_sessions.repository.idempotency import NO_KEY, IdempotencyKey, check_same_body
-from mai_sessions.words import message_vector
 
 MAX_SEQ = 2**31 - 1
 
@@ -26,7 +25,9 @@ m.documents, m.created_at"""
 
 
 class MessageReply(NamedTuple):
-    """A message: its id, the version of its session unless this is the first reply again, and the JSON of the reply."""
+    """A message: its id, the version of its session unless this is the first reply again, and the JSON of the
+    reply.
+    """
 
     id: UUID
     version: UUID | None
@@ -34,7 +35,9 @@ class MessageReply(NamedTuple):
 
 
 class MessagePage(NamedTuple):
-    """A page of messages: the version of their session, JSON, the first and last `seq`, and whether there are messages around."""
+    """A page of messages: the version of their session, JSON, the first and last `seq`, and whether there are
+    messages around.
+    """
 
     version: UUID
     body: bytes
@@ -70,14 +73,17 @@ APPEND_MESSAGE: LiteralString = (
     m AS (
         INSERT INTO messages (user_id, session_id, id, seq, role, content, token_count, model_id, agent_name,
                               response_time_ms, is_error, images, documents, words, created_at)
-        SELECT s.user_id, s.id, %(message_id)s, s.last_seq, %(role)s, %(content)s, %(token_count)s, %(model_id)s,
-               %(agent_name)s, %(response_time_ms)s::float8, %(is_error)s, %(images)s::text[], %(documents)s::text[],
-               %(words)s::tsvector, s.updated_at
+        SELECT s.user_id, s.id, %(message_id)s, s.last_seq, %(role)s, %(content)s, %(token_count)s,
+        %(model_id)s,
+               %(agent_name)s, %(response_time_ms)s::float8, %(is_error)s, %(images)s::text[],
+               %(documents)s::text[], %(words)s::tsvector, s.updated_at
           FROM s
-        RETURNING user_id, id, session_id, seq, role, content, token_count, model_id, agent_name, response_time_ms, is_error,
+        RETURNING user_id, id, session_id, seq, role, content, token_count, model_id, agent_name,
+        response_time_ms, is_error,
                   images, documents, created_at),
     moved AS (
-        SELECT 1 AS sign, user_id, session_id, seq, role, token_count, model_id, agent_name, response_time_ms, is_error,
+        SELECT 1 AS sign, user_id, session_id, seq, role, token_count, model_id, agent_name, response_time_ms,
+        is_error,
                created_at
           FROM m),
     counted AS ("""
@@ -118,7 +124,9 @@ def append_message(
     documents: Sequence[str] = (),
     key: IdempotencyKey | None = None,
 ) -> MessageReply:
-    """Add a message at the end of a session, or answer as the first time when the key was used. Raises NotFound and Invalid."""
+    """Add a message at the end of a session, or answer as the first time when the key was used. Raises
+    NotFound and Invalid.
+    """
     message_id, version = new_id(), new_id()
     # In the order of their keys, so that two appends with the same images cannot deadlock.
     attachments = sorted({image.sha256: image for image in images}.values())
@@ -168,7 +176,9 @@ GET_MESSAGE: LiteralString = (
 
 def message(conn: Connection, user_id: str, session_id: UUID, message_id: UUID) -> MessageReply:
     """Read one message. Raises NotFound."""
-    row = fetch_one(conn, GET_MESSAGE, {"user_id": user_id, "session_id": session_id, "message_id": message_id})
+    row = fetch_one(
+        conn, GET_MESSAGE, {"user_id": user_id, "session_id": session_id, "message_id": message_id}
+    )
     if row is None:
         raise NotFound("Session not found")
     if row[0] is None:
@@ -188,8 +198,8 @@ _PAGE_OF_MESSAGES: LiteralString = (
                AND s.version <> ALL (%(known_versions)s::uuid[])
 """
 )
-# Whether there are messages before the page is asked of the first one: in this form the primary key gives it, whatever the planner
-# knows of sessions.
+# Whether there are messages before the page is asked of the first one: in this form the primary key gives it,
+# whatever the planner knows of sessions.
 _PAGE_IN_SESSION: LiteralString = """
                s.version, coalesce(p.body, '[]'), p.first_seq, p.last_seq,
                coalesce(p.first_seq > (SELECT o.seq FROM messages AS o
@@ -232,7 +242,8 @@ def messages(
     before_seq: int | None = None,
     known_versions: Sequence[UUID] = (),
 ) -> MessagePage:
-    """Read a page of messages, oldest first: the first ones after `after_seq`, or the last ones before `before_seq`.
+    """Read a page of messages, oldest first: the first ones after `after_seq`, or the last ones before
+    `before_seq`.
 
     Raises NotFound.
     """
@@ -265,12 +276,14 @@ PATCH_MESSAGE: LiteralString = (
                last_message_preview = CASE WHEN newest_seq = target.seq AND %(content)s::text IS NOT NULL
                                            THEN left(%(content)s::text, 100) ELSE last_message_preview END
           FROM (SELECT seq FROM messages
-                 WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND id = %(message_id)s) AS target
+                 WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND id = %(message_id)s) AS
+                 target
          WHERE user_id = %(user_id)s AND id = %(session_id)s
            AND (%(if_match)s::uuid[] IS NULL OR version = ANY (%(if_match)s::uuid[]))
         RETURNING target.seq),
     old AS (
-        SELECT messages.user_id, session_id, messages.seq, role, token_count, model_id, agent_name, response_time_ms, is_error,
+        SELECT messages.user_id, session_id, messages.seq, role, token_count, model_id, agent_name,
+        response_time_ms, is_error,
                created_at
           FROM s
           JOIN messages ON user_id = %(user_id)s AND session_id = %(session_id)s AND messages.seq = s.seq
@@ -285,16 +298,20 @@ PATCH_MESSAGE: LiteralString = (
                response_time_ms = coalesce(%(response_time_ms)s::float8, messages.response_time_ms),
                is_error         = coalesce(%(is_error)s::boolean, messages.is_error)
           FROM old
-         WHERE messages.user_id = %(user_id)s AND messages.session_id = %(session_id)s AND messages.seq = old.seq
-        RETURNING messages.user_id, id, messages.session_id, messages.seq, messages.role, content, messages.token_count,
-                  messages.model_id, messages.agent_name, messages.response_time_ms, messages.is_error, images, documents,
-                  messages.created_at),
+         WHERE messages.user_id = %(user_id)s AND messages.session_id = %(session_id)s AND messages.seq =
+         old.seq
+        RETURNING messages.user_id, id, messages.session_id, messages.seq, messages.role, content,
+        messages.token_count,
+                  messages.model_id, messages.agent_name, messages.response_time_ms, messages.is_error,
+                  images, documents, messages.created_at),
     moved AS (
-        SELECT -1 AS sign, user_id, session_id, seq, role, token_count, model_id, agent_name, response_time_ms, is_error,
+        SELECT -1 AS sign, user_id, session_id, seq, role, token_count, model_id, agent_name,
+        response_time_ms, is_error,
                created_at
           FROM old
          UNION ALL
-        SELECT 1, user_id, session_id, seq, role, token_count, model_id, agent_name, response_time_ms, is_error, created_at
+        SELECT 1, user_id, session_id, seq, role, token_count, model_id, agent_name, response_time_ms,
+        is_error, created_at
           FROM m),
     counted AS ("""
     + RECOUNT_MESSAGE
@@ -319,7 +336,9 @@ def patch_message(
     is_error: bool | None = None,
     if_match: Sequence[UUID] | None = None,
 ) -> MessageReply:
-    """Change what is given of a message. Raises NotFound, and Stale unless the session's version is one of `if_match`."""
+    """Change what is given of a message. Raises NotFound, and Stale unless the session's version is one of
+    `if_match`.
+    """
     version = new_id()
     params = {
         "user_id": user_id,

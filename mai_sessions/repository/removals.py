@@ -1,20 +1,21 @@
 """How messages and sessions are removed, so that what is counted elsewhere stays true.
 
-What a removal has to count, the newest message that is left or the images that are named, it reads from a snapshot, and another
-writer may come between the snapshot and the lock of the session's row. The session's version tells: a removal changes nothing
-unless it is still the one that the snapshot saw. If it is not, or if images have to go too, which takes a second statement, the
-removal runs again in a transaction that takes the lock first.
+What a removal has to count, the newest message that is left or the images that are named, it reads from a
+snapshot, and another writer may come between the snapshot and the lock of the session's row. The session's
+version tells: a removal changes nothing unless it is still the one that the snapshot saw. If it is not, or if
+images have to go too, which takes a second statement, the removal runs again in a transaction that takes the
+lock first.
 
-The rows of images are locked in the order of their names, as appends do: sessions of one user share them, and would deadlock.
-"""
+The rows of images are locked in the order of their names, as appends do: sessions of one user share them, and
+would deadlock."""
 
 from collections.abc import Sequence
 from typing import Any, LiteralString
 from uuid import UUID
 
-from mai_sessions.connections import Connection, fetch_one
 from mai_sessions.errors import NotFound, Stale
 from mai_sessions.ids import new_id
+from mai_sessions.postgres.connection import Connection, fetch_one
 from mai_sessions.repository.analytics import COUNT_MESSAGE
 from mai_sessions.repository.attachments import sweep_attachments
 
@@ -44,7 +45,8 @@ DELETE_MESSAGE: LiteralString = (
     moved AS (
         DELETE FROM messages USING s
          WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND messages.seq = s.seq
-        RETURNING -1 AS sign, user_id, session_id, messages.seq, role, token_count, model_id, agent_name, response_time_ms,
+        RETURNING -1 AS sign, user_id, session_id, messages.seq, role, token_count, model_id, agent_name,
+        response_time_ms,
                   is_error, created_at, images),
     held AS (
         SELECT a.sha256
@@ -64,7 +66,12 @@ DELETE_MESSAGE: LiteralString = (
 
 
 def delete_message(
-    conn: Connection, user_id: str, session_id: UUID, message_id: UUID, *, if_match: Sequence[UUID] | None = None
+    conn: Connection,
+    user_id: str,
+    session_id: UUID,
+    message_id: UUID,
+    *,
+    if_match: Sequence[UUID] | None = None,
 ) -> None:
     """Remove a message. Raises NotFound, and Stale unless the session's version is one of `if_match`."""
     params = {
@@ -124,8 +131,12 @@ CLEAR_MESSAGES: LiteralString = (
 )
 
 
-def clear_messages(conn: Connection, user_id: str, session_id: UUID, *, if_match: Sequence[UUID] | None = None) -> None:
-    """Remove every message of a session. Raises NotFound, and Stale unless the session's version is one of `if_match`."""
+def clear_messages(
+    conn: Connection, user_id: str, session_id: UUID, *, if_match: Sequence[UUID] | None = None
+) -> None:
+    """Remove every message of a session. Raises NotFound, and Stale unless the session's version is one of
+    `if_match`.
+    """
     params = {"user_id": user_id, "session_id": session_id, "version": new_id(), "if_match": if_match}
     _remove(conn, CLEAR_MESSAGES, params, "Session not found")
 
@@ -159,8 +170,12 @@ DELETE_SESSION: LiteralString = (
 )
 
 
-def delete_session(conn: Connection, user_id: str, session_id: UUID, *, if_match: Sequence[UUID] | None = None) -> None:
-    """Remove a session and everything of it. Raises NotFound, and Stale unless its version is one of `if_match`."""
+def delete_session(
+    conn: Connection, user_id: str, session_id: UUID, *, if_match: Sequence[UUID] | None = None
+) -> None:
+    """Remove a session and everything of it. Raises NotFound, and Stale unless its version is one of
+    `if_match`.
+    """
     params = {"user_id": user_id, "session_id": session_id, "if_match": if_match}
     _remove(conn, DELETE_SESSION, params, "Session not found")
 
@@ -170,7 +185,8 @@ LOCK_SESSION: LiteralString = """
 
 
 def _remove(conn: Connection, statement: LiteralString, params: dict[str, Any], not_found: str) -> None:
-    """Run a removal; its row says whether it removed, whether its target is there, and whether `if_match` holds.
+    """Run a removal; its row says whether it removed, whether its target is there, and whether `if_match`
+    holds.
 
     Raises NotFound and Stale.
     """

@@ -1,14 +1,15 @@
 """The statement that searches titles and messages.
 
-Ranked are the newest 200 messages and the newest 200 titles that match: titles first, then by ts_rank, then the newest first. What
-is written after the first page was read is left out of the pages that follow.
+Ranked are the newest 200 messages and the newest 200 titles that match: titles first, then by ts_rank, then
+the newest first. What is written after the first page was read is left out of the pages that follow.
 
-A word in most messages is what makes a search slow: every row that matches would be read to find the newest. So the statement looks
-among the last eight to sixteen days first, and everywhere only when they hold fewer than 200 matches. A key of the week, of eight
-days, among the words of each message makes the first look cheap. A prefix reads the index of all words that it begins, of one user.
+A word in most messages is what makes a search slow: every row that matches would be read to find the newest.
+So the statement looks among the last eight to sixteen days first, and everywhere only when they hold fewer
+than 200 matches. A key of the week, of eight days, among the words of each message makes the first look
+cheap. A prefix reads the index of all words that it begins, of one user.
 
-PostgreSQL's CPU for one search, on a busy machine of two cores, of a user with 10,000 messages alone and of one with a million
-among two million:
+PostgreSQL's CPU for one search, on a busy machine of two cores, of a user with 10,000 messages alone and of
+one with a million among two million:
 
     no hit                        61 µs     95 µs
     a rare word, 5 hits          175 µs    360 µs
@@ -18,8 +19,8 @@ among two million:
 
 Words that have not entered the index yet, 1 MB at the most, are read as well: that adds up to 0.7 ms.
 
-The words cost an append of 400 characters 30 µs of PostgreSQL, 20 µs of Python and 3 kB of WAL; a PATCH of a growing answer of up
-to 4,000 characters takes 0.5 ms and 14 kB of WAL. A PATCH of other columns stays HOT.
+The words cost an append of 400 characters 30 µs of PostgreSQL, 20 µs of Python and 3 kB of WAL; a PATCH of a
+growing answer of up to 4,000 characters takes 0.5 ms and 14 kB of WAL. A PATCH of other columns stays HOT.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -29,8 +30,8 @@ from uuid import UUID
 
 import orjson
 
-from mai_sessions.connections import Connection, fetch_all
-from mai_sessions.words import MAX_CHARACTERS, parse_query, scope, snippet
+from mai_sessions.content.lexemes import MAX_CHARACTERS, parse_query, scope, snippet
+from mai_sessions.postgres.connection import Connection, fetch_all
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -136,8 +137,8 @@ def search(
 ) -> bytes:
     """Find titles and messages that hold every word of `q`; a page of them as JSON, the best first.
 
-    `since` is the first moment that counts, `until` the first that does not. `after` are the keys that `next_cursor` was made of.
-    """
+    `since` is the first moment that counts, `until` the first that does not. `after` are the keys that
+    `next_cursor` was made of."""
     query = parse_query(user_id, q, session_id)
     if query is None:
         return b'{"results":[],"next_cursor":null}'

@@ -5,16 +5,18 @@ from datetime import UTC, datetime
 from typing import LiteralString, NamedTuple
 from uuid import UUID
 
-from mai_sessions.connections import Connection, fetch_one
+from mai_sessions.content.lexemes import part_query, title_vector
 from mai_sessions.errors import Conflict, NotFound, Stale
+from mai_sessions.idempotency import NO_KEY, IdempotencyKey, check_same_body
 from mai_sessions.ids import new_id
-from mai_sessions.repository.idempotency import NO_KEY, IdempotencyKey, check_same_body
+from mai_sessions.postgres.connection import Connection, fetch_one
 from mai_sessions.repository.messages import MESSAGE_COLUMNS
-from mai_sessions.words import part_query, title_vector
 
 
 class SessionReply(NamedTuple):
-    """A session: its id, its version unless this is the first reply again, the JSON of the reply, and whether it was made now."""
+    """A session: its id, its version unless this is the first reply again, the JSON of the reply, and whether
+    it was made now.
+    """
 
     id: UUID
     version: UUID | None
@@ -35,14 +37,16 @@ START = (datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
 SUMMARY_COLUMNS: LiteralString = """
 s.id, s.title, s.agent_name, s.model_id, s.created_at, s.updated_at, s.message_count, s.last_message_preview"""
 
-# One pass over the page's sessions makes all of it; to read them from a CTE for each part takes a fifth more of PostgreSQL's time.
-# A page that is not full has no last session, and then nothing is looked for after it. A cursor is the keys of the last session and
-# a checksum, by which a damaged one is told. The tag is made of what the page is made of: a session's version stands for all of it.
+# One pass over the page's sessions makes all of it; to read them from a CTE for each part takes a fifth more
+# of PostgreSQL's time. A page that is not full has no last session, and then nothing is looked for after it.
+# A cursor is the keys of the last session and a checksum, by which a damaged one is told. The tag is made of
+# what the page is made of: a session's version stands for all of it.
 _PAGE_OF_SESSIONS: LiteralString = (
     """,
     page AS (
         SELECT json_agg(r) AS sessions, string_agg(uuid_send(s.version), '') AS versions,
-               (array_agg(s.updated_at))[%(limit)s] AS last_updated_at, (array_agg(s.id))[%(limit)s] AS last_id
+               (array_agg(s.updated_at))[%(limit)s] AS last_updated_at, (array_agg(s.id))[%(limit)s] AS
+               last_id
           FROM (SELECT"""
     + SUMMARY_COLUMNS
     + """, s.version
@@ -91,13 +95,18 @@ SEARCH_SESSIONS: LiteralString = (
 
 
 def sessions(
-    conn: Connection, user_id: str, *, search: str, limit: int, offset: int, after: tuple[datetime, UUID] = START
+    conn: Connection,
+    user_id: str,
+    *,
+    search: str,
+    limit: int,
+    offset: int,
+    after: tuple[datetime, UUID] = START,
 ) -> SessionPage:
     """Read a page of sessions, last written first.
 
-    `search` is a substring of the title, in either case, or blank for all; `after` the `updated_at` and id of the session before
-    the page.
-    """
+    `search` is a substring of the title, in either case, or blank for all; `after` the `updated_at` and id of
+    the session before the page."""
     params = {
         "user_id": user_id,
         "limit": limit,
@@ -114,8 +123,8 @@ def sessions(
     return SessionPage(*row)
 
 
-# The newest messages are those above the seq of the one after them: in this form the primary key gives them in order.
-# For a caller who knows the version already, the messages stay unread.
+# The newest messages are those above the seq of the one after them: in this form the primary key gives them
+# in order. For a caller who knows the version already, the messages stay unread.
 _DETAIL: LiteralString = (
     """
     SELECT s.id, s.version, (SELECT row_to_json(d) FROM (
@@ -167,13 +176,14 @@ def session(
     return SessionReply(*row)
 
 
-# The session before the user's count, as where one is deleted: otherwise the two would deadlock over an id that comes again.
+# The session before the user's count, as where one is deleted: otherwise the two would deadlock over an id
+# that comes again.
 CREATE_SESSION: LiteralString = (
     """
     WITH /* create_session */ s AS (
-        INSERT INTO sessions (user_id, id, title, agent_name, model_id, version)
-        VALUES (%(user_id)s, %(session_id)s, %(title)s, %(agent_name)s, %(model_id)s, %(version)s)
-        RETURNING user_id, id, title, agent_name, model_id, created_at, updated_at, message_count, last_message_preview),
+        INSERT INTO sessions (user_id, id, title, agent_name, model_id, version) VALUES (%(user_id)s,
+        %(session_id)s, %(title)s, %(agent_name)s, %(model_id)s, %(version)s) RETURNING user_id, id, title,
+        agent_name, model_id, created_at, updated_at, message_count, last_message_preview),
     counted AS (
         INSERT INTO users (user_id, session_count) SELECT s.user_id, 1 FROM s
             ON CONFLICT (user_id) DO UPDATE SET session_count = users.session_count + 1),
@@ -181,8 +191,8 @@ CREATE_SESSION: LiteralString = (
         INSERT INTO session_titles (user_id, session_id, created_at, title, words)
         SELECT s.user_id, s.id, s.created_at, %(folded_title)s, %(words)s::tsvector FROM s),
     k AS (
-        INSERT INTO idempotency_keys (user_id, path, key, fingerprint, id, created_at)
-        SELECT s.user_id, %(path)s, %(key)s, %(fingerprint)s, s.id, s.created_at FROM s WHERE %(key)s::text IS NOT NULL)
+        INSERT INTO idempotency_keys (user_id, path, key, fingerprint, id, created_at) SELECT s.user_id,
+        %(path)s, %(key)s, %(fingerprint)s, s.id, s.created_at FROM s WHERE %(key)s::text IS NOT NULL)
     SELECT row_to_json(d) FROM (SELECT"""
     + SUMMARY_COLUMNS
     + """, '[]'::json AS messages FROM s) AS d"""
@@ -250,10 +260,12 @@ PATCH_SESSION: LiteralString = (
                version    = %(version)s
          WHERE user_id = %(user_id)s AND id = %(session_id)s
            AND (%(if_match)s::uuid[] IS NULL OR version = ANY (%(if_match)s::uuid[]))
-        RETURNING id, title, agent_name, model_id, created_at, updated_at, message_count, last_message_preview, version),
+        RETURNING id, title, agent_name, model_id, created_at, updated_at, message_count,
+        last_message_preview, version),
     t AS (
         UPDATE session_titles SET title = %(folded_title)s, words = %(words)s::tsvector FROM s
-         WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND %(folded_title)s::text IS NOT NULL)"""
+         WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND %(folded_title)s::text IS NOT
+         NULL)"""
     + _DETAIL
     + " FROM s"
 )

@@ -26,7 +26,9 @@ class _Start(TypedErrors, fields.Field[datetime]):
             if len(value) == len("2025-11-08"):
                 return datetime.combine(date.fromisoformat(value), time(), UTC) + self.length_of_date
             moment = datetime.fromisoformat(value)
-            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC) + self.length_of_datetime
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(
+                UTC
+            ) + self.length_of_datetime
         except (ValueError, OverflowError):
             raise self.make_error("invalid") from None
 
@@ -38,10 +40,11 @@ class _End(_Start):
 
 
 def window(since: datetime | None = None, until: datetime | None = None) -> dict[str, Any]:
-    """The time from `since`, before `until`, and the days of UTC that it touches; the last 30 days by default.
+    """The time from `since`, before `until`, and the days of UTC that it touches; the last 30 days by
+    default.
 
-    Raises OverflowError when it begins before the year 1, and ValidationError when it is longer than ten years.
-    """
+    Raises OverflowError when it begins before the year 1, and ValidationError when it is longer than ten
+    years."""
     now = datetime.now(UTC)
     since = since or (until or now) - DEFAULT_SPAN
     # Nothing is later than now, but the database's clock may be a little ahead.
@@ -64,7 +67,11 @@ class WindowQuery(Schema):
         }
     )
     end_date = _End(
-        metadata={"type": "string", "description": "ISO 8601 date or datetime; now by default", "example": "2025-12-07"}
+        metadata={
+            "type": "string",
+            "description": "ISO 8601 date or datetime; now by default",
+            "example": "2025-12-07",
+        }
     )
 
     @post_load
@@ -83,7 +90,10 @@ def _average() -> fields.Float:
     return fields.Float(
         required=True,
         allow_none=True,
-        metadata={"minimum": 0, "description": "Of the messages that have one, in milliseconds; null for none"},
+        metadata={
+            "minimum": 0,
+            "description": "Of the messages that have one, in milliseconds; null for none",
+        },
     )
 
 
@@ -103,7 +113,9 @@ class Usage(Schema):
     total_tokens = _count()
     total_sessions = _count("Sessions created in the window")
     avg_response_time_ms = _average()
-    daily_usage = fields.List(fields.Nested(DailyUsage), required=True, metadata={"description": "Every day, both ends inclusive"})
+    daily_usage = fields.List(
+        fields.Nested(DailyUsage), required=True, metadata={"description": "Every day, both ends inclusive"}
+    )
 
 
 class AgentUsage(Schema):
@@ -115,7 +127,12 @@ class AgentUsage(Schema):
     avg_response_time_ms = _average()
     error_count = _count()
     error_rate = fields.Float(
-        required=True, metadata={"minimum": 0, "maximum": 100, "description": "Errors in percent of the messages, 2 decimals"}
+        required=True,
+        metadata={
+            "minimum": 0,
+            "maximum": 100,
+            "description": "Errors in percent of the messages, 2 decimals",
+        },
     )
 
 

@@ -1,4 +1,6 @@
-"""marshmallow's fields, strict about JSON's types, whose errors carry a word for programs beside the text for people."""
+"""marshmallow's fields, strict about JSON's types, whose errors carry a word for programs beside the text for
+people.
+"""
 
 from datetime import UTC, datetime, timedelta
 from hashlib import md5
@@ -7,8 +9,8 @@ from uuid import UUID
 
 from marshmallow import ValidationError, fields, validate
 
+from mai_sessions.content.images import Image, read_image
 from mai_sessions.ids import parse_id
-from mai_sessions.images import Image, read_image
 
 # The largest bigint and integer of PostgreSQL.
 MAX_BIGINT = 2**63 - 1
@@ -41,7 +43,9 @@ class Text(TypedErrors, fields.String):
         "too_long": "Longer than maximum length {max}.",
     }
 
-    def __init__(self, *, max_length: int | None = None, metadata: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, *, max_length: int | None = None, metadata: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
         self.max_length = max_length
         documented: dict[str, Any] = {"pattern": "^[^\\u0000]*$"}
         if max_length is not None:
@@ -127,7 +131,14 @@ class List(TypedErrors, fields.List[Any]):
 
     default_error_messages = {"too_many": "More than {max} items."}  # noqa: RUF012
 
-    def __init__(self, inner: fields.Field[Any], *, max_items: int, metadata: dict[str, Any] | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        inner: fields.Field[Any],
+        *,
+        max_items: int,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         self.max_items = max_items
         super().__init__(inner, metadata={"maxItems": max_items, **(metadata or {})}, **kwargs)
 
@@ -143,7 +154,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def is_sealed(keys: str, checksum: str) -> bool:
-    """Tell whether a cursor's checksum is that of its keys. It is no secret: anyone may put anything into the keys."""
+    """Tell whether a cursor's checksum is that of its keys. It is no secret: anyone may put anything into the
+    keys.
+    """
     return checksum == md5(keys.encode(), usedforsecurity=False).hexdigest()[:8]
 
 
@@ -153,7 +166,9 @@ def moment_of(microseconds: str) -> datetime:
 
 
 class Cursor(TypedErrors, fields.Field[tuple[datetime, UUID]]):
-    """Where a page of sessions begins: the keys of the session before it, and a checksum by which a damaged one is told."""
+    """Where a page of sessions begins: the keys of the session before it, and a checksum by which a damaged
+    one is told.
+    """
 
     default_error_messages = {"invalid": "Not a cursor that this service gave."}  # noqa: RUF012
 

@@ -25,10 +25,18 @@ class Ready(Schema):
 class PoolFigures(Schema):
     """The connections of the process that answers."""
 
-    pool_max = fields.Integer(required=True, strict=True, metadata={"description": "Connections that there may be"})
-    pool_size = fields.Integer(required=True, strict=True, metadata={"description": "Connections that there are"})
-    pool_available = fields.Integer(required=True, strict=True, metadata={"description": "Connections that are free"})
-    requests_waiting = fields.Integer(required=True, strict=True, metadata={"description": "Requests that wait for a connection"})
+    pool_max = fields.Integer(
+        required=True, strict=True, metadata={"description": "Connections that there may be"}
+    )
+    pool_size = fields.Integer(
+        required=True, strict=True, metadata={"description": "Connections that there are"}
+    )
+    pool_available = fields.Integer(
+        required=True, strict=True, metadata={"description": "Connections that are free"}
+    )
+    requests_waiting = fields.Integer(
+        required=True, strict=True, metadata={"description": "Requests that wait for a connection"}
+    )
 
 
 class ReplicaHealth(PoolFigures):
@@ -36,7 +44,9 @@ class ReplicaHealth(PoolFigures):
 
     ok = fields.Boolean(required=True)
     error = fields.String(metadata={"description": "Only when it is not ok"})
-    lag_seconds = fields.Float(allow_none=True, metadata={"description": "How far it is behind, null when nobody knows"})
+    lag_seconds = fields.Float(
+        allow_none=True, metadata={"description": "How far it is behind, null when nobody knows"}
+    )
 
 
 class DatabaseDetails(PoolFigures):

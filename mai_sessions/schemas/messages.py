@@ -4,8 +4,18 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema, fields, post_load
 
-from mai_sessions.schemas.fields import MAX_BIGINT, MAX_INTEGER, Base64Image, Choice, Flag, Integer, List, Number, Text
-from mai_sessions.tokens import count_tokens
+from mai_sessions.content.tokens import count_tokens
+from mai_sessions.schemas.fields import (
+    MAX_BIGINT,
+    MAX_INTEGER,
+    Base64Image,
+    Choice,
+    Flag,
+    Integer,
+    List,
+    Number,
+    Text,
+)
 
 ROLES = ("user", "assistant", "system", "tool")
 
@@ -15,8 +25,18 @@ class MessageListQuery(Schema):
 
     limit = Integer(min=1, max=500, load_default=100, metadata={"description": "Messages on a page"})
     offset = Integer(min=0, max=MAX_BIGINT, load_default=0, metadata={"description": "Messages to leave out"})
-    after_seq = Integer(min=0, max=MAX_INTEGER, load_default=None, metadata={"description": "The first messages after this `seq`"})
-    before_seq = Integer(min=0, max=MAX_INTEGER, load_default=None, metadata={"description": "The last messages before this `seq`"})
+    after_seq = Integer(
+        min=0,
+        max=MAX_INTEGER,
+        load_default=None,
+        metadata={"description": "The first messages after this `seq`"},
+    )
+    before_seq = Integer(
+        min=0,
+        max=MAX_INTEGER,
+        load_default=None,
+        metadata={"description": "The last messages before this `seq`"},
+    )
 
 
 class _MessageMetadata(Schema):
@@ -47,7 +67,9 @@ class MessageCreate(_MessageMetadata):
         allow_none=True,
         metadata={"description": "PNG, JPEG, GIF, WebP or AVIF; base64 or data URLs"},
     )
-    documents = List(Text(max_length=255), max_items=20, allow_none=True, metadata={"description": "Names of documents"})
+    documents = List(
+        Text(max_length=255), max_items=20, allow_none=True, metadata={"description": "Names of documents"}
+    )
 
     @post_load
     def _complete(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -81,7 +103,9 @@ class Message(Schema):
 
     id = fields.UUID(required=True)
     session_id = fields.UUID(required=True)
-    seq = fields.Integer(required=True, strict=True, metadata={"description": "1, 2, 3 … within the session: the order"})
+    seq = fields.Integer(
+        required=True, strict=True, metadata={"description": "1, 2, 3 … within the session: the order"}
+    )
     role = fields.String(required=True, metadata={"enum": list(ROLES)})
     content = fields.String(required=True)
     token_count = fields.Integer(required=True, strict=True)

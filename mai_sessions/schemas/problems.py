@@ -23,4 +23,6 @@ class Problem(Schema):
     status = fields.Integer(required=True, strict=True)
     detail = fields.String(required=True)
     request_id = fields.String(required=True, metadata={"description": "By which the log knows the request"})
-    errors = fields.List(fields.Nested(BrokenRule), metadata={"description": "With 422: each rule that the request breaks"})
+    errors = fields.List(
+        fields.Nested(BrokenRule), metadata={"description": "With 422: each rule that the request breaks"}
+    )

@@ -29,7 +29,9 @@ class SearchCursor(TypedErrors, fields.Field[tuple[float, datetime, UUID, dateti
 
     default_error_messages = {"invalid": "Not a cursor that this service gave."}  # noqa: RUF012
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> tuple[float, datetime, UUID, datetime]:
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Any, **kwargs: Any
+    ) -> tuple[float, datetime, UUID, datetime]:
         keys, _, checksum = str(value).rpartition("~")
         if not is_sealed(keys, checksum):
             raise self.make_error("invalid")
@@ -48,7 +50,9 @@ class SearchQuery(Schema):
 
     q = Text(
         required=True,
-        metadata={"description": 'All words must occur, the last may be a beginning; `"quoted words"` stand side by side'},
+        metadata={
+            "description": 'All words must occur, the last may be a beginning; `"quoted words"` stand side by side'
+        },
     )
     limit = Integer(min=1, max=50, load_default=20)
     role = Choice(*ROLES)
@@ -77,7 +81,9 @@ class SearchResult(Schema):
     message_id = fields.UUID(required=True, allow_none=True)
     seq = fields.Integer(required=True, strict=True, allow_none=True)
     role = fields.String(required=True, allow_none=True)
-    snippet = fields.String(required=True, metadata={"description": "HTML: escaped text, hits in `<mark>`", "maxLength": 300})
+    snippet = fields.String(
+        required=True, metadata={"description": "HTML: escaped text, hits in `<mark>`", "maxLength": 300}
+    )
     created_at = fields.AwareDateTime(required=True, format="iso")
 
 
@@ -85,4 +91,6 @@ class SearchResults(Schema):
     """A page of results, best match first."""
 
     results = fields.List(fields.Nested(SearchResult), required=True)
-    next_cursor = fields.String(required=True, allow_none=True, metadata={"description": "null on the last page"})
+    next_cursor = fields.String(
+        required=True, allow_none=True, metadata={"description": "null on the last page"}
+    )

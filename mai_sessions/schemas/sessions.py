@@ -14,7 +14,9 @@ DEFAULT_AGENT_NAME = "chat"
 class SessionListQuery(Schema):
     """Which page of which sessions."""
 
-    search = Text(load_default="", metadata={"description": "Part of the title, in either case; blank for all"})
+    search = Text(
+        load_default="", metadata={"description": "Part of the title, in either case; blank for all"}
+    )
     limit = Integer(min=1, max=100, load_default=50, metadata={"description": "Sessions on a page"})
     offset = Integer(min=0, max=MAX_BIGINT, load_default=0, metadata={"description": "Sessions to leave out"})
     after = Cursor(
@@ -27,7 +29,10 @@ class MessagesLimitQuery(Schema):
     """How much of a session."""
 
     messages_limit = Integer(
-        min=0, max=500, load_default=None, metadata={"description": "Only so many of the newest messages; all of them by default"}
+        min=0,
+        max=500,
+        load_default=None,
+        metadata={"description": "Only so many of the newest messages; all of them by default"},
     )
 
 
@@ -35,8 +40,12 @@ class _SessionFields(Schema):
     class Meta:
         unknown = EXCLUDE
 
-    title = Text(max_length=255, allow_none=True, metadata={"description": f"Blank or null: `{DEFAULT_TITLE}`"})
-    agent_name = Text(max_length=100, allow_none=True, metadata={"description": f"Blank or null: `{DEFAULT_AGENT_NAME}`"})
+    title = Text(
+        max_length=255, allow_none=True, metadata={"description": f"Blank or null: `{DEFAULT_TITLE}`"}
+    )
+    agent_name = Text(
+        max_length=100, allow_none=True, metadata={"description": f"Blank or null: `{DEFAULT_AGENT_NAME}`"}
+    )
     model_id = Text(max_length=255, allow_none=True)
 
 
@@ -51,7 +60,9 @@ def with_defaults(data: dict[str, Any]) -> dict[str, Any]:
 class SessionCreate(_SessionFields):
     """A session to make."""
 
-    id = Identifier(allow_none=True, load_default=None, metadata={"description": "Made by the service when not given"})
+    id = Identifier(
+        allow_none=True, load_default=None, metadata={"description": "Made by the service when not given"}
+    )
 
     @post_load
     def _complete(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
@@ -59,7 +70,9 @@ class SessionCreate(_SessionFields):
 
 
 class SessionPatch(_SessionFields):
-    """What to change of a session. null is "not given", except in a merge patch, where it puts the default back."""
+    """What to change of a session. null is "not given", except in a merge patch, where it puts the default
+    back.
+    """
 
 
 class SessionSummary(Schema):
@@ -71,9 +84,13 @@ class SessionSummary(Schema):
     model_id = fields.String(required=True, allow_none=True)
     created_at = fields.AwareDateTime(required=True, format="iso")
     updated_at = fields.AwareDateTime(required=True, format="iso")
-    message_count = fields.Integer(required=True, strict=True, metadata={"minimum": 0, "maximum": MAX_INTEGER})
+    message_count = fields.Integer(
+        required=True, strict=True, metadata={"minimum": 0, "maximum": MAX_INTEGER}
+    )
     last_message_preview = fields.String(
-        required=True, allow_none=True, metadata={"description": "The first 100 characters of the newest message"}
+        required=True,
+        allow_none=True,
+        metadata={"description": "The first 100 characters of the newest message"},
     )
 
 
@@ -87,7 +104,11 @@ class SessionList(Schema):
     """A page of sessions, last written first."""
 
     sessions = fields.List(fields.Nested(SessionSummary), required=True)
-    total = fields.Integer(required=True, strict=True, metadata={"description": "How many match, on every page"})
+    total = fields.Integer(
+        required=True, strict=True, metadata={"description": "How many match, on every page"}
+    )
     limit = fields.Integer(required=True, strict=True)
     offset = fields.Integer(required=True, strict=True)
-    next_cursor = fields.String(required=True, allow_none=True, metadata={"description": "null on the last page"})
+    next_cursor = fields.String(
+        required=True, allow_none=True, metadata={"description": "null on the last page"}
+    )

@@ -5,8 +5,8 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from chats import SESSIONS, Chat, insert_chat
 from flask.testing import FlaskClient
+from support.chats import SESSIONS, Chat, insert_chat
 
 
 @pytest.fixture
@@ -19,7 +19,9 @@ def session(client: FlaskClient) -> str:
 def chat(client: FlaskClient, session: str) -> Chat:
     """A session with one message."""
     messages = f"{session}/messages"
-    return Chat(session, messages, client.post(messages, json={"role": "user", "content": "hi"}).headers["Location"])
+    return Chat(
+        session, messages, client.post(messages, json={"role": "user", "content": "hi"}).headers["Location"]
+    )
 
 
 @pytest.fixture

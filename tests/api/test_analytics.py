@@ -22,11 +22,16 @@ Row = dict[str, Any]
 MICROSECOND = timedelta(microseconds=1)
 
 # The end of a month, the leap day and the end of a year, each with what lies right before and after midnight.
-MIDNIGHTS = [datetime(2024, 2, 29, tzinfo=UTC), datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 12, 31, tzinfo=UTC)]
+MIDNIGHTS = [
+    datetime(2024, 2, 29, tzinfo=UTC),
+    datetime(2024, 3, 1, tzinfo=UTC),
+    datetime(2024, 12, 31, tzinfo=UTC),
+]
 moments = st.builds(
     lambda midnight, offset: midnight + offset,
     st.sampled_from(MIDNIGHTS),
-    st.sampled_from([timedelta(0), -MICROSECOND, MICROSECOND]) | st.timedeltas(timedelta(hours=-30), timedelta(hours=30)),
+    st.sampled_from([timedelta(0), -MICROSECOND, MICROSECOND])
+    | st.timedeltas(timedelta(hours=-30), timedelta(hours=30)),
 )
 messages = st.fixed_dictionaries(
     {
@@ -61,16 +66,27 @@ writes = st.one_of(
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(messages, max_size=30), st.lists(writes, max_size=8), st.lists(st.tuples(moments, moments), min_size=1, max_size=4))
+@given(
+    st.lists(messages, max_size=30),
+    st.lists(writes, max_size=8),
+    st.lists(st.tuples(moments, moments), min_size=1, max_size=4),
+)
 def test_same_as_a_recomputation(
-    client: FlaskClient, conn: Conn, rows: list[Row], changes: list[tuple[str, int, Any]], windows: list[tuple[datetime, datetime]]
+    client: FlaskClient,
+    conn: Conn,
+    rows: list[Row],
+    changes: list[tuple[str, int, Any]],
+    windows: list[tuple[datetime, datetime]],
 ) -> None:
     conn.execute("TRUNCATE users, sessions CASCADE")
     sessions, ids = put(conn, rows)
     for kind, number, fields in changes:
         session_id = sessions[number % len(sessions)]
         if kind == "append":
-            client.post(f"/api/v1/sessions/{session_id}/messages", json={"role": "assistant", "content": "hi", **fields})
+            client.post(
+                f"/api/v1/sessions/{session_id}/messages",
+                json={"role": "assistant", "content": "hi", **fields},
+            )
         elif kind == "clear":
             client.delete(f"/api/v1/sessions/{session_id}/messages")
         elif kind == "delete session":
@@ -85,7 +101,9 @@ def test_same_as_a_recomputation(
 
 
 def put(conn: Conn, rows: list[Row]) -> tuple[list[UUID], list[tuple[UUID, UUID]]]:
-    """Store the messages as they were made at their time; returns the sessions, and the session and id of each message."""
+    """Store the messages as they were made at their time; returns the sessions, and the session and id of
+    each message.
+    """
     conn.execute("INSERT INTO users (user_id, session_count) VALUES (%s, 4)", [USER])
     sessions, ids = [uuid4() for _ in range(4)], []
     for number, session_id in enumerate(sessions):
@@ -114,19 +132,30 @@ def put(conn: Conn, rows: list[Row]) -> tuple[list[UUID], list[tuple[UUID, UUID]
 
 def recount(conn: Conn) -> None:
     """Fill daily_usage from the messages, as its migration does."""
-    migration = files("mai_sessions.sql").joinpath("migrations/0006_create_daily_usage.sql").read_text("utf-8")
+    migration = (
+        files("mai_sessions.sql").joinpath("migrations/0006_create_daily_usage.sql").read_text("utf-8")
+    )
     conn.execute(migration[migration.index("INSERT INTO daily_usage") :].encode())
 
 
 def assert_same(client: FlaskClient, conn: Conn, start: datetime | None, end: datetime) -> None:
     """Compare the three calls of a window with what Python makes of the rows."""
-    query = {"end_date": end.isoformat().replace("+00:00", "Z"), **({"start_date": start.isoformat()} if start else {})}
+    query = {
+        "end_date": end.isoformat().replace("+00:00", "Z"),
+        **({"start_date": start.isoformat()} if start else {}),
+    }
     since = start or end + MICROSECOND - timedelta(days=30)
     with conn.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute("SELECT * FROM messages WHERE created_at >= %s AND created_at <= %s", [since, end]).fetchall()
+        rows = cursor.execute(
+            "SELECT * FROM messages WHERE created_at >= %s AND created_at <= %s", [since, end]
+        ).fetchall()
         sessions = cursor.execute("SELECT created_at FROM sessions").fetchall()
 
-    days = [] if since > end else [since.date() + timedelta(n) for n in range((end.date() - since.date()).days + 1)]
+    days = (
+        []
+        if since > end
+        else [since.date() + timedelta(n) for n in range((end.date() - since.date()).days + 1)]
+    )
     by_day: dict[date, list[Row]] = defaultdict(list)
     for row in rows:
         by_day[row["created_at"].date()].append(row)
@@ -155,7 +184,9 @@ def assert_same(client: FlaskClient, conn: Conn, start: datetime | None, end: da
                 "total_tokens": sum(row["token_count"] for row in group),
                 "avg_response_time_ms": average(group),
                 "error_count": sum(row["is_error"] for row in group),
-                "error_rate": pytest.approx(100 * sum(row["is_error"] for row in group) / len(group), abs=0.00501),
+                "error_rate": pytest.approx(
+                    100 * sum(row["is_error"] for row in group) / len(group), abs=0.00501
+                ),
             }
             for name, group in calls
         ],
@@ -229,10 +260,18 @@ def test_last_30_days_by_default(client: FlaskClient, conn: Conn) -> None:
         "response_time_ms": None,
         "is_error": False,
     }
-    put(conn, [{**row, "created_at": now - timedelta(days=30, minutes=1)}, {**row, "created_at": now - timedelta(days=29)}])
+    put(
+        conn,
+        [
+            {**row, "created_at": now - timedelta(days=30, minutes=1)},
+            {**row, "created_at": now - timedelta(days=29)},
+        ],
+    )
     usage = client.get("/api/v1/analytics/usage?").get_json()
     assert usage["total_messages"] == 1
-    assert [day["date"] for day in usage["daily_usage"]] == [str(now.date() - timedelta(n)) for n in range(30, -1, -1)]
+    assert [day["date"] for day in usage["daily_usage"]] == [
+        str(now.date() - timedelta(n)) for n in range(30, -1, -1)
+    ]
     assert client.get("/api/v1/analytics/summary?").get_json() == {
         "total_messages": 1,
         "active_sessions": 0,
@@ -242,7 +281,9 @@ def test_last_30_days_by_default(client: FlaskClient, conn: Conn) -> None:
 
 
 def test_days_belong_to_the_window_whole(client: FlaskClient) -> None:
-    usage = client.get("/api/v1/analytics/usage?start_date=2025-11-08T00:00:00.000Z&end_date=2025-11-10").get_json()
+    usage = client.get(
+        "/api/v1/analytics/usage?start_date=2025-11-08T00:00:00.000Z&end_date=2025-11-10"
+    ).get_json()
     assert [day["date"] for day in usage["daily_usage"]] == ["2025-11-08", "2025-11-09", "2025-11-10"]
 
 

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from samples import AVIF, AVIF_BY_COMPATIBLE_BRAND, GIF, JPEG, WEBP, base64_of, data_url, png
+from support.samples import AVIF, AVIF_BY_COMPATIBLE_BRAND, GIF, JPEG, WEBP, base64_of, data_url, png
 
 Conn = psycopg.Connection[Any]
 
@@ -40,7 +40,9 @@ def counts(conn: Conn) -> dict[str, int]:
         (AVIF_BY_COMPATIBLE_BRAND, "image/avif"),
     ],
 )
-def test_image_comes_back_as_it_was(client: FlaskClient, session: str, content: bytes, content_type: str) -> None:
+def test_image_comes_back_as_it_was(
+    client: FlaskClient, session: str, content: bytes, content_type: str
+) -> None:
     message = append(client, session, base64_of(content), data_url(content, content_type))
     assert message["images"] == [f"/api/v1/attachments/{sha256(content).hexdigest()}"] * 2
     response = client.get(message["images"][0])
@@ -58,7 +60,9 @@ def test_image_comes_back_as_it_was(client: FlaskClient, session: str, content: 
     "image",
     [
         pytest.param(base64_of(b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>"), id="svg"),
-        pytest.param(data_url(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml"), id="svg as it is"),
+        pytest.param(
+            data_url(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml"), id="svg as it is"
+        ),
         pytest.param(data_url(b"<html><script>alert(1)</script>"), id="html as png"),
         pytest.param(data_url(b"%PDF-1.7"), id="pdf as png"),
         pytest.param(data_url(JPEG), id="jpeg as png"),
@@ -73,7 +77,9 @@ def test_image_comes_back_as_it_was(client: FlaskClient, session: str, content: 
         pytest.param(None, id="null"),
     ],
 )
-def test_what_is_no_image_is_refused_and_leaves_nothing(client: FlaskClient, conn: Conn, session: str, image: Any) -> None:
+def test_what_is_no_image_is_refused_and_leaves_nothing(
+    client: FlaskClient, conn: Conn, session: str, image: Any
+) -> None:
     body = {"role": "user", "content": "look", "images": [data_url(png()), image]}
     response = client.post(f"{session}/messages", json=body)
     assert response.status_code == 422
@@ -93,13 +99,18 @@ def test_twenty_images_and_no_more(client: FlaskClient, conn: Conn, session: str
 
 def test_unknown_session_stores_nothing(client: FlaskClient, conn: Conn) -> None:
     path = "/api/v1/sessions/00000000-0000-7000-8000-000000000000/messages"
-    assert client.post(path, json={"role": "user", "content": "", "images": [data_url(png())]}).status_code == 404
+    assert (
+        client.post(path, json={"role": "user", "content": "", "images": [data_url(png())]}).status_code
+        == 404
+    )
     assert counts(conn) == {}
 
 
 def test_documents(client: FlaskClient, session: str) -> None:
     names = ["a b.pdf", "數據.csv", "x" * 255]
-    message = client.post(f"{session}/messages", json={"role": "user", "content": "", "documents": names}).get_json()
+    message = client.post(
+        f"{session}/messages", json={"role": "user", "content": "", "documents": names}
+    ).get_json()
     assert message["documents"] == names
     assert client.get(session).get_json()["messages"][0]["documents"] == names
     for bad in (["x" * 256], ["x"] * 21, [1], "x", ["\0"]):
@@ -136,7 +147,11 @@ def test_unknown_attachment(client: FlaskClient) -> None:
 def test_one_copy_that_goes_with_its_last_message(client: FlaskClient, conn: Conn, session: str) -> None:
     image, key = data_url(png()), sha256(png()).hexdigest()
     other = f"/api/v1/sessions/{client.post('/api/v1/sessions').get_json()['id']}"
-    messages = [append(client, session, image), append(client, session, image, image), append(client, other, image)]
+    messages = [
+        append(client, session, image),
+        append(client, session, image, image),
+        append(client, other, image),
+    ]
     assert counts(conn) == {key: 3}
     assert client.delete(f"{session}/messages/{messages[0]['id']}").status_code == 204
     assert counts(conn) == {key: 2}
@@ -148,7 +163,9 @@ def test_one_copy_that_goes_with_its_last_message(client: FlaskClient, conn: Con
     assert client.get(messages[0]["images"][0]).status_code == 404
 
 
-def test_append_and_removal_of_one_image_race(app: Flask, client: FlaskClient, conn: Conn, session: str) -> None:
+def test_append_and_removal_of_one_image_race(
+    app: Flask, client: FlaskClient, conn: Conn, session: str
+) -> None:
     image = data_url(png(200, 200))
     failed: list[int] = []
 
@@ -157,7 +174,9 @@ def test_append_and_removal_of_one_image_race(app: Flask, client: FlaskClient, c
         for _ in range(25):
             message = append(mine, session, image)
             failed.extend(r for r in [mine.get(message["images"][0]).status_code] if r != 200)
-            failed.extend(r for r in [mine.delete(f"{session}/messages/{message['id']}").status_code] if r != 204)
+            failed.extend(
+                r for r in [mine.delete(f"{session}/messages/{message['id']}").status_code] if r != 204
+            )
 
     threads = [threading.Thread(target=append_and_delete) for _ in range(4)]
     for thread in threads:

@@ -10,8 +10,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from marshmallow import EXCLUDE, RAISE, Schema, class_registry
 
-from mai_sessions import problems
-from mai_sessions.api.examples import EXAMPLES
+from mai_sessions.openapi.examples import EXAMPLES
+from mai_sessions.web import problems
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -45,7 +45,9 @@ def test_every_route_is_there(app: Flask, document: dict[str, Any]) -> None:
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
         if not rule.endpoint.startswith("docs.")
     }
-    documented = [(method, path, operation["operationId"]) for method, path, operation in operations(document)]
+    documented = [
+        (method, path, operation["operationId"]) for method, path, operation in operations(document)
+    ]
     assert sorted(documented) == sorted(served)
     assert len({operation_id for _, _, operation_id in documented}) == len(documented)
 
@@ -56,8 +58,12 @@ def test_every_body_of_json_has_an_example_that_fits(app: Flask, document: dict[
         for _, _, operation in operations(document)
         for body in [*operation["responses"].values(), operation.get("requestBody", {})]
     ]
-    media = [body["content"][kind] for body in bodies for kind in body.get("content", {}) if kind.endswith("json")]
-    media += [body["content"]["application/problem+json"] for body in document["components"]["responses"].values()]
+    media = [
+        body["content"][kind] for body in bodies for kind in body.get("content", {}) if kind.endswith("json")
+    ]
+    media += [
+        body["content"]["application/problem+json"] for body in document["components"]["responses"].values()
+    ]
     assert media
     for medium in media:
         name = medium["schema"].get("items", medium["schema"])["$ref"].rpartition("/")[2]
@@ -77,7 +83,9 @@ def test_every_error_is_a_problem(document: dict[str, Any]) -> None:
         assert errors
         for status, response in errors.items():
             assert meanings[response["$ref"].removeprefix("#/components/responses/")] == status
-    assert {int(status) for status in meanings.values()} >= {status.value for status in problems._STATUS.values()}
+    assert {int(status) for status in meanings.values()} >= {
+        status.value for status in problems._STATUS.values()
+    }
 
 
 def test_errors_are_explained() -> None:

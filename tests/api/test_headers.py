@@ -1,12 +1,12 @@
 """The headers that every answer carries."""
 
 import pytest
-from chats import SESSIONS, Chat
 from flask import Flask
 from flask.testing import FlaskClient
-from samples import base64_of, png
+from support.chats import SESSIONS, Chat
+from support.samples import base64_of, png
 
-from mai_sessions.headers import HEADERS
+from mai_sessions.web.security_headers import HEADERS
 
 EXPECTED = {
     "Cache-Control": "private, no-cache",
@@ -36,7 +36,9 @@ def test_every_route_has_them(app: Flask, client: FlaskClient, chat: Chat) -> No
     assert dict(HEADERS) == EXPECTED
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", "/unknown"), ("PUT", SESSIONS), ("GET", f"{SESSIONS}?limit=x")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/unknown"), ("PUT", SESSIONS), ("GET", f"{SESSIONS}?limit=x")]
+)
 def test_errors_have_them(client: FlaskClient, method: str, path: str) -> None:
     response = client.open(path, method=method)
     assert response.status_code >= 400

@@ -26,7 +26,9 @@ def test_ready(client: FlaskClient) -> None:
 
 
 def test_not_ready_without_its_database() -> None:
-    app: Flask = create_app(Settings(database_url="host=127.0.0.1 port=1 dbname=none", migrate="off", pool_timeout=0.2))
+    app: Flask = create_app(
+        Settings(database_url="host=127.0.0.1 port=1 dbname=none", migrate="off", pool_timeout=0.2)
+    )
     with app.test_client() as client:
         response = client.get("/health/ready")
         assert response.status_code == 503
@@ -61,7 +63,9 @@ def test_detailed_answers_while_the_database_hangs(make_app: Callable[..., Flask
 
 
 def test_detailed_without_its_database() -> None:
-    settings = Settings(database_url="host=127.0.0.1 port=1 dbname=none", migrate="off", threads=1, pool_timeout=0.01)
+    settings = Settings(
+        database_url="host=127.0.0.1 port=1 dbname=none", migrate="off", threads=1, pool_timeout=0.01
+    )
     app = create_app(settings)
     with app.test_client() as client:
         assert [client.get("/api/v1/sessions").status_code for _ in range(3)] == [503] * 3

@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from samples import data_url, png
+from support.samples import data_url, png
 
 Conn = psycopg.Connection[Any]
 SESSIONS = "/api/v1/sessions"
@@ -30,10 +30,15 @@ def test_append_is_answered_as_the_first_time(client: FlaskClient, messages: str
     first = client.post(messages, json=body, headers={"Idempotency-Key": "k"})
     client.patch(first.headers["Location"], json={"content": "changed", "model_id": "n"})
     # The same content in other bytes.
-    again = client.post(f"{messages}/", json={**dict(reversed(body.items())), "unknown": 1}, headers={"Idempotency-Key": "k"})
+    again = client.post(
+        f"{messages}/", json={**dict(reversed(body.items())), "unknown": 1}, headers={"Idempotency-Key": "k"}
+    )
     assert (again.status_code, again.get_json()) == (201, first.get_json())
     assert again.headers["Location"] == first.headers["Location"]
-    assert (first.headers.get("Idempotency-Replayed"), again.headers["Idempotency-Replayed"]) == (None, "true")
+    assert (first.headers.get("Idempotency-Replayed"), again.headers["Idempotency-Replayed"]) == (
+        None,
+        "true",
+    )
     assert len(client.get(messages).get_json()) == 1
 
 
@@ -73,13 +78,21 @@ def test_malformed_key(client: FlaskClient, messages: str, key: str) -> None:
 def test_failure_keeps_no_key(client: FlaskClient, conn: Conn, messages: str) -> None:
     headers = {"Idempotency-Key": "k"}
     assert client.post(messages, json={"role": "nobody", "content": ""}, headers=headers).status_code == 422
-    assert client.post(f"{SESSIONS}/{uuid4()}/messages", json={"role": "user", "content": ""}, headers=headers).status_code == 404
+    assert (
+        client.post(
+            f"{SESSIONS}/{uuid4()}/messages", json={"role": "user", "content": ""}, headers=headers
+        ).status_code
+        == 404
+    )
     assert conn.execute("SELECT count(*) FROM idempotency_keys").fetchone() == (0,)
     assert client.post(messages, json={"role": "user", "content": ""}, headers=headers).status_code == 201
 
 
 def test_storm_of_retries_makes_one_row(app: Flask, client: FlaskClient, messages: str) -> None:
-    for path, body in ((messages, {"role": "user", "content": "x", "images": [data_url(png())]}), (SESSIONS, {"title": "storm"})):
+    for path, body in (
+        (messages, {"role": "user", "content": "x", "images": [data_url(png())]}),
+        (SESSIONS, {"title": "storm"}),
+    ):
         answers: list[tuple[int, str]] = []
 
         def retry(path: str = path, body: Any = body, answers: Any = answers) -> None:

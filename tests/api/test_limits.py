@@ -26,7 +26,9 @@ def test_number_of_values(client: FlaskClient, value: str, number: int, status: 
     response = client.post("/api/v1/sessions", data=f'{{"unknown":[{",".join([value] * number)}]}}')
     assert response.status_code == status
     if status == 422:
-        assert response.get_json()["errors"] == [{"loc": ["body"], "msg": "More than 100000 values.", "type": "too_many"}]
+        assert response.get_json()["errors"] == [
+            {"loc": ["body"], "msg": "More than 100000 values.", "type": "too_many"}
+        ]
 
 
 @pytest.mark.parametrize("mark", ["[", "{", ",", '"', "\\", '\\"', '[{"a":1,"b":"\\\\"},'])

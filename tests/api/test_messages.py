@@ -9,11 +9,11 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from chats import SESSIONS, Chat
 from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
+from support.chats import SESSIONS, Chat
 from werkzeug.test import TestResponse
 
 from mai_sessions.schemas.messages import ROLES
@@ -55,7 +55,14 @@ def test_append(client: FlaskClient, session: str) -> None:
     assert message["id"] == str(UUID(message["id"]))
     assert added.headers["Location"] == f"{session}/messages/{message['id']}"
     session_id = session.rpartition("/")[2]
-    expected = {**FULL, "id": message["id"], "session_id": session_id, "seq": 1, "images": [], "created_at": message["created_at"]}
+    expected = {
+        **FULL,
+        "id": message["id"],
+        "session_id": session_id,
+        "seq": 1,
+        "images": [],
+        "created_at": message["created_at"],
+    }
     assert message == expected
     assert client.get(added.headers["Location"]).get_json() == message
     assert client.get(f"{session}/messages").get_json() == [message]
@@ -69,22 +76,36 @@ def test_append(client: FlaskClient, session: str) -> None:
 @pytest.mark.parametrize("given", [{}, dict.fromkeys(set(FULL) - {"role", "content"} | {"images"})])
 def test_append_with_defaults(client: FlaskClient, session: str, role: str, given: dict[str, None]) -> None:
     message = client.post(f"{session}/messages", json={**given, "role": role, "content": ""}).get_json()
-    expected = {"role": role, "content": "", "token_count": 0, "model_id": None, "agent_name": None, "response_time_ms": None}
+    expected = {
+        "role": role,
+        "content": "",
+        "token_count": 0,
+        "model_id": None,
+        "agent_name": None,
+        "response_time_ms": None,
+    }
     assert expected.items() <= message.items()
     assert (message["is_error"], message["images"], message["documents"]) == (False, [], [])
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [("", 0), (" \n\t", 0), ("a", 1), (" a\u3000b\n\nc\td ", 4), ("日本語", 1), ("x" * 9, 1)]
+    ("content", "words"),
+    [("", 0), (" \n\t", 0), ("a", 1), (" a\u3000b\n\nc\td ", 4), ("日本語", 1), ("x" * 9, 1)],
 )
 def test_tokens_are_words(client: FlaskClient, chat: Chat, content: str, words: int) -> None:
-    assert client.post(chat.messages, json={"role": "user", "content": content}).get_json()["token_count"] == words
+    assert (
+        client.post(chat.messages, json={"role": "user", "content": content}).get_json()["token_count"]
+        == words
+    )
     assert client.patch(chat.message, json={"content": content}).get_json()["token_count"] == words
 
 
 @pytest.mark.parametrize("milliseconds", [0, 0.0, 1, 0.1, 1e-300, 123456789.125, 1e308])
 def test_response_time(client: FlaskClient, chat: Chat, milliseconds: float) -> None:
-    assert client.patch(chat.message, json={"response_time_ms": milliseconds}).get_json()["response_time_ms"] == milliseconds
+    assert (
+        client.patch(chat.message, json={"response_time_ms": milliseconds}).get_json()["response_time_ms"]
+        == milliseconds
+    )
 
 
 def test_preview_is_of_the_newest_message(client: FlaskClient, session: str) -> None:
@@ -169,7 +190,11 @@ def test_clear(client: FlaskClient, session: str) -> None:
 def test_message_is_of_its_session(client: FlaskClient, chat: Chat) -> None:
     other = client.post(SESSIONS, json={}).headers["Location"]
     elsewhere = chat.message.replace(chat.session, other)
-    for response in (client.get(elsewhere), client.patch(elsewhere, json={"content": "x"}), client.delete(elsewhere)):
+    for response in (
+        client.get(elsewhere),
+        client.patch(elsewhere, json={"content": "x"}),
+        client.delete(elsewhere),
+    ):
         assert response.status_code == 404
         assert response.get_json()["detail"] == "Message not found"
     assert client.get(chat.message).get_json()["content"] == "hi"
@@ -179,7 +204,9 @@ def test_message_is_of_its_session(client: FlaskClient, chat: Chat) -> None:
 
 
 def fill(client: FlaskClient, conn: Conn, session: str, kept: list[bool]) -> list[int]:
-    """Make the session one with a message for each place that is kept, and gaps for the others; returns each `seq` there is."""
+    """Make the session one with a message for each place that is kept, and gaps for the others; returns each
+    `seq` there is.
+    """
     conn.execute("TRUNCATE messages")
     conn.execute("UPDATE sessions SET last_seq = 0, message_count = 0, newest_seq = NULL")
     paths = [append(client, session, str(number)) for number in range(len(kept))]
@@ -195,7 +222,9 @@ def seqs(response: TestResponse) -> list[int]:
 
 
 def links(response: TestResponse) -> dict[str, str]:
-    return {rel: target for target, rel in re.findall(r'<([^>]*)>; rel="(\w+)"', response.headers.get("Link", ""))}
+    return {
+        rel: target for target, rel in re.findall(r'<([^>]*)>; rel="(\w+)"', response.headers.get("Link", ""))
+    }
 
 
 def walk(client: FlaskClient, path: str, rel: str) -> Iterator[list[int]]:
@@ -211,13 +240,17 @@ _limits = st.integers(1, 5)
 
 
 @given(kept=_kept, limit=_limits)
-def test_pages_hold_each_message_once(client: FlaskClient, conn: Conn, session: str, kept: list[bool], limit: int) -> None:
+def test_pages_hold_each_message_once(
+    client: FlaskClient, conn: Conn, session: str, kept: list[bool], limit: int
+) -> None:
     there = fill(client, conn, session, kept)
     messages = f"{session}/messages"
     assert seqs(client.get(messages)) == there
 
     offsets = range(0, len(kept) + limit, limit)
-    assert [seq for offset in offsets for seq in seqs(client.get(f"{messages}?limit={limit}&offset={offset}"))] == there
+    assert [
+        seq for offset in offsets for seq in seqs(client.get(f"{messages}?limit={limit}&offset={offset}"))
+    ] == there
 
     after, forward = 0, []
     while page := seqs(client.get(f"{messages}?limit={limit}&after_seq={after}")):
@@ -279,12 +312,14 @@ def test_links_keep_the_path(client: FlaskClient, conn: Conn, session: str) -> N
 
 def test_page_is_a_hundred_unless_said_otherwise(client: FlaskClient, conn: Conn, session: str) -> None:
     conn.execute(
-        """
-        INSERT INTO messages (user_id, session_id, id, created_at, seq, token_count, is_error, role, content, images, documents)
-        SELECT user_id, id, gen_random_uuid(), now(), n, 0, false, 'user', '', '{}', '{}'
+        """ INSERT INTO messages (user_id, session_id, id, created_at, seq, token_count, is_error, role,
+        content, images, documents) SELECT user_id, id, gen_random_uuid(), now(), n, 0, false, 'user', '',
+        '{}', '{}'
           FROM sessions, generate_series(1, 600) AS n"""
     )
-    conn.execute("UPDATE sessions SET message_count = 600, last_seq = 600, newest_seq = 600, last_message_preview = ''")
+    conn.execute(
+        "UPDATE sessions SET message_count = 600, last_seq = 600, newest_seq = 600, last_message_preview = ''"
+    )
     assert seqs(client.get(f"{session}/messages")) == list(range(1, 101))
     assert seqs(client.get(f"{session}/messages?limit=500")) == list(range(1, 501))
     assert len(client.get(session).get_json()["messages"]) == 600
@@ -324,7 +359,12 @@ def test_change_of_a_stale_version(client: FlaskClient, chat: Chat) -> None:
     unchanged = client.get(chat.session)
     assert (unchanged.get_json(), unchanged.headers["ETag"]) == (current.get_json(), current.headers["ETag"])
     # An append never conflicts.
-    assert client.post(chat.messages, json={"role": "user", "content": ""}, headers={"If-Match": stale}).status_code == 201
+    assert (
+        client.post(
+            chat.messages, json={"role": "user", "content": ""}, headers={"If-Match": stale}
+        ).status_code
+        == 201
+    )
 
 
 def test_change_of_the_current_version(client: FlaskClient, chat: Chat) -> None:
@@ -334,7 +374,10 @@ def test_change_of_the_current_version(client: FlaskClient, chat: Chat) -> None:
         assert patched.status_code == 200
         assert patched.headers["ETag"] == client.get(chat.message).headers["ETag"]
     for path in (chat.message, chat.messages):
-        assert client.delete(path, headers={"If-Match": client.get(chat.messages).headers["ETag"]}).status_code == 204
+        assert (
+            client.delete(path, headers={"If-Match": client.get(chat.messages).headers["ETag"]}).status_code
+            == 204
+        )
 
 
 def test_condition_on_what_is_not_there(client: FlaskClient, chat: Chat) -> None:
@@ -342,20 +385,28 @@ def test_condition_on_what_is_not_there(client: FlaskClient, chat: Chat) -> None
         for path in (f"{chat.messages}/{uuid4()}", f"{SESSIONS}/{uuid4()}/messages/{uuid4()}"):
             assert client.patch(path, json={}, headers={"If-Match": header}).status_code == 404
             assert client.delete(path, headers={"If-Match": header}).status_code == 404
-        assert client.delete(f"{SESSIONS}/{uuid4()}/messages", headers={"If-Match": header}).status_code == 404
+        assert (
+            client.delete(f"{SESSIONS}/{uuid4()}/messages", headers={"If-Match": header}).status_code == 404
+        )
 
 
 @pytest.mark.parametrize("methods", [("PATCH", "PATCH"), ("PATCH", "DELETE"), ("DELETE", "DELETE")])
-def test_one_of_two_with_the_same_version_wins(app: Flask, client: FlaskClient, session: str, methods: tuple[str, str]) -> None:
+def test_one_of_two_with_the_same_version_wins(
+    app: Flask, client: FlaskClient, session: str, methods: tuple[str, str]
+) -> None:
     for _ in range(10):
         path = append(client, session, "old")
         tag = client.get(path).headers["ETag"]
         together = threading.Barrier(2)
         statuses: list[int] = []
 
-        def change(method: str, path: str = path, tag: str = tag, together: Any = together, statuses: Any = statuses) -> None:
+        def change(
+            method: str, path: str = path, tag: str = tag, together: Any = together, statuses: Any = statuses
+        ) -> None:
             together.wait()
-            response = app.test_client().open(path, method=method, json={"content": method}, headers={"If-Match": tag})
+            response = app.test_client().open(
+                path, method=method, json={"content": method}, headers={"If-Match": tag}
+            )
             statuses.append(response.status_code)
 
         threads = [threading.Thread(target=change, args=[method]) for method in methods]

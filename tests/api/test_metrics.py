@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
-from service import wait_until
+from support.service import wait_until
 
 
 def samples(client: FlaskClient) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -51,14 +51,18 @@ def test_numbers(client: FlaskClient) -> None:
     assert after["mai_sessions_db_pool_requests_waiting", frozenset({("database", "primary")})] == 0
 
 
-@pytest.mark.parametrize(("peer", "status"), [("127.0.0.1", 200), ("::1", 200), ("", 200), ("10.0.0.1", 403), ("203.0.113.1", 403)])
+@pytest.mark.parametrize(
+    ("peer", "status"), [("127.0.0.1", 200), ("::1", 200), ("", 200), ("10.0.0.1", 403), ("203.0.113.1", 403)]
+)
 def test_for_this_host_alone(client: FlaskClient, peer: str, status: int) -> None:
     assert client.get("/metrics", environ_base={"REMOTE_ADDR": peer}).status_code == status
 
 
 def test_format_is_the_callers_choice(client: FlaskClient) -> None:
     assert client.get("/metrics").content_type.startswith("text/plain")
-    openmetrics = client.get("/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0,*/*;q=0.1"})
+    openmetrics = client.get(
+        "/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0,*/*;q=0.1"}
+    )
     assert openmetrics.content_type.startswith("application/openmetrics-text")
     assert openmetrics.text.endswith("# EOF\n")
 
@@ -66,5 +70,7 @@ def test_format_is_the_callers_choice(client: FlaskClient) -> None:
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Debian: prometheus) is not installed")
 def test_promtool_agrees(client: FlaskClient) -> None:
     client.get("/api/v1/sessions", buffered=True)
-    done = subprocess.run(["promtool", "check", "metrics"], check=False, input=client.get("/metrics").data, capture_output=True)
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], check=False, input=client.get("/metrics").data, capture_output=True
+    )
     assert done.returncode == 0, done.stderr

@@ -7,11 +7,11 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from chats import SESSIONS, Chat, insert_chat
 from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
+from support.chats import SESSIONS, Chat, insert_chat
 from werkzeug.test import TestResponse
 
 ROOT = ["/", "/health", "/health/live", "/health/ready"]
@@ -79,7 +79,9 @@ def test_writes_answer_with_and_without_a_slash(client: FlaskClient, slash: str)
     assert made.status_code == 201
     session = made.headers["Location"]
     assert not session.endswith("/")
-    message = client.post(f"{session}/messages{slash}", json={"role": "user", "content": "x"}).headers["Location"]
+    message = client.post(f"{session}/messages{slash}", json={"role": "user", "content": "x"}).headers[
+        "Location"
+    ]
     assert client.get(message).status_code == 200
     assert client.patch(message + slash, json={"content": "y"}).status_code == 200
     assert client.patch(session + slash, json={"title": "y"}).status_code == 200
@@ -135,7 +137,13 @@ def test_content_types(client: FlaskClient, chat: Chat, method: str, path: str) 
     ):
         response = client.open(path_of(chat, path), method=method, data=data, content_type=content_type)
         assert response.status_code in (200, 201), content_type
-    for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "json", "text/json"):
+    for content_type in (
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=x",
+        "json",
+        "text/json",
+    ):
         response = client.open(path_of(chat, path), method=method, data=data, content_type=content_type)
         assert response.status_code == 415, content_type
 
@@ -144,10 +152,15 @@ def test_content_types(client: FlaskClient, chat: Chat, method: str, path: str) 
 def test_body_over_the_limit(make_app: Callable[..., Flask]) -> None:
     client = make_app(max_body=1000).test_client()
     for size, status in ((1000, 201), (1001, 413)):
-        assert client.post(SESSIONS, data=b"{}".ljust(size), content_type="application/json").status_code == status
+        assert (
+            client.post(SESSIONS, data=b"{}".ljust(size), content_type="application/json").status_code
+            == status
+        )
         # Chunked: no length that tells it beforehand.
         chunked = {"wsgi.input_terminated": True, "CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked"}
-        response = client.post(SESSIONS, data=b"{}".ljust(size), content_type="application/json", environ_overrides=chunked)
+        response = client.post(
+            SESSIONS, data=b"{}".ljust(size), content_type="application/json", environ_overrides=chunked
+        )
         assert response.status_code == status
 
 
@@ -162,7 +175,8 @@ def test_request_id_of_the_caller(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/nowhere", "/api", "/api/v1", "/api/v1/session", "/health/other", "/%00", "/%ff", "/é", "/a%0d%0ab"]
+    "path",
+    ["/nowhere", "/api", "/api/v1", "/api/v1/session", "/health/other", "/%00", "/%ff", "/é", "/a%0d%0ab"],
 )
 def test_unknown_path(client: FlaskClient, path: str) -> None:
     assert client.get(path).status_code == 404
@@ -210,7 +224,9 @@ def test_row_of_a_stranger_is_an_unknown_row(
 ) -> None:
     target = path_of(strange_chat, path)
     response = client.open(target, method=method, json=body)
-    unknown = client.open(target.replace(strange_chat.session, f"{SESSIONS}/{uuid4()}"), method=method, json=body)
+    unknown = client.open(
+        target.replace(strange_chat.session, f"{SESSIONS}/{uuid4()}"), method=method, json=body
+    )
     assert (response.status_code, unknown.status_code) == (404, 404)
     assert body_but_request_id(response) == body_but_request_id(unknown)
 
@@ -224,7 +240,9 @@ def test_two_users_may_use_one_id(client: FlaskClient, conn: psycopg.Connection[
     assert client.get(strange_chat.messages).get_json() == []
     assert client.get(strange_chat.message).status_code == 404
     assert client.delete(strange_chat.session).status_code == 204
-    assert conn.execute("SELECT user_id, title, message_count FROM sessions").fetchall() == [("stranger", "Secret", 1)]
+    assert conn.execute("SELECT user_id, title, message_count FROM sessions").fetchall() == [
+        ("stranger", "Secret", 1)
+    ]
     assert conn.execute("SELECT content FROM messages").fetchall() == [("secret",)]
 
 
@@ -232,16 +250,29 @@ def test_two_users_may_use_one_id(client: FlaskClient, conn: psycopg.Connection[
 
 
 def test_unknown_keys_and_parameters_are_ignored(client: FlaskClient) -> None:
-    unknown = {"agentName": 1, "createdAt": None, "": [], "user_id": "stranger", "__class__": {}, "message_count": 9, "seq": 7}
+    unknown = {
+        "agentName": 1,
+        "createdAt": None,
+        "": [],
+        "user_id": "stranger",
+        "__class__": {},
+        "message_count": 9,
+        "seq": 7,
+    }
     made = client.post(f"{SESSIONS}?x=1&x=%00&=&limit=-1", json={**unknown, "title": "x"})
     assert made.status_code == 201
     assert made.get_json()["message_count"] == 0
     session = made.headers["Location"]
-    added = client.post(f"{session}/messages?a=b", json={**unknown, "role": "user", "content": "x", "id": "y", "created_at": 1})
+    added = client.post(
+        f"{session}/messages?a=b",
+        json={**unknown, "role": "user", "content": "x", "id": "y", "created_at": 1},
+    )
     assert added.status_code == 201
     assert added.get_json()["seq"] == 1
     assert client.patch(session, json=unknown).get_json()["title"] == "x"
-    assert client.patch(added.headers["Location"], json={**unknown, "role": "tool"}).get_json()["role"] == "user"
+    assert (
+        client.patch(added.headers["Location"], json={**unknown, "role": "tool"}).get_json()["role"] == "user"
+    )
     for path in ("/health", SESSIONS, session, f"{session}/messages", added.headers["Location"]):
         assert client.get(f"{path}?").status_code == 200
         assert client.get(f"{path}?unknown=%00&limit[]=x&_=1").status_code == 200
@@ -339,10 +370,31 @@ def test_field_that_does_not_fit(client: FlaskClient, chat: Chat, method: str, p
 def test_required_fields(client: FlaskClient, chat: Chat) -> None:
     response = client.post(chat.messages)
     assert response.status_code == 422
-    assert [error["loc"] for error in response.get_json()["errors"]] == [["body", "role"], ["body", "content"]]
+    assert [error["loc"] for error in response.get_json()["errors"]] == [
+        ["body", "role"],
+        ["body", "content"],
+    ]
 
 
-NOT_INTEGERS = ["", " ", "x", "1.0", "1e1", "+1", " 1", "1 ", "0x1", "1_0", "٣", "²", "\0", "NaN", "Infinity", "9" * 5000, "null"]
+NOT_INTEGERS = [
+    "",
+    " ",
+    "x",
+    "1.0",
+    "1e1",
+    "+1",
+    " 1",
+    "1 ",
+    "0x1",
+    "1_0",
+    "٣",
+    "²",
+    "\0",
+    "NaN",
+    "Infinity",
+    "9" * 5000,
+    "null",
+]
 QUERIES = {
     "sessions": {
         "limit": [*NOT_INTEGERS, "0", "101", "-1", str(2**63)],
@@ -387,7 +439,8 @@ def test_query_at_its_limits(client: FlaskClient, chat: Chat) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["search=%FF", "search=%ED%A0%80", "search=%C0%80", "search=%", "search=%zz", "search=\xff", "\xff=\xff"]
+    "query",
+    ["search=%FF", "search=%ED%A0%80", "search=%C0%80", "search=%", "search=%zz", "search=\xff", "\xff=\xff"],
 )
 def test_query_that_is_not_utf_8(client: FlaskClient, query: str) -> None:
     # The environment of WSGI has a byte in each character.
@@ -395,10 +448,12 @@ def test_query_that_is_not_utf_8(client: FlaskClient, query: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["Accept", "Content-Type", "If-Match", "If-None-Match", "X-Request-ID", "Host", "Idempotency-Key"]
+    "header",
+    ["Accept", "Content-Type", "If-Match", "If-None-Match", "X-Request-ID", "Host", "Idempotency-Key"],
 )
 @pytest.mark.parametrize(
-    "value", ["", " ", '"', ",", "W/", '"x', "é", "\x7f", "a" * 10_000, ";q=x", "a/b;c", "*;q=-1", "%00", "[::"]
+    "value",
+    ["", " ", '"', ",", "W/", '"x', "é", "\x7f", "a" * 10_000, ";q=x", "a/b;c", "*;q=-1", "%00", "[::"],
 )
 def test_odd_headers(client: FlaskClient, chat: Chat, header: str, value: str) -> None:
     for method in ("GET", "PATCH"):
@@ -417,7 +472,8 @@ _fields = sorted({name for fields in WRONG.values() for name in fields} | {"imag
 _bodies = _json | st.dictionaries(st.sampled_from(_fields), _json | st.sampled_from(["user", ["x"], 1]))
 _parameters = sorted({name for parameters in QUERIES.values() for name in parameters})
 _queries = st.dictionaries(
-    st.sampled_from(_parameters) | st.text(max_size=5), st.text(max_size=20) | st.integers().map(str) | st.integers(0, 99).map(str)
+    st.sampled_from(_parameters) | st.text(max_size=5),
+    st.text(max_size=20) | st.integers().map(str) | st.integers(0, 99).map(str),
 )
 
 
@@ -454,7 +510,10 @@ def round_trip(client: FlaskClient, session: str, text: str) -> None:
     detail = client.get(f"{session}?messages_limit=1").get_json()
     assert detail["messages"][0]["content"] == text
     assert detail["last_message_preview"] == text[:100]
-    assert client.patch(added.headers["Location"], json={"content": text[::-1]}).get_json()["content"] == text[::-1]
+    assert (
+        client.patch(added.headers["Location"], json={"content": text[::-1]}).get_json()["content"]
+        == text[::-1]
+    )
     assert client.get(f"{session}?messages_limit=0").get_json()["last_message_preview"] == text[::-1][:100]
 
 
@@ -483,7 +542,10 @@ def test_short_text_is_stored_byte_exact(client: FlaskClient, text: str) -> None
     assert expected.items() <= client.get(session).get_json().items()
     assert expected.items() <= client.patch(session, json=names).get_json().items()
     assert (
-        expected.items() <= client.get(SESSIONS, query_string={"search": "" if blank else text}).get_json()["sessions"][0].items()
+        expected.items()
+        <= client.get(SESSIONS, query_string={"search": "" if blank else text})
+        .get_json()["sessions"][0]
+        .items()
     )
     message = {"role": "tool", "content": "", "agent_name": text, "model_id": text, "documents": [text, text]}
     assert message.items() <= client.post(f"{session}/messages", json=message).get_json().items()
@@ -495,7 +557,12 @@ def test_lengths_count_characters(client: FlaskClient, character: str) -> None:
     made = client.post(SESSIONS, json=body)
     assert made.status_code == 201
     assert body.items() <= made.get_json().items()
-    message = {"role": "user", "content": character * 101, "agent_name": character * 100, "documents": [character * 255] * 20}
+    message = {
+        "role": "user",
+        "content": character * 101,
+        "agent_name": character * 100,
+        "documents": [character * 255] * 20,
+    }
     assert client.post(f"{made.headers['Location']}/messages", json=message).status_code == 201
     assert client.get(made.headers["Location"]).get_json()["last_message_preview"] == character * 100
 
@@ -504,7 +571,9 @@ def test_lengths_count_characters(client: FlaskClient, character: str) -> None:
 
 
 def test_database_away(make_app: Callable[..., Flask]) -> None:
-    client = make_app(database_url="host=127.0.0.1 port=1 dbname=none", migrate="off", pool_timeout=0.2).test_client()
+    client = make_app(
+        database_url="host=127.0.0.1 port=1 dbname=none", migrate="off", pool_timeout=0.2
+    ).test_client()
     response = client.get(SESSIONS)
     assert response.status_code == 503
     assert int(response.headers["Retry-After"]) > 0

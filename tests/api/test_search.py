@@ -15,7 +15,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 Say = Callable[..., dict[str, Any]]
-hypothesis = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+hypothesis = settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @pytest.fixture
@@ -29,7 +31,9 @@ def say(client: FlaskClient, session: dict[str, Any]) -> Say:
     """Appends a message to the session."""
 
     def append(content: str, **fields: Any) -> dict[str, Any]:
-        reply = client.post(f"/api/v1/sessions/{session['id']}/messages", json={"role": "user", "content": content, **fields})
+        reply = client.post(
+            f"/api/v1/sessions/{session['id']}/messages", json={"role": "user", "content": content, **fields}
+        )
         assert reply.status_code == 201
         return reply.get_json()
 
@@ -149,10 +153,16 @@ def test_corpus(client: FlaskClient, say: Say) -> None:
         results = search(client, query)
         found = {ids[result["message_id"]] for result in results}
         assert all("<mark>" in result["snippet"] for result in results), query
-        true, false, missed = true + len(found & expected), false + len(found - expected), missed + len(expected - found)
+        true, false, missed = (
+            true + len(found & expected),
+            false + len(found - expected),
+            missed + len(expected - found),
+        )
         if found != expected:
             wrong.append((query, found, expected))
-    print(f"{len(EXPECTED)} queries: precision {true / (true + false):.3f}, recall {true / (true + missed):.3f}")
+    print(
+        f"{len(EXPECTED)} queries: precision {true / (true + false):.3f}, recall {true / (true + missed):.3f}"
+    )
     assert not wrong
 
 
@@ -187,7 +197,12 @@ def test_best_match_first(client: FlaskClient, say: Say) -> None:
     once = say("needle " + "hay " * 50)
     again = say("needle " + "hay " * 50)
     make_session(client, "a needle")
-    assert [result["message_id"] for result in search(client, "needle")] == [None, often["id"], again["id"], once["id"]]
+    assert [result["message_id"] for result in search(client, "needle")] == [
+        None,
+        often["id"],
+        again["id"],
+        once["id"],
+    ]
 
 
 def test_search_follows_what_is_written(client: FlaskClient, session: dict[str, Any], say: Say) -> None:
@@ -215,7 +230,9 @@ def test_filters(client: FlaskClient, session: dict[str, Any], say: Say) -> None
     other = make_session(client, "needle", agent_name="coder", model_id="m2")
 
     def found(**filters: Any) -> set[str]:
-        return {result["message_id"] or result["session"]["id"] for result in search(client, "needle", **filters)}
+        return {
+            result["message_id"] or result["session"]["id"] for result in search(client, "needle", **filters)
+        }
 
     assert found() == {first["id"], second["id"], other["id"]}
     assert found(role="user") == {first["id"]}
@@ -228,7 +245,10 @@ def test_filters(client: FlaskClient, session: dict[str, Any], say: Say) -> None
     assert found(until=first["created_at"]) == set()
     assert found(until=second["created_at"]) == {first["id"]}
     assert found(since=second["created_at"]) == {second["id"], other["id"]}
-    assert found(since=second["created_at"].replace("+00:00", "Z"), until="2999-01-01") == {second["id"], other["id"]}
+    assert found(since=second["created_at"].replace("+00:00", "Z"), until="2999-01-01") == {
+        second["id"],
+        other["id"],
+    }
 
 
 @pytest.mark.parametrize(
@@ -251,7 +271,9 @@ def test_refused(client: FlaskClient, query: dict[str, Any]) -> None:
     assert client.get("/api/v1/search", query_string=query).status_code == 422
 
 
-@pytest.mark.parametrize("q", ["", " ", "' \\", "& | ! ( )", ":*", "<->", '"', '""', '"" ""', "👍", "…", "%", "_"])
+@pytest.mark.parametrize(
+    "q", ["", " ", "' \\", "& | ! ( )", ":*", "<->", '"', '""', '"" ""', "👍", "…", "%", "_"]
+)
 def test_no_word_finds_nothing(client: FlaskClient, say: Say, q: str) -> None:
     say("& | ! ( ) :* <-> 👍 % _ ' \\ \" word")
     assert search(client, q) == []
@@ -311,14 +333,18 @@ def test_no_query_fails(client: FlaskClient, q: str) -> None:
 def test_every_text_can_be_stored_and_found(client: FlaskClient, say: Say, text: str) -> None:
     message = say(text)
     if any(character.isalnum() for character in text):
-        assert message["id"] in {result["message_id"] for result in search(client, text.replace('"', " "), limit=50)}
+        assert message["id"] in {
+            result["message_id"] for result in search(client, text.replace('"', " "), limit=50)
+        }
     for result in search(client, text):
         plain = html.unescape(re.sub("</?mark>", "", result["snippet"])).removeprefix("…")
         assert plain in text or result["message_id"] != message["id"]
 
 
 @pytest.mark.parametrize("limit", [1, 3, 7, 50])
-def test_pages_repeat_and_skip_nothing(client: FlaskClient, conn: psycopg.Connection[Any], say: Say, limit: int) -> None:
+def test_pages_repeat_and_skip_nothing(
+    client: FlaskClient, conn: psycopg.Connection[Any], say: Say, limit: int
+) -> None:
     ids = {say("needle " * (number % 3 + 1))["id"] for number in range(20)}
     # All at one moment, so that only the id tells them apart.
     conn.execute("UPDATE messages SET created_at = (SELECT min(created_at) FROM messages)")
@@ -351,7 +377,17 @@ def test_newest_200_are_ranked(client: FlaskClient, conn: psycopg.Connection[Any
 
 
 def test_title_search_is_literal(client: FlaskClient) -> None:
-    names = ["100%_done", "100 done", "a\\b", "Über uns", 'it\'s "quoted"', "中文搜索", "日本", "x", "🎉 party"]
+    names = [
+        "100%_done",
+        "100 done",
+        "a\\b",
+        "Über uns",
+        'it\'s "quoted"',
+        "中文搜索",
+        "日本",
+        "x",
+        "🎉 party",
+    ]
     for name in names:
         make_session(client, name)
     assert titles(client, "%") == {"100%_done"}

@@ -9,13 +9,13 @@ from uuid import UUID, uuid4
 
 import psycopg
 import pytest
-from chats import SESSIONS, Chat
 from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
+from support.chats import SESSIONS, Chat
 
-from mai_sessions.words import title_vector
+from mai_sessions.content.lexemes import title_vector
 
 Conn = psycopg.Connection[Any]
 
@@ -29,7 +29,9 @@ def titles(client: FlaskClient, **query: Any) -> list[str]:
 # Create
 
 
-@pytest.mark.parametrize("body", [None, {}, {"title": None, "agent_name": None, "model_id": None, "id": None}])
+@pytest.mark.parametrize(
+    "body", [None, {}, {"title": None, "agent_name": None, "model_id": None, "id": None}]
+)
 def test_create_with_defaults(client: FlaskClient, body: dict[str, Any] | None) -> None:
     made = client.post(SESSIONS, json=body) if body is not None else client.post(SESSIONS)
     assert made.status_code == 201
@@ -66,9 +68,20 @@ def test_blank_title_is_the_default(client: FlaskClient, session: str, blank: st
 def test_detail_holds_the_newest_messages(client: FlaskClient, session: str) -> None:
     for number in range(1, 5):
         client.post(f"{session}/messages", json={"role": "user", "content": str(number)})
-    for limit, expected in ((None, "1234"), (0, ""), (1, "4"), (3, "234"), (4, "1234"), (5, "1234"), (500, "1234")):
+    for limit, expected in (
+        (None, "1234"),
+        (0, ""),
+        (1, "4"),
+        (3, "234"),
+        (4, "1234"),
+        (5, "1234"),
+        (500, "1234"),
+    ):
         query = {} if limit is None else {"messages_limit": limit}
-        for detail in (client.get(session, query_string=query), client.patch(session, query_string=query, json={})):
+        for detail in (
+            client.get(session, query_string=query),
+            client.patch(session, query_string=query, json={}),
+        ):
             assert "".join(message["content"] for message in detail.get_json()["messages"]) == expected
             assert detail.get_json()["message_count"] == 4
             assert detail.get_json()["last_message_preview"] == "4"
@@ -106,7 +119,10 @@ def test_merge_patch_with_null_puts_the_default_back(client: FlaskClient) -> Non
         body[name] = default  # type: ignore[assignment]
         patched = client.patch(session, json={name: None}, content_type="application/merge-patch+json")
         assert body.items() <= patched.get_json().items()
-    assert client.patch(session, json={}, content_type="application/merge-patch+json").get_json()["model_id"] is None
+    assert (
+        client.patch(session, json={}, content_type="application/merge-patch+json").get_json()["model_id"]
+        is None
+    )
 
 
 def test_patch_always_moves_updated_at(client: FlaskClient, conn: Conn, session: str) -> None:
@@ -137,7 +153,9 @@ def test_delete_takes_everything_along(client: FlaskClient, conn: Conn, chat: Ch
     for path in chat:
         assert client.get(path).status_code == 404
     assert client.delete(chat.session).status_code == 404
-    assert conn.execute("SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM messages)").fetchone() == (0, 0)
+    assert conn.execute(
+        "SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM messages)"
+    ).fetchone() == (0, 0)
     assert client.get(SESSIONS).get_json()["total"] == 0
 
 
@@ -221,9 +239,11 @@ def test_blank_search_is_no_filter(client: FlaskClient, blank: str) -> None:
     assert titles(client, search=blank) == ["t w o", "one"]
 
 
-# Any text that PostgreSQL can hold. Of the letters only those of ASCII: the case of the others is the database's own knowledge.
+# Any text that PostgreSQL can hold. Of the letters only those of ASCII: the case of the others is the
+# database's own knowledge.
 _titles = st.text(
-    st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=["L", "M", "Nl", "So"]) | st.sampled_from("aB%_\\")
+    st.characters(codec="utf-8", exclude_characters="\0", exclude_categories=["L", "M", "Nl", "So"])
+    | st.sampled_from("aB%_\\")
 )
 
 
@@ -239,10 +259,15 @@ def test_search_is_a_substring(client: FlaskClient, conn: Conn, texts: list[str]
 
 
 def insert_sessions(conn: Conn, minutes: list[int]) -> list[str]:
-    """Make the default user's sessions those updated at these minutes; returns their ids in the order of the list."""
+    """Make the default user's sessions those updated at these minutes; returns their ids in the order of the
+    list.
+    """
     conn.execute("TRUNCATE users, sessions CASCADE")
     conn.execute("INSERT INTO users (user_id, session_count) VALUES ('default-user', %s)", [len(minutes)])
-    rows = [(datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=minute, microseconds=1), uuid4()) for minute in minutes]
+    rows = [
+        (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(minutes=minute, microseconds=1), uuid4())
+        for minute in minutes
+    ]
     with conn.cursor() as cursor:
         cursor.executemany(
             """
@@ -253,7 +278,11 @@ def insert_sessions(conn: Conn, minutes: list[int]) -> list[str]:
             INSERT INTO session_titles (user_id, session_id, created_at, title, words)
             SELECT user_id, id, created_at, title, %(words)s::tsvector FROM s""",
             [
-                {"id": session_id, "updated_at": updated_at, "words": title_vector("default-user", session_id, "x")}
+                {
+                    "id": session_id,
+                    "updated_at": updated_at,
+                    "words": title_vector("default-user", session_id, "x"),
+                }
                 for updated_at, session_id in rows
             ],
         )
@@ -269,7 +298,9 @@ def walk_offsets(client: FlaskClient, query: dict[str, Any], total: int) -> Iter
         yield from (session["id"] for session in page["sessions"])
 
 
-def walk_cursors(client: FlaskClient, query: dict[str, Any], between: Callable[[list[str]], None]) -> Iterator[str]:
+def walk_cursors(
+    client: FlaskClient, query: dict[str, Any], between: Callable[[list[str]], None]
+) -> Iterator[str]:
     cursor: dict[str, str] = {}
     while True:
         page = client.get(SESSIONS, query_string={**query, **cursor}).get_json()
@@ -288,7 +319,9 @@ _page_queries = st.fixed_dictionaries({"limit": st.integers(1, 5)}, optional={"s
 
 
 @given(minutes=_minutes, query=_page_queries)
-def test_pages_hold_each_session_once(client: FlaskClient, conn: Conn, minutes: list[int], query: dict[str, Any]) -> None:
+def test_pages_hold_each_session_once(
+    client: FlaskClient, conn: Conn, minutes: list[int], query: dict[str, Any]
+) -> None:
     ids = insert_sessions(conn, minutes)
     assert list(walk_offsets(client, query, len(ids))) == ids
     assert list(walk_cursors(client, query, lambda seen: None)) == ids
@@ -329,13 +362,20 @@ def test_damaged_cursor(client: FlaskClient, conn: Conn, data: st.DataObject) ->
     cursor = client.get(SESSIONS, query_string={"limit": 1}).get_json()["next_cursor"]
     place = data.draw(st.integers(0, len(cursor) - 1))
     character = data.draw(st.characters(codec="utf-8").filter(lambda c: c.lower() != cursor[place].lower()))
-    for damaged in (cursor[:place] + character + cursor[place + 1 :], cursor[:place], cursor + character, cursor[place + 1 :]):
+    for damaged in (
+        cursor[:place] + character + cursor[place + 1 :],
+        cursor[:place],
+        cursor + character,
+        cursor[place + 1 :],
+    ):
         response = client.get(SESSIONS, query_string={"limit": 1, "cursor": damaged})
         assert response.status_code == 422, damaged
         assert response.get_json()["errors"][0]["loc"] == ["query", "cursor"]
 
 
-@pytest.mark.parametrize("moment", ["", "x", "1.5", "9" * 18, "-" + "9" * 18, "9" * 40, "9" * 5000, "NaN", "²"])
+@pytest.mark.parametrize(
+    "moment", ["", "x", "1.5", "9" * 18, "-" + "9" * 18, "9" * 40, "9" * 5000, "NaN", "²"]
+)
 def test_forged_cursor(client: FlaskClient, moment: str) -> None:
     keys = f"{moment}.{uuid4()}"
     checksum = md5(keys.encode(), usedforsecurity=False).hexdigest()[:8]
@@ -346,7 +386,13 @@ def test_forged_cursor(client: FlaskClient, moment: str) -> None:
 
 
 def test_version_that_is_known(client: FlaskClient, chat: Chat) -> None:
-    for path in (SESSIONS, f"{SESSIONS}?limit=1", f"{SESSIONS}?search=new", chat.session, f"{chat.session}?messages_limit=1"):
+    for path in (
+        SESSIONS,
+        f"{SESSIONS}?limit=1",
+        f"{SESSIONS}?search=new",
+        chat.session,
+        f"{chat.session}?messages_limit=1",
+    ):
         tag = client.get(path).headers["ETag"]
         assert tag[0] == tag[-1] == '"'
         for header in (tag, f"W/{tag}", f'"x", {tag}', f'W/"x",W/{tag} , "y"', "*"):
@@ -402,7 +448,9 @@ def test_change_of_the_current_version(client: FlaskClient, session: str) -> Non
     for form in ("{}", "W/{}", '"x", {}', "*"):
         header = form.format(client.get(session).headers["ETag"])
         assert client.patch(session, json={}, headers={"If-Match": header}).status_code == 200
-    assert client.delete(session, headers={"If-Match": client.get(session).headers["ETag"]}).status_code == 204
+    assert (
+        client.delete(session, headers={"If-Match": client.get(session).headers["ETag"]}).status_code == 204
+    )
 
 
 def test_condition_on_what_is_not_there(client: FlaskClient) -> None:
@@ -412,16 +460,26 @@ def test_condition_on_what_is_not_there(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("methods", [("PATCH", "PATCH"), ("PATCH", "DELETE"), ("DELETE", "DELETE")])
-def test_one_of_two_with_the_same_version_wins(app: Flask, client: FlaskClient, methods: tuple[str, str]) -> None:
+def test_one_of_two_with_the_same_version_wins(
+    app: Flask, client: FlaskClient, methods: tuple[str, str]
+) -> None:
     for _ in range(10):
         session = client.post(SESSIONS, json={}).headers["Location"]
         tag = client.get(session).headers["ETag"]
         together = threading.Barrier(2)
         statuses: list[int] = []
 
-        def change(method: str, session: str = session, tag: str = tag, together: Any = together, statuses: Any = statuses) -> None:
+        def change(
+            method: str,
+            session: str = session,
+            tag: str = tag,
+            together: Any = together,
+            statuses: Any = statuses,
+        ) -> None:
             together.wait()
-            response = app.test_client().open(session, method=method, json={"title": method}, headers={"If-Match": tag})
+            response = app.test_client().open(
+                session, method=method, json={"title": method}, headers={"If-Match": tag}
+            )
             statuses.append(response.status_code)
 
         threads = [threading.Thread(target=change, args=[method]) for method in methods]

@@ -9,9 +9,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from psycopg import sql
-from samples import png
+from support.samples import png
 
-from mai_sessions.images import Image
+from mai_sessions.content.images import Image
 from mai_sessions.repository import messages, sessions
 
 STRANGER = "somebody else"
@@ -25,7 +25,9 @@ TABLES = ("users", "sessions", "messages", "attachments")
 def ids(app: Flask, conn: psycopg.Connection[Any]) -> dict[str, str]:
     """A stranger's identifiers, by the names that they have in the routes."""
     with app.extensions["mai-sessions"].connection() as pooled:
-        sessions.create_session(pooled, STRANGER, session_id=SESSION_ID, title="t", agent_name="chat", model_id=None)
+        sessions.create_session(
+            pooled, STRANGER, session_id=SESSION_ID, title="t", agent_name="chat", model_id=None
+        )
         message = messages.append_message(
             pooled, STRANGER, SESSION_ID, role="user", content="secret", token_count=1, images=[IMAGE]
         )
@@ -36,7 +38,10 @@ def test_stranger_sees_and_changes_nothing(
     app: Flask, client: FlaskClient, conn: psycopg.Connection[Any], ids: dict[str, str]
 ) -> None:
     def rows() -> list[Any]:
-        return [conn.execute(sql.SQL("TABLE {} ORDER BY 1, 2").format(sql.Identifier(name))).fetchall() for name in TABLES]
+        return [
+            conn.execute(sql.SQL("TABLE {} ORDER BY 1, 2").format(sql.Identifier(name))).fetchall()
+            for name in TABLES
+        ]
 
     before, asked = rows(), 0
     for rule in app.url_map.iter_rules():

@@ -9,12 +9,12 @@ from uuid import UUID
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
-from samples import png
-from scripts import CHECKS, DBA, USERS, RunChecks, RunScript, header
+from support.samples import png
+from support.scripts import CHECKS, DBA, USERS, RunChecks, RunScript, header
 
+from mai_sessions.content.images import Image
+from mai_sessions.idempotency import IdempotencyKey
 from mai_sessions.ids import new_id
-from mai_sessions.images import Image
-from mai_sessions.repository.idempotency import IdempotencyKey
 from mai_sessions.repository.messages import append_message
 from mai_sessions.repository.removals import delete_message
 from mai_sessions.repository.sessions import create_session
@@ -54,7 +54,9 @@ def seed(conn: psycopg.Connection[Any], user_id: str) -> list[UUID]:
         key = IdempotencyKey("sessions", str(session_id), b"body")
         # Before PostgreSQL 18 only titles of ASCII can be checked.
         title = f"It's \\ number {number}" if number else f"Straße of '{user_id}'"
-        create_session(conn, user_id, session_id=session_id, title=title, agent_name="chat", model_id=None, key=key)
+        create_session(
+            conn, user_id, session_id=session_id, title=title, agent_name="chat", model_id=None, key=key
+        )
     shared, own = image(b"shared"), image(user_id.encode())
     for session_id, count in zip(session_ids, (6, 2, 0), strict=True):
         for number in range(count):

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from scripts import USERS, RunChecks, RunScript
+from support.scripts import USERS, RunChecks, RunScript
 
 from mai_sessions.repository.messages import patch_message
 from mai_sessions.repository.removals import clear_messages, delete_message, delete_session
@@ -50,7 +50,10 @@ REPAIRABLE: list[tuple[str, LiteralString]] = [
     ("attachments", "DELETE FROM messages WHERE seq = 2"),
     ("daily_usage", "DELETE FROM daily_usage WHERE last_seq = 2"),
     ("daily_usage", "UPDATE daily_usage SET token_count = token_count + 1 WHERE part = 'assistant'"),
-    ("daily_usage", "UPDATE daily_usage SET first_at = last_at + interval '1 s', first_seq = last_seq + 1 WHERE part = 'total'"),
+    (
+        "daily_usage",
+        "UPDATE daily_usage SET first_at = last_at + interval '1 s', first_seq = last_seq + 1 WHERE part = 'total'",
+    ),
 ]
 DAMAGES: list[tuple[str, LiteralString]] = [
     *REPAIRABLE,
@@ -67,7 +70,9 @@ DAMAGES: list[tuple[str, LiteralString]] = [
 
 
 @pytest.mark.parametrize(("check", "damage"), DAMAGES)
-def test_damage_is_found(conn: Conn, chats: Chats, run_script: RunScript, check: str, damage: LiteralString) -> None:
+def test_damage_is_found(
+    conn: Conn, chats: Chats, run_script: RunScript, check: str, damage: LiteralString
+) -> None:
     with unguarded(conn):
         assert conn.execute(damage).rowcount
     script = f"check/{check}.sql"
@@ -76,7 +81,9 @@ def test_damage_is_found(conn: Conn, chats: Chats, run_script: RunScript, check:
     assert run_script(script, user_id=ANN) == [row for row in rows if row.startswith(f"{ANN}|")]
 
 
-def test_what_can_be_is_put_right(conn: Conn, chats: Chats, run_script: RunScript, run_checks: RunChecks) -> None:
+def test_what_can_be_is_put_right(
+    conn: Conn, chats: Chats, run_script: RunScript, run_checks: RunChecks
+) -> None:
     for _, damage in REPAIRABLE:
         conn.execute(damage)
     found = run_checks()
@@ -104,8 +111,15 @@ def test_a_seq_or_an_id_that_is_there_twice_is_found(conn: Conn, chats: Chats, r
     try:
         conn.execute("INSERT INTO messages SELECT * FROM messages WHERE seq = 1 AND user_id = %s", [ANN])
         rows = run_script("check/seqs.sql")
-        assert sorted(row.rpartition("|")[2] for row in rows) == ["id is there twice"] * 2 + ["seq is there twice"] * 2
+        assert (
+            sorted(row.rpartition("|")[2] for row in rows)
+            == ["id is there twice"] * 2 + ["seq is there twice"] * 2
+        )
     finally:
         conn.execute("TRUNCATE messages")
-        conn.execute("ALTER TABLE messages ADD CONSTRAINT messages_pkey PRIMARY KEY (user_id, session_id, seq)")
-        conn.execute("CREATE UNIQUE INDEX messages_user_id_session_id_id_key ON messages (user_id, session_id, id)")
+        conn.execute(
+            "ALTER TABLE messages ADD CONSTRAINT messages_pkey PRIMARY KEY (user_id, session_id, seq)"
+        )
+        conn.execute(
+            "CREATE UNIQUE INDEX messages_user_id_session_id_id_key ON messages (user_id, session_id, id)"
+        )

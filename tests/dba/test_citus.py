@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from scripts import RunScript
+from support.scripts import RunScript
 
 SCRIPT = "citus/distribute.sql"
 TABLES = ["attachments", "daily_usage", "idempotency_keys", "messages", "session_titles", "sessions", "users"]
@@ -48,7 +48,9 @@ def cluster(make_migrated_database: Callable[[], str]) -> Iterator[tuple[str, ps
 
 
 def foreign_keys(conn: psycopg.Connection[Any]) -> list[tuple[str, str]]:
-    return conn.execute("SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'f' ORDER BY 1").fetchall()
+    return conn.execute(
+        "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE contype = 'f' ORDER BY 1"
+    ).fetchall()
 
 
 def asked(conn: psycopg.Connection[Any]) -> list[str]:
@@ -57,7 +59,9 @@ def asked(conn: psycopg.Connection[Any]) -> list[str]:
     return commands
 
 
-def test_every_table_of_users_is_distributed(cluster: tuple[str, psycopg.Connection[Any]], run_script: RunScript) -> None:
+def test_every_table_of_users_is_distributed(
+    cluster: tuple[str, psycopg.Connection[Any]], run_script: RunScript
+) -> None:
     url, conn = cluster
     before = foreign_keys(conn)
     assert len(before) == 3
@@ -77,7 +81,9 @@ def test_every_table_of_users_is_distributed(cluster: tuple[str, psycopg.Connect
     assert run_script(SCRIPT, url) == ["Nothing was distributed. To distribute them: -v apply=1"]
 
 
-def test_a_later_table_joins_them(cluster: tuple[str, psycopg.Connection[Any]], run_script: RunScript) -> None:
+def test_a_later_table_joins_them(
+    cluster: tuple[str, psycopg.Connection[Any]], run_script: RunScript
+) -> None:
     url, conn = cluster
     run_script(SCRIPT, url, apply=1)
     asked(conn)
@@ -87,11 +93,16 @@ def test_a_later_table_joins_them(cluster: tuple[str, psycopg.Connection[Any]], 
     )
     before = foreign_keys(conn)
     run_script(SCRIPT, url, apply=1)
-    assert [command for command in asked(conn) if "later" in command] == ["later user_id public.sessions 0", "truncate later"]
+    assert [command for command in asked(conn) if "later" in command] == [
+        "later user_id public.sessions 0",
+        "truncate later",
+    ]
     assert foreign_keys(conn) == before
 
 
-def test_what_fails_changes_nothing(cluster: tuple[str, psycopg.Connection[Any]], run_script: RunScript) -> None:
+def test_what_fails_changes_nothing(
+    cluster: tuple[str, psycopg.Connection[Any]], run_script: RunScript
+) -> None:
     url, conn = cluster
     before = foreign_keys(conn)
     conn.execute("ALTER TABLE pg_dist_partition ADD CHECK (logicalrelid <> 'messages'::regclass)")

@@ -1,4 +1,6 @@
-"""What changes rows: a dry run changes none, a run in batches and a second one leave what a single one leaves."""
+"""What changes rows: a dry run changes none, a run in batches and a second one leave what a single one
+leaves.
+"""
 
 from collections.abc import Callable
 from subprocess import CalledProcessError
@@ -7,9 +9,9 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from scripts import CHANGES, USERS, RunChecks, RunScript
+from support.scripts import CHANGES, USERS, RunChecks, RunScript
 
-from mai_sessions.words import message_vector, title_vector
+from mai_sessions.content.lexemes import message_vector, title_vector
 
 Conn = psycopg.Connection[Any]
 Chats = dict[str, list[UUID]]
@@ -22,14 +24,18 @@ def rows(conn: Conn, user_id: str | None = None) -> dict[str, list[Any]]:
     """Every row of a user, or of all."""
     where = "WHERE user_id = %(user_id)s OR %(user_id)s::text IS NULL"
     return {
-        table: conn.execute(f"SELECT t::text FROM {table} AS t {where} ORDER BY 1", {"user_id": user_id}).fetchall()
+        table: conn.execute(
+            f"SELECT t::text FROM {table} AS t {where} ORDER BY 1", {"user_id": user_id}
+        ).fetchall()
         for table in TABLES
     }
 
 
 @pytest.mark.parametrize("script", CHANGES)
 def test_a_dry_run_changes_nothing(conn: Conn, chats: Chats, run_script: RunScript, script: str) -> None:
-    conn.execute("UPDATE sessions SET updated_at = updated_at - interval '10 days', message_count = 1 WHERE message_count > 1")
+    conn.execute(
+        "UPDATE sessions SET updated_at = updated_at - interval '10 days', message_count = 1 WHERE message_count > 1"
+    )
     conn.execute("UPDATE attachments SET reference_count = 0")
     conn.execute("UPDATE idempotency_keys SET created_at = created_at - interval '10 days'")
     before = rows(conn)
@@ -53,9 +59,15 @@ def test_old_sessions_go_with_everything_of_them(
     assert run_script(script, days=30, apply=1, batch=batch)[0] == "3|7"
     left = {str(id) for (id,) in conn.execute("SELECT id FROM sessions").fetchall()}
     assert left == {str(chats[ANN][1]), *map(str, chats[NEIL])}
-    assert rows(conn, NEIL) == {table: [row for row in before[table] if row in rows(conn, NEIL)[table]] for table in TABLES}
+    assert rows(conn, NEIL) == {
+        table: [row for row in before[table] if row in rows(conn, NEIL)[table]] for table in TABLES
+    }
     assert conn.execute("SELECT count(*) FROM attachments WHERE user_id = %s", [WANG]).fetchone() == (0,)
-    assert conn.execute("SELECT user_id, session_count FROM users ORDER BY 1").fetchall() == [(NEIL, 3), (ANN, 1), (WANG, 0)]
+    assert conn.execute("SELECT user_id, session_count FROM users ORDER BY 1").fetchall() == [
+        (NEIL, 3),
+        (ANN, 1),
+        (WANG, 0),
+    ]
     assert run_checks() == {}
 
 
@@ -85,7 +97,9 @@ def test_indexes_are_rebuilt_and_leftovers_go(conn: Conn, run_script: RunScript)
 
 
 @pytest.mark.parametrize("target", ["new", NEIL, WANG])
-def test_a_user_is_moved(conn: Conn, chats: Chats, run_script: RunScript, run_checks: RunChecks, target: str) -> None:
+def test_a_user_is_moved(
+    conn: Conn, chats: Chats, run_script: RunScript, run_checks: RunChecks, target: str
+) -> None:
     before = {user_id: rows(conn, user_id) for user_id in (ANN, target)}
     printed = run_script("maintain/move_user.sql", apply=1, to=target, **{"from": ANN})
     assert printed[-1].endswith("3 sessions moved")
@@ -125,12 +139,19 @@ def test_a_move_stops_at_an_id_that_both_have(
     )
     with pytest.raises(CalledProcessError, match="exit status 3"):
         run_script("maintain/move_user.sql", apply=1, to=NEIL, **{"from": ANN})
-    assert conn.execute("SELECT user_id, session_count FROM users ORDER BY 1").fetchall() == [(NEIL, 5), (ANN, 2), (WANG, 3)]
+    assert conn.execute("SELECT user_id, session_count FROM users ORDER BY 1").fetchall() == [
+        (NEIL, 5),
+        (ANN, 2),
+        (WANG, 3),
+    ]
     assert run_checks() == {}
     conn.execute("DELETE FROM sessions WHERE title = 'mine'")
     conn.execute("UPDATE users SET session_count = 4 WHERE user_id = %s", [NEIL])
     run_script("maintain/move_user.sql", apply=1, to=NEIL, **{"from": ANN})
-    assert conn.execute("SELECT user_id, session_count FROM users ORDER BY 1").fetchall() == [(NEIL, 6), (WANG, 3)]
+    assert conn.execute("SELECT user_id, session_count FROM users ORDER BY 1").fetchall() == [
+        (NEIL, 6),
+        (WANG, 3),
+    ]
     assert run_checks() == {}
 
 

@@ -3,7 +3,7 @@ from typing import Any
 import psycopg
 import pytest
 from flask.testing import FlaskClient
-from scripts import RunScript
+from support.scripts import RunScript
 
 SCRIPT = "maintain/purge_idempotency_keys.sql"
 
@@ -28,6 +28,9 @@ def test_old_keys_are_forgotten_and_what_was_made_stays(
     run_script(SCRIPT, apply=1, hours=26)
     assert conn.execute("SELECT count(*) FROM idempotency_keys").fetchone() == (6,)
     run_script(SCRIPT, apply=1, batch=batch)
-    assert conn.execute("SELECT key FROM idempotency_keys ORDER BY key").fetchall() == [("key-4",), ("key-5",)]
+    assert conn.execute("SELECT key FROM idempotency_keys ORDER BY key").fetchall() == [
+        ("key-4",),
+        ("key-5",),
+    ]
     assert client.get("/api/v1/sessions").get_json()["total"] == 6
     assert [post(key) for key in keys] == [False] * 4 + [True] * 2

@@ -10,7 +10,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from flask.testing import FlaskClient
-from scripts import REPORTS, USERS, RunScript
+from support.scripts import REPORTS, USERS, RunScript
 
 Conn = psycopg.Connection[Any]
 Chats = dict[str, list[UUID]]
@@ -40,9 +40,9 @@ def test_sizes_and_growth(conn: Conn, chats: Chats, run_script: RunScript) -> No
 
 def test_users_and_sessions_by_size(chats: Chats, run_script: RunScript) -> None:
     lines = [line.split("|") for line in run_script("report/users.sql")]
-    assert {(name, sessions, messages, attachments) for name, sessions, messages, attachments, *_ in lines} == {
-        (name, "3", "7", "2") for name in USERS
-    }
+    assert {
+        (name, sessions, messages, attachments) for name, sessions, messages, attachments, *_ in lines
+    } == {(name, "3", "7", "2") for name in USERS}
     longest = [line.split("|")[:4] for line in run_script("report/sessions.sql", user_id=ANN, top=2)]
     assert longest == [[ANN, str(chats[ANN][0]), "5", "1"], [ANN, str(chats[ANN][1]), "2", "0"]]
 
@@ -51,7 +51,9 @@ def test_who_blocks_whom(conn: Conn, chats: Chats, database_url: str, run_script
     with psycopg.connect(database_url) as blocker, psycopg.connect(database_url) as blocked:
         blocker.execute("SELECT FROM users WHERE user_id = %s FOR UPDATE", [ANN])
         pids = blocker.info.backend_pid, blocked.info.backend_pid
-        waiting = threading.Thread(target=blocked.execute, args=["UPDATE /* blocked_one */ users SET session_count = 9"])
+        waiting = threading.Thread(
+            target=blocked.execute, args=["UPDATE /* blocked_one */ users SET session_count = 9"]
+        )
         waiting.start()
         while conn.execute("SELECT pg_blocking_pids(%s) <> '{}'", [pids[1]]).fetchone() != (True,):
             sleep(0.01)
@@ -77,7 +79,9 @@ def test_indexes_that_are_invalid_and_how_full_they_are(conn: Conn, run_script: 
         conn.execute("DROP INDEX half_built_idx")
 
 
-def test_statements_by_the_names_of_our_functions(conn: Conn, client: FlaskClient, run_script: RunScript) -> None:
+def test_statements_by_the_names_of_our_functions(
+    conn: Conn, client: FlaskClient, run_script: RunScript
+) -> None:
     preloaded = conn.execute("SHOW shared_preload_libraries").fetchone()
     if preloaded != ("pg_stat_statements",):
         assert run_script("report/statements.sql")[0].startswith("pg_stat_statements is not there")

@@ -8,11 +8,11 @@ import psycopg
 import pytest
 from flask import Flask
 from psycopg.conninfo import make_conninfo
-from samples import base64_of, png
-from scripts import RunScript
+from support.samples import base64_of, png
+from support.scripts import RunScript
 
 from mai_sessions.errors import StartupError
-from mai_sessions.migrations import migrate
+from mai_sessions.postgres.migrations import migrate
 
 Conn = psycopg.Connection[Any]
 SCRIPT = "roles.sql"
@@ -37,7 +37,12 @@ def tour(app: Flask) -> None:
     path = f"{SESSIONS}/{call('POST', SESSIONS, 201, json={'title': 'Trip'}, **key)['id']}"
     call("POST", SESSIONS, 201, json={"title": "Trip"}, **key)
     call("POST", SESSIONS, json={"title": "Trip", "id": path.rpartition("/")[2]})
-    message = {"role": "assistant", "content": "See the sea", "images": [base64_of(png())], "model_id": "opus"}
+    message = {
+        "role": "assistant",
+        "content": "See the sea",
+        "images": [base64_of(png())],
+        "model_id": "opus",
+    }
     sent = call("POST", f"{path}/messages", 201, json=message, **key)
     call("POST", f"{path}/messages", 201, json=message, **key)
     second = call("POST", f"{path}/messages", 201, json=message)
@@ -59,7 +64,9 @@ def tour(app: Flask) -> None:
         call("GET", f"/health/{name}")
 
 
-def test_the_service_runs_as_app(new_database: str, make_app: Callable[..., Flask], run_script: RunScript) -> None:
+def test_the_service_runs_as_app(
+    new_database: str, make_app: Callable[..., Flask], run_script: RunScript
+) -> None:
     run_script(SCRIPT, url=new_database)
     with pytest.raises(StartupError, match="run `mai-sessions migrate`"):
         make_app(database_url=login(new_database, "app"), migrate="check")
@@ -76,7 +83,9 @@ def test_a_database_that_another_role_has_migrated_is_taken_over(
     for _ in range(2):
         assert run_script(SCRIPT, url=new_database) == []
     with psycopg.connect(new_database) as conn:
-        owners = conn.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        owners = conn.execute(
+            "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
+        ).fetchall()
         assert owners == [("mai_sessions_owner",)]
     tour(make_app(database_url=login(new_database, "app"), migrate="check"))
 
@@ -102,7 +111,12 @@ def test_roles_may_have_other_names(new_database: str, run_script: RunScript) ->
         assert "plan_cache_mode=force_generic_plan" in settings(conn, names["app"])
         conn.execute("INSERT INTO pg_extension SELECT 1, 'citus', 10, 11, false, '12.1'")
         run_script(SCRIPT, url=new_database, **names, statement_timeout="5s")
-        assert settings(conn, names["app"]) == ["TimeZone=UTC", "statement_timeout=5s", "plan_cache_mode=auto", "jit=off"]
+        assert settings(conn, names["app"]) == [
+            "TimeZone=UTC",
+            "statement_timeout=5s",
+            "plan_cache_mode=auto",
+            "jit=off",
+        ]
         conn.execute("DELETE FROM pg_extension WHERE extname = 'citus'")
         conn.execute('REASSIGN OWNED BY "owner of ""test\'s" TO current_user')
         for name in names.values():
@@ -128,15 +142,18 @@ def test_roles_may_have_other_names(new_database: str, run_script: RunScript) ->
     ],
 )
 def test_a_role_may_not(database_url: str, role: str, statement: str) -> None:
-    with psycopg.connect(login(database_url, role)) as conn, pytest.raises(psycopg.errors.InsufficientPrivilege):
+    with (
+        psycopg.connect(login(database_url, role)) as conn,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
         conn.execute(statement.encode())
 
 
 def test_every_table_is_given_out(conn: Conn) -> None:
     """A migration that makes a table adds it to roles.sql."""
     tables = conn.execute(
-        """
-        SELECT tablename, tableowner, has_table_privilege('mai_sessions_app', format('public.%I', tablename), 'SELECT'),
+        """ SELECT tablename, tableowner, has_table_privilege('mai_sessions_app', format('public.%I',
+        tablename), 'SELECT'),
                has_table_privilege('mai_sessions_readonly', format('public.%I', tablename), 'SELECT')
           FROM pg_tables WHERE schemaname = 'public'"""
     ).fetchall()

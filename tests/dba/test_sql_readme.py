@@ -4,7 +4,7 @@ import os
 import re
 
 import pytest
-from scripts import CHANGES, CHECKS, DBA, REPORTS, SCRIPTS, head, header
+from support.scripts import CHANGES, CHECKS, DBA, REPORTS, SCRIPTS, head, header
 
 README = DBA.parent / "README.md"
 FOLDERS = {
@@ -30,11 +30,19 @@ def markdown() -> str:
         "[citus/rebalance.md](dba/citus/rebalance.md) tells how to spread the database over several machines.",
     ]
     for folder, title in FOLDERS.items():
-        lines += ["", f"## {title}", "", "| script | what it does | role | safety |", "| --- | --- | --- | --- |"]
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            "| script | what it does | role | safety |",
+            "| --- | --- | --- | --- |",
+        ]
         for script in SCRIPTS:
             if script.rpartition("/")[0] == folder:
                 what = head(script).partition("\n")[0].removeprefix("-- ")
-                lines.append(f"| [{script}](dba/{script}) | {what} | {header(script, 'Role')} | {header(script, 'Safety')} |")
+                lines.append(
+                    f"| [{script}](dba/{script}) | {what} | {header(script, 'Role')} | {header(script, 'Safety')} |"
+                )
     return "\n".join(lines) + "\n"
 
 

@@ -10,15 +10,19 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from scripts import USERS, RunChecks, RunScript
+from support.scripts import USERS, RunChecks, RunScript
 
 Conn = psycopg.Connection[Any]
 Chats = dict[str, list[UUID]]
 
 
 @pytest.mark.parametrize("user_id", USERS)
-def test_an_export_has_everything_of_one_user(conn: Conn, chats: Chats, run_script: RunScript, user_id: str) -> None:
-    conn.execute("UPDATE messages SET content = %s WHERE seq = 1", ["\\.\n\t\"\x01\x02\\n 'it' \u2028 , 東京"])
+def test_an_export_has_everything_of_one_user(
+    conn: Conn, chats: Chats, run_script: RunScript, user_id: str
+) -> None:
+    conn.execute(
+        "UPDATE messages SET content = %s WHERE seq = 1", ["\\.\n\t\"\x01\x02\\n 'it' \u2028 , 東京"]
+    )
     lines = [json.loads(line) for line in run_script("subject/export_user.sql", user_id=user_id)]
     assert Counter(line["type"] for line in lines) == {
         "user": 1,
@@ -29,9 +33,16 @@ def test_an_export_has_everything_of_one_user(conn: Conn, chats: Chats, run_scri
     }
     exported = {(line["session_id"], line["seq"]): line for line in lines if line["type"] == "message"}
     columns = "session_id, seq, id, role, content, token_count, model_id, agent_name, response_time_ms, is_error, images, documents"
-    for row in conn.execute(f"SELECT {columns}, created_at FROM messages WHERE user_id = %s", [user_id]).fetchall():
+    for row in conn.execute(
+        f"SELECT {columns}, created_at FROM messages WHERE user_id = %s", [user_id]
+    ).fetchall():
         line = exported[str(row[0]), row[1]]
-        assert [line[column] for column in columns.split(", ")] == [str(row[0]), row[1], str(row[2]), *row[3:-1]]
+        assert [line[column] for column in columns.split(", ")] == [
+            str(row[0]),
+            row[1],
+            str(row[2]),
+            *row[3:-1],
+        ]
         assert datetime.fromisoformat(line["created_at"]) == row[-1]
     for line in lines:
         if line["type"] == "attachment":
@@ -46,12 +57,22 @@ def test_an_export_of_a_stranger_is_empty(chats: Chats, run_script: RunScript) -
 def test_an_erasure_leaves_nothing_and_says_what_went(
     conn: Conn, chats: Chats, run_script: RunScript, run_checks: RunChecks, user_id: str
 ) -> None:
-    tables = "users", "sessions", "session_titles", "messages", "daily_usage", "attachments", "idempotency_keys"
+    tables = (
+        "users",
+        "sessions",
+        "session_titles",
+        "messages",
+        "daily_usage",
+        "attachments",
+        "idempotency_keys",
+    )
 
     def counts() -> list[list[int]]:
         return [
             [
-                conn.execute(f"SELECT count(*) FROM {table} WHERE (user_id = %s) = %s", [user_id, own]).fetchone()[0]  # type: ignore[index]
+                conn.execute(
+                    f"SELECT count(*) FROM {table} WHERE (user_id = %s) = %s", [user_id, own]
+                ).fetchone()[0]  # type: ignore[index]
                 for table in tables
             ]
             for own in (True, False)
@@ -65,4 +86,6 @@ def test_an_erasure_leaves_nothing_and_says_what_went(
     assert receipt[2:] == [str(count) for count in own]
     assert counts() == [[0] * len(tables), others]
     assert run_checks() == {}
-    assert run_script("subject/erase_user.sql", user_id=user_id, apply=1)[-1].split("|")[2:] == ["0"] * len(tables)
+    assert run_script("subject/erase_user.sql", user_id=user_id, apply=1)[-1].split("|")[2:] == ["0"] * len(
+        tables
+    )

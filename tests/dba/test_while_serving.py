@@ -8,12 +8,12 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
-from samples import base64_of, png
-from scripts import REPORTS, USERS, RunChecks, RunScript
+from support.samples import base64_of, png
+from support.scripts import REPORTS, USERS, RunChecks, RunScript
 
-from mai_sessions.connections import Connection
+from mai_sessions.content.images import read_image
 from mai_sessions.errors import NotFound
-from mai_sessions.images import read_image
+from mai_sessions.postgres.connection import Connection
 from mai_sessions.repository.messages import append_message
 
 Conn = psycopg.Connection[Any]
@@ -25,7 +25,9 @@ assert SHARED
 
 @contextmanager
 def appending(database_url: str, chats: Chats) -> Iterator[Counter[UUID]]:
-    """Append to the second session of each user, twice at once, until it is gone; count what was acknowledged."""
+    """Append to the second session of each user, twice at once, until it is gone; count what was
+    acknowledged.
+    """
     appended: Counter[UUID] = Counter()
     failures: list[BaseException] = []
     done = threading.Event()
@@ -35,7 +37,9 @@ def appending(database_url: str, chats: Chats) -> Iterator[Counter[UUID]]:
         try:
             with Connection.connect(database_url, autocommit=True) as own:
                 while not done.wait(0.005):
-                    append_message(own, user_id, session_id, role="user", content="more", token_count=1, images=[SHARED])
+                    append_message(
+                        own, user_id, session_id, role="user", content="more", token_count=1, images=[SHARED]
+                    )
                     with lock:
                         appended[session_id] += 1
         except NotFound:
@@ -43,7 +47,11 @@ def appending(database_url: str, chats: Chats) -> Iterator[Counter[UUID]]:
         except BaseException as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=append, args=[user_id, ids[1]]) for user_id, ids in chats.items() for _ in range(2)]
+    threads = [
+        threading.Thread(target=append, args=[user_id, ids[1]])
+        for user_id, ids in chats.items()
+        for _ in range(2)
+    ]
     for thread in threads:
         thread.start()
     try:
@@ -83,7 +91,9 @@ def test_checks_and_reports_and_a_repair(
         assert row == (2 + appended[second],)
 
 
-def test_changes(conn: Conn, chats: Chats, database_url: str, run_script: RunScript, run_checks: RunChecks) -> None:
+def test_changes(
+    conn: Conn, chats: Chats, database_url: str, run_script: RunScript, run_checks: RunChecks
+) -> None:
     """What moves or goes is moved or gone whole; what stays loses nothing."""
     old = [chats[user_id][0] for user_id in USERS]
     conn.execute("UPDATE sessions SET updated_at = now() - interval '31 days' WHERE id = ANY (%s)", [old])
@@ -97,5 +107,9 @@ def test_changes(conn: Conn, chats: Chats, database_url: str, run_script: RunScr
         run_script("subject/erase_user.sql", apply=1, user_id=NEIL)
         assert run_checks() == {}
     assert run_checks() == {}
-    counts = conn.execute("SELECT user_id, id, message_count FROM sessions WHERE message_count > 0 ORDER BY 1").fetchall()
-    assert counts == [(user_id, id, 2 + appended[id]) for user_id, id in (("new", chats[ANN][1]), (WANG, chats[WANG][1]))]
+    counts = conn.execute(
+        "SELECT user_id, id, message_count FROM sessions WHERE message_count > 0 ORDER BY 1"
+    ).fetchall()
+    assert counts == [
+        (user_id, id, 2 + appended[id]) for user_id, id in (("new", chats[ANN][1]), (WANG, chats[WANG][1]))
+    ]

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Iterator
 
 import pytest
-from pgbouncer import pgbouncer
-from service import Service, running
+from support.pgbouncer import pgbouncer
+from support.service import Service, running
 
 
 @pytest.fixture(scope="module")
 def service(
-    request: pytest.FixtureRequest, make_migrated_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    make_migrated_database: Callable[[], str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Service]:
     """A server over a database of its own; `direct` or, where a module asks for it, through `pgbouncer`."""
     url, log = make_migrated_database(), tmp_path_factory.mktemp("service") / "log"

@@ -9,11 +9,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from service import Service
+from support.service import Service
 from websockets.sync.client import ClientConnection, connect
 
 CHROMIUM = shutil.which("chromium")
-ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+ARGUMENTS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+]
 ARGUMENTS += ["--disable-component-update", "--disable-sync", "--remote-debugging-port=0"]
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium; apt-get install chromium")
@@ -28,14 +35,18 @@ class Page:
         self._session: dict[str, str] = {}
         self.events: list[dict[str, Any]] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = {"sessionId": self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]}
+        self._session = {
+            "sessionId": self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        }
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Ask the browser, and wait for the answer."""
         self._calls += 1
-        self._socket.send(json.dumps({"id": self._calls, "method": method, "params": params, **self._session}))
+        self._socket.send(
+            json.dumps({"id": self._calls, "method": method, "params": params, **self._session})
+        )
         while True:
             message = json.loads(self._socket.recv(timeout=60))
             if message.get("id") == self._calls:
@@ -54,7 +65,9 @@ class Page:
             }}
             look()
         }})"""
-        return self.call("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True)["result"].get("value")
+        return self.call("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True)[
+            "result"
+        ].get("value")
 
     def click(self, selector: str) -> None:
         """Click what the selector finds, once it is there."""
@@ -69,7 +82,9 @@ def page(tmp_path: Path) -> Iterator[Page]:
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as browser:
         assert browser.stderr is not None
         try:
-            address = next(line.split()[-1] for line in browser.stderr if line.startswith("DevTools listening on "))
+            address = next(
+                line.split()[-1] for line in browser.stderr if line.startswith("DevTools listening on ")
+            )
             with connect(address, max_size=None) as socket:
                 page = Page(socket)
                 yield page
@@ -80,7 +95,9 @@ def page(tmp_path: Path) -> Iterator[Page]:
 
 def test_page_shows_the_operations_and_tries_one(service: Service, page: Page) -> None:
     page.call("Page.navigate", url=f"{service.url}/docs")
-    summaries = page.wait_for("document.querySelector('.opblock') && document.querySelector('#swagger-ui').innerText")
+    summaries = page.wait_for(
+        "document.querySelector('.opblock') && document.querySelector('#swagger-ui').innerText"
+    )
     assert "List the sessions, last written first" in summaries
 
     operation = "#operations-sessions-create_session"
@@ -88,13 +105,21 @@ def test_page_shows_the_operations_and_tries_one(service: Service, page: Page) -
     page.click(f"{operation} .try-out__btn")
     page.click(f"{operation} .execute")
     assert (
-        page.wait_for(f"document.querySelector('{operation} .live-responses-table tbody .response-col_status').textContent")
+        page.wait_for(
+            f"document.querySelector('{operation} .live-responses-table tbody .response-col_status').textContent"
+        )
         == "201"
     )
 
-    asked = [event["params"]["request"]["url"] for event in page.events if event["method"] == "Network.requestWillBeSent"]
+    asked = [
+        event["params"]["request"]["url"]
+        for event in page.events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
     assert f"{service.url}/api/v1/sessions" in asked
-    assert {urlsplit(url).netloc for url in asked if not url.startswith("data:")} == {urlsplit(service.url).netloc}
+    assert {urlsplit(url).netloc for url in asked if not url.startswith("data:")} == {
+        urlsplit(service.url).netloc
+    }
     assert [event for event in page.events if is_complaint(event)] == []
 
 

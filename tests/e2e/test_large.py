@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from samples import data_url, png
-from service import Service
+from support.samples import data_url, png
+from support.service import Service
 
 pytestmark = pytest.mark.parametrize("service", ["direct", "pgbouncer"], indirect=True, scope="module")
 
@@ -18,7 +18,9 @@ MB = 1_000_000
 
 def ask(service: Service, method: str, path: str, body: object = None) -> tuple[int, bytes]:
     http = HTTPConnection("127.0.0.1", service.port, timeout=60)
-    http.request(method, path, json.dumps(body) if body is not None else None, {"Content-Type": "application/json"})
+    http.request(
+        method, path, json.dumps(body) if body is not None else None, {"Content-Type": "application/json"}
+    )
     response = http.getresponse()
     answer = response.status, response.read()
     http.close()
@@ -41,7 +43,9 @@ def test_ten_images_of_five_megabytes(service: Service) -> None:
     status, body = ask(service, "POST", f"{session}/messages", message)
     assert status == 201
     urls = json.loads(body)["images"]
-    assert [ask(service, "GET", url)[1] == image for url, image in zip(urls, images, strict=True)] == [True] * 10
+    assert [ask(service, "GET", url)[1] == image for url, image in zip(urls, images, strict=True)] == [
+        True
+    ] * 10
     # A list and a detail carry links alone.
     assert len(ask(service, "GET", session)[1]) < 2000
     assert len(ask(service, "GET", "/api/v1/sessions")[1]) < 2000

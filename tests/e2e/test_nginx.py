@@ -1,4 +1,6 @@
-"""The shipped nginx site, gunicorn and PostgreSQL together: the tour of the contract, limits, and no request lost."""
+"""The shipped nginx site, gunicorn and PostgreSQL together: the tour of the contract, limits, and no request
+lost.
+"""
 
 import gzip
 import json
@@ -20,15 +22,15 @@ from typing import Any
 
 import psutil
 import pytest
-from nginx import SITE, UNLIMITED, Site, behind_nginx, configuration, get
-from service import TREE, call, wait_until, workers_of
+from support.nginx import SITE, UNLIMITED, Site, behind_nginx, configuration, get
+from support.service import TREE, call, wait_until, workers_of
 
 # The same tests, with the `service` of this module.
 from test_store import test_the_service_holds_what_the_store_holds as test_store  # noqa: F401
 from test_tour import test_chain, test_chunked_body, test_curl, test_curl_sees_no_redirect, test_odd_requests  # noqa: F401
 
 from mai_sessions.config import Settings
-from mai_sessions.headers import HEADERS
+from mai_sessions.web.security_headers import HEADERS
 
 pytestmark = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 
@@ -68,7 +70,12 @@ def test_nginx_takes_the_shipped_file(tmp_path: Path) -> None:
     config = tmp_path / "nginx.conf"
     # Only the places that belong to root are others here.
     config.write_text(configuration(tmp_path, 8080))
-    done = subprocess.run(["nginx", "-t", "-c", config, "-e", tmp_path / "error.log"], check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        ["nginx", "-t", "-c", config, "-e", tmp_path / "error.log"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert "warn" not in done.stderr
 
@@ -87,7 +94,9 @@ def test_every_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
         pytest.skip("systemd-analyze is not installed")
     for name in ("mai-sessions.socket", "mai-sessions.service"):
         unit = (TREE / "deploy" / name).read_text()
-        (tmp_path / name).write_text(re.sub(r"/opt/mai-sessions/.venv/bin/gunicorn", shutil.which("true") or "", unit))
+        (tmp_path / name).write_text(
+            re.sub(r"/opt/mai-sessions/.venv/bin/gunicorn", shutil.which("true") or "", unit)
+        )
     command = ["systemd-analyze", "verify", "--man=no", tmp_path / "mai-sessions.service"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert str(tmp_path) not in done.stderr, done.stderr
@@ -105,11 +114,15 @@ def test_request_id_is_one_everywhere(service: Site) -> None:
         for name in ("gunicorn.log", "mai-sessions.log"):
             # The lines are written when the answer is out.
             log = service.directory / name
-            wait_until(lambda log=log, line=f'"request_id":"{request_id}"': line in log.read_text(errors="replace"))
+            wait_until(
+                lambda log=log, line=f'"request_id":"{request_id}"': line in log.read_text(errors="replace")
+            )
 
 
 def test_nothing_names_the_inside(service: Site) -> None:
-    status, headers, _ = get(service, SESSIONS, "POST", b'{"title":"x"}', Host="chats.example", Content_Type="application/json")
+    status, headers, _ = get(
+        service, SESSIONS, "POST", b'{"title":"x"}', Host="chats.example", Content_Type="application/json"
+    )
     assert status == 201
     assert headers["location"].startswith(f"{SESSIONS}/")
     assert headers["server"] == "nginx"
@@ -124,10 +137,21 @@ def test_gzip(service: Site) -> None:
     assert len(json.loads(gzip.decompress(body))["sessions"]) == 10
     # The tag that nginx makes weak still answers 304.
     assert headers["etag"].startswith("W/")
-    assert get(service, f"{SESSIONS}?limit=10", Accept_Encoding="gzip", If_None_Match=headers["etag"])[0] == 304
+    assert (
+        get(service, f"{SESSIONS}?limit=10", Accept_Encoding="gzip", If_None_Match=headers["etag"])[0] == 304
+    )
 
 
-INSIDE = ["/metrics", "/metrics/", "//metrics", "/metrics//", "/%6detrics", "/x/../metrics", "/metrics?a=b", "/./metrics"]
+INSIDE = [
+    "/metrics",
+    "/metrics/",
+    "//metrics",
+    "/metrics//",
+    "/%6detrics",
+    "/x/../metrics",
+    "/metrics?a=b",
+    "/./metrics",
+]
 
 
 @pytest.mark.parametrize("path", [*INSIDE, *[path.replace("metrics", "health/detailed") for path in INSIDE]])
@@ -137,7 +161,9 @@ def test_the_inside_is_for_this_host(service: Site, to_strangers: Site, path: st
 
 
 @pytest.fixture(scope="module")
-def to_strangers(make_migrated_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def to_strangers(
+    make_migrated_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
     """A site that takes this host for another."""
     stranger = {"allow 127.0.0.1;": "", **UNLIMITED}
     with behind_nginx(make_migrated_database(), tmp_path_factory.mktemp("strange"), stranger) as site:
@@ -172,7 +198,9 @@ def test_service_away(make_migrated_database: Callable[[], str], tmp_path: Path)
 
 
 def test_who_asks_too_often(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
-    with behind_nginx(make_migrated_database(), tmp_path, {"rate=50r/s": "rate=1r/m", "burst=200": "burst=2"}) as site:
+    with behind_nginx(
+        make_migrated_database(), tmp_path, {"rate=50r/s": "rate=1r/m", "burst=200": "burst=2"}
+    ) as site:
         answers = [get(site, "/health", Authorization="Bearer a") for _ in range(5)]
         assert [status for status, _, _ in answers] == [200, 200, 200, 429, 429]
         assert problem(answers[-1]) == (429, "Too Many Requests")
@@ -192,7 +220,9 @@ def test_a_user_is_whom_nginx_names(make_migrated_database: Callable[[], str], t
         assert json.loads(get(site, SESSIONS, X_Test_User="bob", X_Forwarded_User="ann")[2])["total"] == 0
         assert problem(get(site, SESSIONS, X_Forwarded_User="ann"))[0] == 401
         with socket.create_connection(("127.0.0.1", site.port)) as connection:
-            connection.sendall(f"GET {SESSIONS} HTTP/1.1\r\nHost: a\r\nX_Forwarded_User: ann\r\n\r\n".encode())
+            connection.sendall(
+                f"GET {SESSIONS} HTTP/1.1\r\nHost: a\r\nX_Forwarded_User: ann\r\n\r\n".encode()
+            )
             assert b" 401 " in connection.recv(100)
 
 
@@ -204,7 +234,9 @@ def test_nothing_that_users_write_is_logged(service: Site) -> None:
     with closing(service.connect()) as http:
 
         def ask(method: str, path: str, body: Any = None, **headers: str) -> int:
-            http.request(method, path, json.dumps(body) if body is not None else None, {**json_type, **headers})
+            http.request(
+                method, path, json.dumps(body) if body is not None else None, {**json_type, **headers}
+            )
             response = http.getresponse()
             response.read()
             return response.status
@@ -275,14 +307,20 @@ def test_dashboard_asks_for_what_is_there(service: Site) -> None:
     with closing(service.connect()) as http:
         call(http, "POST", SESSIONS, {})
         call(http, "POST", SESSIONS, {"title": 1})
-    exposed = {line.split("{")[0].split(" ")[0] for line in get(service, "/metrics")[2].decode().splitlines() if line[0] != "#"}
+    exposed = {
+        line.split("{")[0].split(" ")[0]
+        for line in get(service, "/metrics")[2].decode().splitlines()
+        if line[0] != "#"
+    }
     dashboard = json.loads((TREE / "deploy" / "grafana.json").read_text())
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     assert queries
     named = {name for query in queries for name in re.findall(r"\bmai_sessions_\w+", query)}
     assert named <= exposed
     families = {re.sub("_(bucket|count|sum)$", "", name) for name in exposed}
-    assert {re.sub("_(bucket|count|sum)$", "", name) for name in named} == families, "each metric has its place"
+    assert {re.sub("_(bucket|count|sum)$", "", name) for name in named} == families, (
+        "each metric has its place"
+    )
 
 
 # --- No request lost ---
@@ -295,7 +333,9 @@ def loaded(make_migrated_database: Callable[[], str], tmp_path: Path) -> Iterato
 
 
 def under_load(site: Site, event: Callable[[], None]) -> Counter[int | str]:
-    """Let 16 clients read and write over connections that they keep, while something happens; count what they are answered."""
+    """Let 16 clients read and write over connections that they keep, while something happens; count what they
+    are answered.
+    """
     answers: Counter[int | str] = Counter()
     stop = threading.Event()
 
@@ -344,7 +384,9 @@ def test_reload(loaded: Site) -> None:
             before = workers_of(master.pid)
             master.send_signal(signal.SIGHUP)
             wait_until(
-                lambda before=before: len(workers_of(master.pid) - before) == len(workers_of(master.pid)) == Settings().workers
+                lambda before=before: (
+                    len(workers_of(master.pid) - before) == len(workers_of(master.pid)) == Settings().workers
+                )
             )
 
     check_that_all_were_answered(under_load(loaded, reload))
@@ -381,7 +423,9 @@ def test_rolling_restart(make_migrated_database: Callable[[], str], tmp_path: Pa
             for master in new:
                 master.terminate()
                 # The old one was its parent, so nobody here can wait for it.
-                wait_until(lambda master=master: not master.is_running() or master.status() == psutil.STATUS_ZOMBIE)
+                wait_until(
+                    lambda master=master: not master.is_running() or master.status() == psutil.STATUS_ZOMBIE
+                )
             # For behind_nginx() to stop.
             site.start()
             site.wait_until_ready()
@@ -391,4 +435,6 @@ def test_workers_that_are_replaced(make_migrated_database: Callable[[], str], tm
     with behind_nginx(make_migrated_database(), tmp_path, UNLIMITED, MAI_SESSIONS_MAX_REQUESTS="50") as site:
         check_that_all_were_answered(under_load(site, lambda: time.sleep(1)))
         assert "another worker takes the place of this one" in site.log
-        assert not [path for path in Path("/dev/shm").glob("mai-sessions-prometheus-*") if not os.listdir(path)]
+        assert not [
+            path for path in Path("/dev/shm").glob("mai-sessions-prometheus-*") if not os.listdir(path)
+        ]

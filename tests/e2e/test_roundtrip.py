@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from service import Service, call
+from support.service import Service, call
 
 pytestmark = pytest.mark.parametrize("service", ["direct", "pgbouncer"], indirect=True, scope="module")
 
@@ -47,9 +47,16 @@ def conversation(number: int) -> dict[str, Any]:
     messages = []
     for place in range(20):
         content = chance.choice(["", "\n", "\n\n", " "]).join(chance.choices(PIECES, k=chance.randint(1, 12)))
-        message = {"role": chance.choice(["user", "assistant", "system", "tool"]), "content": f"{content}{place}"}
+        message = {
+            "role": chance.choice(["user", "assistant", "system", "tool"]),
+            "content": f"{content}{place}",
+        }
         if message["role"] == "assistant":
-            message |= {"model_id": f"model-{number % 7}", "agent_name": "chat", "response_time_ms": chance.randint(0, 9000) / 8}
+            message |= {
+                "model_id": f"model-{number % 7}",
+                "agent_name": "chat",
+                "response_time_ms": chance.randint(0, 9000) / 8,
+            }
         messages.append(message)
     return {"title": f"{number} {chance.choice(PIECES)}"[:255], "messages": messages}
 
@@ -113,7 +120,9 @@ def test_32_clients_append_to_one_session(service: Service) -> None:
         path = f"{SESSIONS}/{call(connection, 'POST', SESSIONS, {})[1]['id']}"
 
     def append(connection: Any, number: int) -> None:
-        status, message = call(connection, "POST", f"{path}/messages", {"role": "user", "content": f"number {number}"})
+        status, message = call(
+            connection, "POST", f"{path}/messages", {"role": "user", "content": f"number {number}"}
+        )
         assert (status, message["content"]) == (201, f"number {number}")
 
     in_threads(service, 32, 1000, append)
@@ -121,5 +130,7 @@ def test_32_clients_append_to_one_session(service: Service) -> None:
         session = call(connection, "GET", path)[1]
     assert session["message_count"] == 1000
     assert [message["seq"] for message in session["messages"]] == list(range(1, 1001))
-    assert {message["content"] for message in session["messages"]} == {f"number {number}" for number in range(1000)}
+    assert {message["content"] for message in session["messages"]} == {
+        f"number {number}" for number in range(1000)
+    }
     assert session["last_message_preview"] == session["messages"][-1]["content"]

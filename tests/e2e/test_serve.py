@@ -15,11 +15,15 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
-from mai_sessions.embedded import postgresql
+from mai_sessions.embedded.private_postgres import postgresql
 
 TREE = Path(__file__).parents[2]
 SCRIPTS = Path(sys.executable).parent
-ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith(("MAI_SESSIONS_", "DATABASE_URL"))}
+ENVIRON = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith(("MAI_SESSIONS_", "DATABASE_URL"))
+}
 Start = Callable[..., tuple[psutil.Popen, str]]
 
 
@@ -51,7 +55,9 @@ def start(data_dir: Path) -> Iterator[Start]:
 
 def refused(command: list[object], **environ: str) -> str:
     """Run what must not start, and give its one line."""
-    done = subprocess.run(command, check=False, env=ENVIRON | environ, cwd=TREE, capture_output=True, text=True)
+    done = subprocess.run(
+        command, check=False, env=ENVIRON | environ, cwd=TREE, capture_output=True, text=True
+    )
     assert done.returncode == 1, done.stderr
     assert done.stdout == ""
     assert done.stderr.startswith("Error: ")
@@ -166,7 +172,9 @@ def command(request: pytest.FixtureRequest) -> list[object]:
     return [SCRIPTS / "gunicorn", "--bind=127.0.0.1:0", "wsgi:app"]
 
 
-@pytest.mark.parametrize("url", ["postgresql://me:s3cret@127.0.0.1:1/none", "postgresql://me:s3cret@[", "s3cret"])
+@pytest.mark.parametrize(
+    "url", ["postgresql://me:s3cret@127.0.0.1:1/none", "postgresql://me:s3cret@[", "s3cret"]
+)
 def test_database_that_is_none(command: list[object], url: str) -> None:
     assert "s3cret" not in refused(command, DATABASE_URL=url)
 
@@ -199,7 +207,7 @@ def test_gunicorn_needs_a_database_url() -> None:
 
 
 def test_serve_needs_a_database_url_without_the_extra() -> None:
-    code = "import sys; sys.modules['mai_sessions.embedded'] = None; from mai_sessions.cli import main; main()"
+    code = "import sys; sys.modules['mai_sessions.embedded.private_postgres'] = None; from mai_sessions.cli import main; main()"
     line = refused([sys.executable, "-c", code, "serve", "--port=0"])
     assert line == "Error: no PostgreSQL: set DATABASE_URL, or pip install 'mai-sessions[embedded]'\n"
 
@@ -222,7 +230,8 @@ def test_gunicorn_serves_the_given_database(data_dir: Path, tmp_path: Path) -> N
     with postgresql(data_dir) as uri:
         process = psutil.Popen(
             [SCRIPTS / "gunicorn", "wsgi:app"],
-            env=ENVIRON | {"DATABASE_URL": uri, "MAI_SESSIONS_BIND": f"unix:{path}", "MAI_SESSIONS_WORKERS": "1"},
+            env=ENVIRON
+            | {"DATABASE_URL": uri, "MAI_SESSIONS_BIND": f"unix:{path}", "MAI_SESSIONS_WORKERS": "1"},
             cwd=TREE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

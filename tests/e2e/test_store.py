@@ -1,4 +1,6 @@
-"""The store of the frontend, replayed: whatever it does, once, twice or cut off, the service holds what the store would hold."""
+"""The store of the frontend, replayed: whatever it does, once, twice or cut off, the service holds what the
+store would hold.
+"""
 
 import json
 import select
@@ -13,9 +15,16 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
-from samples import data_url, png
-from service import Service
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from support.samples import data_url, png
+from support.service import Service
 
 pytestmark = pytest.mark.parametrize("service", ["direct", "pgbouncer"], indirect=True, scope="module")
 
@@ -23,7 +32,8 @@ SESSIONS = "/api/v1/sessions"
 IMAGES = [data_url(png(noise=str(n).encode())) for n in range(3)]
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=150)
 TITLE = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
-# How a request goes: well; sent again although it was answered; or with the connection cut before the answer, and sent again.
+# How a request goes: well; sent again although it was answered; or with the connection cut before the answer,
+# and sent again.
 MANNER = st.sampled_from(["once", "twice", "cut"])
 
 
@@ -95,7 +105,9 @@ class Store(RuleBasedStateMachine):
         images=st.lists(st.sampled_from(IMAGES), max_size=3),
         manner=MANNER,
     )
-    def add_message(self, data: st.DataObject, content: str, role: str, images: list[str], manner: str) -> None:
+    def add_message(
+        self, data: st.DataObject, content: str, role: str, images: list[str], manner: str
+    ) -> None:
         session_id = self._some_session(data)
         session = self.sessions[session_id]
         payload = {"role": role, "content": content, "images": images, "createdAt": "2026-11-22"}
@@ -110,7 +122,9 @@ class Store(RuleBasedStateMachine):
     def update_message(self, data: st.DataObject, content: str, is_error: bool, manner: str) -> None:
         session_id, message = self._some_message(data)
         payload = {"content": content, "is_error": is_error}
-        assert self._write("PATCH", f"{SESSIONS}/{session_id}/messages/{message.id}", payload, manner)[0] == 200
+        assert (
+            self._write("PATCH", f"{SESSIONS}/{session_id}/messages/{message.id}", payload, manner)[0] == 200
+        )
         message.content, message.is_error = content, is_error
         self._touch(session_id)
 
@@ -142,9 +156,12 @@ class Store(RuleBasedStateMachine):
             messages = detail.pop("messages")
             assert detail == summary
             assert (summary["title"], summary["message_count"]) == (model.title, len(model.messages))
-            assert summary["last_message_preview"] == (model.messages[-1].content[:100] if model.messages else None)
+            assert summary["last_message_preview"] == (
+                model.messages[-1].content[:100] if model.messages else None
+            )
             assert [
-                Message(m["id"], m["seq"], m["role"], m["content"], len(m["images"]), m["is_error"]) for m in messages
+                Message(m["id"], m["seq"], m["role"], m["content"], len(m["images"]), m["is_error"])
+                for m in messages
             ] == model.messages
 
     def _some_session(self, data: st.DataObject) -> str:
@@ -152,7 +169,9 @@ class Store(RuleBasedStateMachine):
 
     def _some_message(self, data: st.DataObject) -> tuple[str, Message]:
         return data.draw(
-            st.sampled_from([(key, message) for key, session in self.sessions.items() for message in session.messages])
+            st.sampled_from(
+                [(key, message) for key, session in self.sessions.items() for message in session.messages]
+            )
         )
 
     def _touch(self, session_id: str, session: Session | None = None) -> None:
@@ -178,7 +197,9 @@ class Store(RuleBasedStateMachine):
         return response.status, json.loads(body) if body else None
 
     def _ask_and_cut(self, method: str, path: str, payload: Any, headers: Any) -> None:
-        """Close the connection once the answer is on its way: the write is done, and its client does not know."""
+        """Close the connection once the answer is on its way: the write is done, and its client does not
+        know.
+        """
         with self._connection() as http:
             self._send(http, method, path, payload, headers)
             assert isinstance(http.sock, socket.socket)
@@ -195,7 +216,9 @@ class Store(RuleBasedStateMachine):
     @staticmethod
     def _send(http: HTTPConnection, method: str, path: str, payload: Any, headers: Any) -> None:
         body = None if payload is None else json.dumps(payload)
-        http.request(method, path, body, {**(headers or {}), **({"Content-Type": "application/json"} if body else {})})
+        http.request(
+            method, path, body, {**(headers or {}), **({"Content-Type": "application/json"} if body else {})}
+        )
 
 
 def test_the_service_holds_what_the_store_holds(service: Service) -> None:

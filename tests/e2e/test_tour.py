@@ -7,7 +7,7 @@ from contextlib import closing
 from uuid import uuid4
 
 import pytest
-from service import Service, call
+from support.service import Service, call
 
 pytestmark = pytest.mark.parametrize("service", ["direct", "pgbouncer"], indirect=True, scope="module")
 
@@ -16,7 +16,17 @@ SESSIONS = "/api/v1/sessions"
 
 def curl(*arguments: str) -> tuple[int, str]:
     """Run curl, with no `-L` and nothing of the user's; returns status and body."""
-    command = ["curl", "--disable", "--silent", "--show-error", "--noproxy", "*", "--write-out", "\n%{http_code}", *arguments]
+    command = [
+        "curl",
+        "--disable",
+        "--silent",
+        "--show-error",
+        "--noproxy",
+        "*",
+        "--write-out",
+        "\n%{http_code}",
+        *arguments,
+    ]
     done = subprocess.run(command, check=True, capture_output=True, encoding="utf-8")
     body, _, status = done.stdout.rpartition("\n")
     return int(status), body
@@ -26,7 +36,9 @@ def test_curl(service: Service) -> None:
     sessions = f"{service.url}{SESSIONS}"
     before = json.loads(curl(sessions)[1])
 
-    status, body = curl("-X", "POST", sessions, "-H", "Content-Type: application/json", "-d", '{"title": "Test Chat"}')
+    status, body = curl(
+        "-X", "POST", sessions, "-H", "Content-Type: application/json", "-d", '{"title": "Test Chat"}'
+    )
     made = json.loads(body)
     assert (status, made["title"]) == (201, "Test Chat")
 
@@ -65,7 +77,9 @@ def test_chain(service: Service) -> None:
         contents = ["Hello", "Hello! How can I help?", "😀" * 150]
         messages = []
         for number, content in enumerate(contents, 1):
-            status, message = call(connection, "POST", f"{path}/messages", {"role": "user", "content": content})
+            status, message = call(
+                connection, "POST", f"{path}/messages", {"role": "user", "content": content}
+            )
             assert (status, message["seq"], message["content"]) == (201, number, content)
             messages.append(message)
 
@@ -84,14 +98,22 @@ def test_chain(service: Service) -> None:
         assert call(connection, "GET", f"{path}/messages?after_seq=1") == (200, messages[1:])
 
         assert call(connection, "DELETE", path) == (204, None)
-        for gone in (call(connection, "DELETE", path), call(connection, "GET", path), call(connection, "GET", f"{path}/messages")):
+        for gone in (
+            call(connection, "DELETE", path),
+            call(connection, "GET", path),
+            call(connection, "GET", f"{path}/messages"),
+        ):
             assert (gone[0], gone[1]["detail"]) == (404, "Session not found")
         assert call(connection, "GET", f"{SESSIONS}?search=chain")[1]["total"] == 0
 
 
 def test_odd_requests(service: Service) -> None:
     """What only a real server can be sent."""
-    for line in (b"GET /api/v1/sessions?search=\xff HTTP/1.1", b"GET /api/v1/sessions/\xff HTTP/1.1", b"BREW / HTTP/1.1"):
+    for line in (
+        b"GET /api/v1/sessions?search=\xff HTTP/1.1",
+        b"GET /api/v1/sessions/\xff HTTP/1.1",
+        b"BREW / HTTP/1.1",
+    ):
         with closing(service.connect()) as connection:
             connection.connect()
             connection.sock.sendall(line + b"\r\nHost: a\r\n\r\n")

@@ -7,12 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from figures import Figures
 from postgres import Postgres, RunProgram, failed_checks
-from service import Service, running
+from support.figures import Figures
+from support.service import Service, running
 
 _FIGURES = "figures"
-_COLUMNS = ("fault", "sent", "acknowledged", "retried", "lost", "doubled", "first success", "longest", "statuses")
+_COLUMNS = (
+    "fault",
+    "sent",
+    "acknowledged",
+    "retried",
+    "lost",
+    "doubled",
+    "first success",
+    "longest",
+    "statuses",
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,7 +47,9 @@ def service(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @pytest.fixture
-def report(record_property: Callable[[str, Any], None], run_program: RunProgram, postgres: Postgres) -> Callable[[Figures], None]:
+def report(
+    record_property: Callable[[str, Any], None], run_program: RunProgram, postgres: Postgres
+) -> Callable[[Figures], None]:
     """Hold the figures of a fault against the promise, and keep them for the table."""
 
     def report(figures: Figures, *also: str, url: str = postgres.url, within: float = 2) -> None:
@@ -54,17 +66,33 @@ def report(record_property: Callable[[str, Any], None], run_program: RunProgram,
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print the table, a row for each fault."""
-    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])]
+    reports = [
+        report for outcome in ("passed", "failed") for report in terminalreporter.stats.get(outcome, [])
+    ]
     rows = [_row(value) for report in reports for name, value in report.user_properties if name == _FIGURES]
     if rows:
         widths = [max(map(len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
         for row in (_COLUMNS, *rows):
-            terminalreporter.write_line("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+            terminalreporter.write_line(
+                "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            )
 
 
 def _row(figures: dict[str, Any]) -> tuple[str, ...]:
     statuses = ", ".join(f"{number} {status}" for status, number in sorted(figures["statuses"].items()))
-    cells = [figures[name] for name in ("fault", "sent", "acknowledged", "retried", "lost", "doubled", "first_success", "longest")]
+    cells = [
+        figures[name]
+        for name in (
+            "fault",
+            "sent",
+            "acknowledged",
+            "retried",
+            "lost",
+            "doubled",
+            "first_success",
+            "longest",
+        )
+    ]
     return (*(_cell(cell) for cell in cells), statuses)
 
 

@@ -8,8 +8,8 @@ from threading import Event, Thread
 from typing import Any
 
 import orjson
-from chats import SESSIONS
-from samples import data_url, png
+from support.chats import SESSIONS
+from support.samples import data_url, png
 
 # As much as a client keeps, so that a long load does not grow.
 SESSIONS_KEPT = 4
@@ -19,7 +19,8 @@ IMAGES = [data_url(png(noise=bytes([number]))) for number in range(6)]
 
 
 class Client(Thread):
-    """One that knows what it has: `kept` are its sessions, each with its messages. It stops when told, or at a lost connection.
+    """One that knows what it has: `kept` are its sessions, each with its messages. It stops when told, or at
+    a lost connection.
 
     `adopting`, it begins with sessions of others, who may change them, too.
     """
@@ -84,16 +85,30 @@ class Client(Thread):
         session_id = self._session()
         if self.kept[session_id]:
             message_id = self._random.choice(self.kept[session_id])
-            self._ask("PATCH", f"{SESSIONS}/{session_id}/messages/{message_id}", {"content": "Grown", "is_error": True})
+            self._ask(
+                "PATCH",
+                f"{SESSIONS}/{session_id}/messages/{message_id}",
+                {"content": "Grown", "is_error": True},
+            )
 
     def patch_session(self) -> None:
         """Rename a session."""
-        self._ask("PATCH", f"{SESSIONS}/{self._session()}?messages_limit=0", {"title": f"Renamed {self._random.random()}"})
+        self._ask(
+            "PATCH",
+            f"{SESSIONS}/{self._session()}?messages_limit=0",
+            {"title": f"Renamed {self._random.random()}"},
+        )
 
     def read(self) -> None:
         """Read something."""
         session = f"{SESSIONS}/{self._session()}"
-        paths = (SESSIONS, session, f"{session}/messages?limit=20", "/api/v1/search?q=words", "/api/v1/analytics/usage?")
+        paths = (
+            SESSIONS,
+            session,
+            f"{session}/messages?limit=20",
+            "/api/v1/search?q=words",
+            "/api/v1/analytics/usage?",
+        )
         self._ask("GET", self._random.choice(paths))
 
     def delete_message(self) -> None:

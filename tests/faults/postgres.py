@@ -7,9 +7,9 @@ from pathlib import Path
 from socket import AF_UNIX, SHUT_RDWR, create_server, socket
 
 import psycopg
-from scripts import CHECKS, DBA
+from support.scripts import CHECKS, DBA
 
-from mai_sessions.embedded import _DataDir
+from mai_sessions.embedded.private_postgres import _DataDir
 
 RunProgram = Callable[..., str]
 
@@ -44,7 +44,9 @@ class Postgres:
     def backends(self) -> list[int]:
         """The processes that serve the service."""
         with psycopg.connect(self.url) as conn:
-            rows = conn.execute("SELECT pid FROM pg_stat_activity WHERE application_name = 'mai-sessions' ORDER BY pid")
+            rows = conn.execute(
+                "SELECT pid FROM pg_stat_activity WHERE application_name = 'mai-sessions' ORDER BY pid"
+            )
             return [pid for (pid,) in rows]
 
 
@@ -72,7 +74,9 @@ class Proxy:
         self._events[-1].clear()
 
     def resume(self, *, late: bool) -> None:
-        """Forward again, and, `late`, also what the connections from before have sent; else these hang for good."""
+        """Forward again, and, `late`, also what the connections from before have sent; else these hang for
+        good.
+        """
         if late:
             self._events[-1].set()
         else:

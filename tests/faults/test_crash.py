@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 
-from figures import FULL, Figures
-from load import CUT
 from mixed import Client
 from postgres import Postgres
-from service import Service, running
+from support.figures import FULL, Figures
+from support.load import CUT
+from support.service import Service, running
 
 CRASHES = 50 if FULL else 5
 
@@ -36,12 +36,16 @@ def test_master_and_workers_killed(postgres: Postgres, tmp_path: Path, report: C
     while postgres.backends():
         time.sleep(0.01)
     done_for = sum(number for status, number in statuses.items() if status.startswith("2"))
-    figures = Figures(f"kill -9 of master and workers, {CRASHES} times", statuses.total(), done_for, statuses=statuses)
+    figures = Figures(
+        f"kill -9 of master and workers, {CRASHES} times", statuses.total(), done_for, statuses=statuses
+    )
     report(figures, "200", "204", "404", *CUT, "ConnectionRefusedError")
 
 
 def test_metrics_of_the_killed_are_removed(postgres: Postgres, tmp_path: Path) -> None:
-    """They are kept in memory, so what a killed service leaves is gone with the next start; what another uses stays."""
+    """They are kept in memory, so what a killed service leaves is gone with the next start; what another uses
+    stays.
+    """
     with running(postgres.url, tmp_path / "log") as killed:
         left = metrics_dir(killed)
         os.killpg(killed.process.pid, signal.SIGKILL)

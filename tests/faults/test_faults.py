@@ -10,11 +10,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from figures import FULL
-from load import CUT, Clients, appending
-from nginx import UNLIMITED, behind_nginx
 from postgres import Postgres, Proxy
-from service import Service, running, workers_of
+from support.figures import FULL
+from support.load import CUT, Clients, appending
+from support.nginx import UNLIMITED, behind_nginx
+from support.service import Service, running, workers_of
 
 Report = Callable[..., None]
 
@@ -22,7 +22,8 @@ CLIENTS = 32 if FULL else 8
 KILLS = f"kill -9 of a worker, {10 if FULL else 3} times"
 # The limits of the service are its own in `make faults`; the suite has less time.
 LIMITS = {} if FULL else {"MAI_SESSIONS_POOL_TIMEOUT": "0.5", "MAI_SESSIONS_STATEMENT_TIMEOUT": "0.5"}
-# Far more than these, in seconds: whoever waits longer is not answered at all, or stands in a queue without end.
+# Far more than these, in seconds: whoever waits longer is not answered at all, or stands in a queue without
+# end.
 PATIENCE = 30 if FULL else 6
 # Long enough that it shows.
 HANGS = PATIENCE + 1
@@ -86,14 +87,17 @@ def test_backends_terminated(service: Service, postgres: Postgres, report: Repor
     report(clients.figures)
 
 
-@pytest.mark.parametrize(("greets", "late"), [*([(False, True)] if FULL else []), (False, False), (True, False)])
-def test_connection_hangs(postgres: Postgres, tmp_path: Path, report: Report, greets: bool, late: bool) -> None:
+@pytest.mark.parametrize(
+    ("greets", "late"), [*([(False, True)] if FULL else []), (False, False), (True, False)]
+)
+def test_connection_hangs(
+    postgres: Postgres, tmp_path: Path, report: Report, greets: bool, late: bool
+) -> None:
     """What was on its way arrives late, or never. A new connection hangs in its handshake, or after it."""
     proxy = Proxy(postgres.socket)
     url = f"postgresql://mai_sessions@127.0.0.1:{proxy.port}/mai_sessions?sslmode=disable&gssencmode=disable"
-    fault = (
-        f"PostgreSQL does not answer{', but greets' if greets else ''}; what was on its way arrives {'late' if late else 'never'}"
-    )
+    greeting, arrival = ", but greets" if greets else "", "late" if late else "never"
+    fault = f"PostgreSQL does not answer{greeting}; what was on its way arrives {arrival}"
     with (
         running(url, tmp_path / "log", **LIMITS) as service,
         appending(service, postgres.url, fault, CLIENTS, patience=PATIENCE) as clients,
@@ -127,7 +131,11 @@ def small(data_dir: Path) -> Iterator[Path]:
     path = data_dir.with_name("small")
     path.mkdir(exist_ok=True)
     try:
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=512m,mode=755", "tmpfs", path], check=True, capture_output=True)
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=512m,mode=755", "tmpfs", path],
+            check=True,
+            capture_output=True,
+        )
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("only root may mount a small disk")
     yield path
@@ -136,18 +144,25 @@ def small(data_dir: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("wal", [False, True] if FULL else [True])
 def test_disk_full(small: Path, tmp_path: Path, report: Report, wal: bool) -> None:
-    """The tables cannot grow; or neither can the log, for which PostgreSQL ends itself, and somebody starts it again."""
+    """The tables cannot grow; or neither can the log, for which PostgreSQL ends itself, and somebody starts
+    it again.
+    """
     postgres = Postgres(small / "data")
     try:
         with (
             running(postgres.url, tmp_path / "log") as service,
-            appending(service, postgres.url, f"disk full{', PostgreSQL ends itself' if wal else ''}", CLIENTS) as clients,
+            appending(
+                service, postgres.url, f"disk full{', PostgreSQL ends itself' if wal else ''}", CLIENTS
+            ) as clients,
         ):
             filler = small / "filler"
             fill(filler)
             clients.wait_for(CLIENTS, "503")
             if wal:
-                with suppress(psycopg.OperationalError), psycopg.connect(postgres.url, autocommit=True) as conn:
+                with (
+                    suppress(psycopg.OperationalError),
+                    psycopg.connect(postgres.url, autocommit=True) as conn,
+                ):
                     while True:
                         conn.execute("SELECT pg_logical_emit_message(false, '', repeat('x', 1000000))")
                 clients.wait_for(CLIENTS, "503")

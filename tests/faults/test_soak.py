@@ -1,4 +1,6 @@
-"""A mixed load for long: nothing drifts and nothing grows. `make soak` takes ten minutes, or SOAK_SECONDS, and writes it down."""
+"""A mixed load for long: nothing drifts and nothing grows. `make soak` takes ten minutes, or SOAK_SECONDS,
+and writes it down.
+"""
 
 import os
 import time
@@ -11,7 +13,7 @@ import psutil
 import psycopg
 from mixed import Client
 from postgres import Postgres, RunProgram, failed_checks
-from service import TREE, Service, running
+from support.service import TREE, Service, running
 
 from mai_sessions.config import Settings
 
@@ -22,7 +24,9 @@ MB = 1_000_000
 
 
 class Sample(NamedTuple):
-    """What the service holds at a moment; of memory, threads and descriptors what the worker holds that has most."""
+    """What the service holds at a moment; of memory, threads and descriptors what the worker holds that has
+    most.
+    """
 
     memory: int
     threads: int
@@ -76,9 +80,16 @@ def test_mixed_load(postgres: Postgres, tmp_path: Path, run_program: RunProgram)
 
 def differences(postgres: Postgres, clients: list[Client]) -> int:
     """How many sessions and messages the clients have and the database has not, or the other way round."""
-    kept = {(session, message) for client in clients for session, messages in client.kept.items() for message in [*messages, None]}
+    kept = {
+        (session, message)
+        for client in clients
+        for session, messages in client.kept.items()
+        for message in [*messages, None]
+    }
     with psycopg.connect(postgres.url) as conn:
-        statement = "SELECT id::text, NULL FROM sessions UNION ALL SELECT session_id::text, id::text FROM messages"
+        statement = (
+            "SELECT id::text, NULL FROM sessions UNION ALL SELECT session_id::text, id::text FROM messages"
+        )
         return len(kept ^ set(conn.execute(statement).fetchall()))
 
 

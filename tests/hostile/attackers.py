@@ -10,9 +10,9 @@ from pathlib import Path
 from threading import Event, Thread
 
 import psutil
-from chats import SESSIONS
-from figures import FULL, Figures
-from service import Service, call
+from support.chats import SESSIONS
+from support.figures import FULL, Figures
+from support.service import Service, call
 
 MAX_BODY = (64 if FULL else 4) * 1024 * 1024
 
@@ -24,8 +24,8 @@ CLOSED = "closed"
 def beside_another(service: Service, fault: str) -> Iterator[Figures]:
     """Let one client append and read for the length of a `with`, and see that it does not suffer.
 
-    The figures are of that one, which may be told 503; `statuses` are for what was answered to those who mean no good.
-    """
+    The figures are of that one, which may be told 503; `statuses` are for what was answered to those who mean
+    no good."""
     figures, done = Figures(fault, doubled=0), Event()
     lost = 0
     failures: list[object] = []

@@ -6,8 +6,8 @@ from contextlib import ExitStack
 
 import pytest
 from attackers import MAX_BODY
-from nginx import UNLIMITED, behind_nginx
-from service import Service, running, wait_until, workers_of
+from support.nginx import UNLIMITED, behind_nginx
+from support.service import Service, running, wait_until, workers_of
 
 from mai_sessions.config import Settings
 
@@ -23,7 +23,9 @@ REPLACED = {
 
 @pytest.fixture(scope="module", params=["direct", "nginx"])
 def service(
-    request: pytest.FixtureRequest, make_migrated_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    make_migrated_database: Callable[[], str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Service]:
     """The service, with less patience than the shipped one."""
     if request.param == "nginx" and shutil.which("nginx") is None:
@@ -31,7 +33,9 @@ def service(
     directory = tmp_path_factory.mktemp(request.param)
     with ExitStack() as stack:
         if request.param == "nginx":
-            service: Service = stack.enter_context(behind_nginx(make_migrated_database(), directory, REPLACED, **SETTINGS))
+            service: Service = stack.enter_context(
+                behind_nginx(make_migrated_database(), directory, REPLACED, **SETTINGS)
+            )
         else:
             service = stack.enter_context(running(make_migrated_database(), directory / "log", **SETTINGS))
         wait_until(lambda: len(workers_of(service.process.pid)) == Settings().workers)

@@ -1,4 +1,6 @@
-"""Clients that break off, dawdle, or send too much or what is no HTTP: others do not notice, and no worker is lost."""
+"""Clients that break off, dawdle, or send too much or what is no HTTP: others do not notice, and no worker is
+lost.
+"""
 
 import time
 from collections import Counter
@@ -11,10 +13,10 @@ from typing import Any
 import psycopg
 import pytest
 from attackers import CLOSED, MAX_BODY, ask, beside_another, connect, most_memory, outcome
-from chats import SESSIONS
-from figures import FULL, Figures
-from nginx import Site
-from service import Service, workers_of
+from support.chats import SESSIONS
+from support.figures import FULL, Figures
+from support.nginx import Site
+from support.service import Service, workers_of
 
 HEAD = f"POST {SESSIONS} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n".encode()
 GIGABYTE = 1024**3
@@ -25,7 +27,9 @@ Suffer = Callable[[str], Any]
 
 @pytest.fixture
 def suffer(service: Service, record_property: Callable[[str, Any], None]) -> Suffer:
-    """Give a fault's figures to a `with`, for the length of which another client does not notice, and no worker is lost."""
+    """Give a fault's figures to a `with`, for the length of which another client does not notice, and no
+    worker is lost.
+    """
 
     @contextmanager
     def suffer(fault: str) -> Iterator[Figures]:
@@ -35,7 +39,8 @@ def suffer(service: Service, record_property: Callable[[str, Any], None]) -> Suf
         with beside_another(service, f"{fault}, {front}") as figures:
             yield figures
         assert workers_of(service.process.pid) == workers
-        # Asked directly, who is slow holds a thread for a while, and who waits for one is not left to wait without end.
+        # Asked directly, who is slow holds a thread for a while, and who waits for one is not left to wait
+        # without end.
         assert figures.retried == 0 or not isinstance(service, Site)
         # A body is there while it is read, whole, and decoded.
         # A young worker grows by itself, too.
@@ -71,7 +76,11 @@ def test_breaks_off_amid_the_body(service: Service, suffer: Suffer, begun: bytes
     assert sessions(service) == before
 
 
-BEGUN = {"connection": b"", "head": b"GET / HTTP/1.1\r\nHost: a\r\nX:", "body": HEAD + b"Content-Length: 100\r\n\r\n{"}
+BEGUN = {
+    "connection": b"",
+    "head": b"GET / HTTP/1.1\r\nHost: a\r\nX:",
+    "body": HEAD + b"Content-Length: 100\r\n\r\n{",
+}
 
 
 @pytest.mark.parametrize("part", BEGUN)
@@ -110,7 +119,9 @@ def test_does_not_take_the_answer(service: Service, suffer: Suffer) -> None:
 def test_too_many_headers(service: Service, suffer: Suffer) -> None:
     headers = b"".join(b"X-%d: x\r\n" % number for number in range(10_000))
     with suffer("10,000 headers") as figures:
-        figures.statuses.update(ask(service, b"GET / HTTP/1.1\r\nHost: a\r\n", headers, b"\r\n") for _ in range(20))
+        figures.statuses.update(
+            ask(service, b"GET / HTTP/1.1\r\nHost: a\r\n", headers, b"\r\n") for _ in range(20)
+        )
     assert set(figures.statuses) <= {"431", CLOSED}
 
 

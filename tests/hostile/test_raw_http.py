@@ -1,4 +1,6 @@
-"""Bytes that are almost HTTP, sent to gunicorn itself: no 5xx, no hang, no worker lost. `make fuzz` sends many."""
+"""Bytes that are almost HTTP, sent to gunicorn itself: no 5xx, no hang, no worker lost. `make fuzz` sends
+many.
+"""
 
 import os
 import re
@@ -10,10 +12,10 @@ from uuid import uuid4
 
 import pytest
 from attackers import connect
-from chats import SESSIONS
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from service import Service, call, running, wait_until, workers_of
+from support.chats import SESSIONS
+from support.service import Service, call, running, wait_until, workers_of
 
 EXAMPLES = 10 * int(os.environ.get("FUZZ_EXAMPLES", "10"))
 SESSION = f"{SESSIONS}/01a2044b-8f5b-75ef-b6c9-5def5b9b2ec1"
@@ -31,7 +33,9 @@ def words(text: str) -> st.SearchStrategy[bytes]:
 
 
 binary = st.binary(max_size=20)
-methods = mostly(words("GET GET POST POST PATCH DELETE HEAD OPTIONS PUT"), words("CONNECT TRACE get PRI X") | binary)
+methods = mostly(
+    words("GET GET POST POST PATCH DELETE HEAD OPTIONS PUT"), words("CONNECT TRACE get PRI X") | binary
+)
 paths = mostly(
     words(
         f"""
@@ -48,7 +52,9 @@ paths = mostly(
     | binary,
 )
 values = mostly(
-    words("0 1 5 100 x user assistant chat true 2025-11-08T00:00:00.000Z 2025-11-08 a%20b %22a%20b%22 %e6%97%a5"),
+    words(
+        "0 1 5 100 x user assistant chat true 2025-11-08T00:00:00.000Z 2025-11-08 a%20b %22a%20b%22 %e6%97%a5"
+    ),
     words(
         f"""
         {"9" * 5000} -1 1e400 1e4 0x1 +1 %ff %00 % %ed%a0%80 é {"x" * 4000} NaN * '; -- 9999-12-31 0001-01-01 {"%22" * 500}
@@ -63,40 +69,44 @@ names = mostly(
     ),
     binary,
 )
-queries = st.lists(st.builds(lambda name, value: name + b"=" + value, names, values), max_size=3).map(b"&".join)
+queries = st.lists(st.builds(lambda name, value: name + b"=" + value, names, values), max_size=3).map(
+    b"&".join
+)
 targets = st.builds(lambda path, query: path + (b"?" + query if query else b""), paths, queries)
 versions = mostly(st.just(b"HTTP/1.1"), words("HTTP/1.0 HTTP/0.9 HTTP/2.0 HTTP/1.10 http/1.1 HTTP") | binary)
 headers = mostly(
     st.builds(
         lambda name, value: name + b": " + value,
         words(
-            """
-            Accept Accept-Encoding Access-Control-Request-Method Authorization Content-Encoding Content-Type Cookie If-Match
-            If-None-Match If-Range Idempotency-Key Origin Range Script-Name X-Forwarded-For X-Forwarded-Proto X-Forwarded-User
-            X-HTTP-Method-Override X-Request-ID X-Server-Timing
-            """
+            """ Accept Accept-Encoding Access-Control-Request-Method Authorization Content-Encoding
+            Content-Type Cookie If-Match If-None-Match If-Range Idempotency-Key Origin Range Script-Name
+            X-Forwarded-For X-Forwarded-Proto X-Forwarded-User X-HTTP-Method-Override X-Request-ID
+            X-Server-Timing """
         ),
         words(
             """
             */* */*;q=x application/json application/merge-patch+json application/json;charset=utf-16 text/plain a/b/c
-            multipart/form-data;boundary= gzip bytes=0- bytes=1-0,2- bytes=-9999999999999999999999 W/"x", "' * a,b x
-            http://localhost:3000 1,1 https
-            """
+            multipart/form-data;boundary= gzip bytes=0- bytes=1-0,2- bytes=-9999999999999999999999 W/"x", "' *
+            a,b x http://localhost:3000 1,1 https """
         )
         | values,
     ),
     st.builds(
         lambda name, value: name + b":" + value,
-        words("Connection Content-Length Expect Host Proxy SCRIPT_NAME TE Trailer Transfer-Encoding Upgrade X") | binary,
+        words(
+            "Connection Content-Length Expect Host Proxy SCRIPT_NAME TE Trailer Transfer-Encoding Upgrade X"
+        )
+        | binary,
         words(f"keep-alive close upgrade h2c websocket 100-continue chunked 5 {'x' * 9000}") | binary,
     ),
 )
-fields = words("title id role content images documents token_count is_error agent_name model_id response_time_ms x")
+fields = words(
+    "title id role content images documents token_count is_error agent_name model_id response_time_ms x"
+)
 json_values = mostly(
     words(
-        """
-        "user" "assistant" "x" null true 0 1.0 [] {} ["x"] "9c858901-8a57-4791-81fe-4c455b099bc9" ["data:image/png;base64,AAAA"]
-        """
+        """ "user" "assistant" "x" null true 0 1.0 [] {} ["x"] "9c858901-8a57-4791-81fe-4c455b099bc9"
+        ["data:image/png;base64,AAAA"] """
     ),
     words(
         f"""
@@ -111,29 +121,39 @@ members = st.builds(lambda name, value: b'"' + name + b'":' + value, fields, jso
 objects = st.lists(members, max_size=4).map(lambda members: b"{" + b",".join(members) + b"}")
 messages = members.map(lambda member: b'{"role":"user","content":"x",' + member + b"}")
 bodies = mostly(
-    objects | messages, json_values | st.sampled_from([b"", b"\xef\xbb\xbf{}", "{}".encode("utf-16"), b"{}{}", b'{"title":'])
+    objects | messages,
+    json_values | st.sampled_from([b"", b"\xef\xbb\xbf{}", "{}".encode("utf-16"), b"{}{}", b'{"title":']),
 )
-sizes = words('0 -1 +1 0x1 1; 1;a=" 1;a=b zz ffffffffffffffff') | st.sampled_from([b"", b"f" * 30, b"1 ", b"1\r", b"f" * 9000])
+sizes = words('0 -1 +1 0x1 1; 1;a=" 1;a=b zz ffffffffffffffff') | st.sampled_from(
+    [b"", b"f" * 30, b"1 ", b"1\r", b"f" * 9000]
+)
 
 
 def chunked(body: bytes) -> bytes:
     """The headers' end, and the body in two chunks."""
     parts = [part for part in (body[: len(body) // 2], body[len(body) // 2 :]) if part]
-    return b"Transfer-Encoding: chunked\r\n\r\n" + b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+    return (
+        b"Transfer-Encoding: chunked\r\n\r\n"
+        + b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts)
+        + b"0\r\n\r\n"
+    )
 
 
 framed = mostly(
     bodies.map(chunked) | bodies.map(lambda body: b"Content-Length: %d\r\n\r\n%s" % (len(body), body)),
     st.builds(
         lambda head, value, body: head % value + body,
-        st.sampled_from([b"%.0s\r\n", b"Content-Length: %s\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n%s\r\n"]),
+        st.sampled_from(
+            [b"%.0s\r\n", b"Content-Length: %s\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n%s\r\n"]
+        ),
         values | sizes,
         bodies,
     ),
 )
 whole = st.builds(
     lambda method, target, version, headers, rest: (
-        b"%s %s %s\r\nHost: a\r\n%s%s" % (method, target, version, b"".join(header + b"\r\n" for header in headers), rest)
+        b"%s %s %s\r\nHost: a\r\n%s%s"
+        % (method, target, version, b"".join(header + b"\r\n" for header in headers), rest)
     ),
     methods,
     targets,
@@ -143,7 +163,9 @@ whole = st.builds(
 )
 # A piece in the place of another.
 broken = st.builds(
-    lambda request, at, piece, length: request[: int(at * len(request))] + piece + request[int(at * len(request)) + length :],
+    lambda request, at, piece, length: (
+        request[: int(at * len(request))] + piece + request[int(at * len(request)) + length :]
+    ),
     whole,
     st.floats(0, 1),
     binary | st.sampled_from([b"\r\n", b"\n", b"\r\n\r\n", b"\0", b" "]),
@@ -171,7 +193,9 @@ def service(make_migrated_database: Callable[[], str], log: Path) -> Iterator[Se
         yield service
         assert workers_of(service.process.pid) == workers
     # Nor has anything failed that nobody was told of.
-    assert not [line for line in log.read_text().splitlines() if '"level":"ERROR"' in line or "Traceback" in line]
+    assert not [
+        line for line in log.read_text().splitlines() if '"level":"ERROR"' in line or "Traceback" in line
+    ]
 
 
 def test_no_5xx_no_hang_no_worker_lost(service: Service) -> None:

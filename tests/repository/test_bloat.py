@@ -14,18 +14,26 @@ TABLES = ["sessions", "messages", "session_titles", "daily_usage"]
 
 def sizes(conn: psycopg.Connection[Any]) -> list[int]:
     """The bytes of each table with its indexes."""
-    return [conn.execute("SELECT pg_total_relation_size(%s::regclass)", [table]).fetchone()[0] for table in TABLES]  # type: ignore[index]
+    return [
+        conn.execute("SELECT pg_total_relation_size(%s::regclass)", [table]).fetchone()[0] for table in TABLES
+    ]  # type: ignore[index]
 
 
 def test_streaming_into_one_message(app: Flask, conn: psycopg.Connection[Any]) -> None:
     words = [f"word{number}" for number in range(250)]
     with app.extensions["mai-sessions"].connection() as pooled:
-        sessions.create_session(pooled, "u", session_id=SESSION_ID, title="t", agent_name="chat", model_id=None)
-        message = messages.append_message(pooled, "u", SESSION_ID, role="assistant", content="", token_count=0)
+        sessions.create_session(
+            pooled, "u", session_id=SESSION_ID, title="t", agent_name="chat", model_id=None
+        )
+        message = messages.append_message(
+            pooled, "u", SESSION_ID, role="assistant", content="", token_count=0
+        )
 
         def stream() -> list[int]:
             for end in range(len(words)):
-                messages.patch_message(pooled, "u", SESSION_ID, message.id, content=" ".join(words[:end]), token_count=end)
+                messages.patch_message(
+                    pooled, "u", SESSION_ID, message.id, content=" ".join(words[:end]), token_count=end
+                )
             for table in TABLES:
                 conn.execute(f"VACUUM {table}")
             return sizes(conn)

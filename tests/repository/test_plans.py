@@ -1,4 +1,6 @@
-"""Every statement of `repository/`, on a seeded database: no sequential scan, and no sort of more than a page."""
+"""Every statement of `repository/`, on a seeded database: no sequential scan, and no sort of more than a
+page.
+"""
 
 import importlib
 import json
@@ -13,9 +15,9 @@ import psycopg
 import pytest
 
 from mai_sessions import repository
-from mai_sessions.connections import Connection
+from mai_sessions.content.lexemes import message_vector, parse_query, part_query, scope, title_vector
+from mai_sessions.postgres.connection import Connection
 from mai_sessions.repository import analytics, messages, removals, sessions
-from mai_sessions.words import message_vector, parse_query, part_query, scope, title_vector
 
 USERS, SESSIONS, MESSAGES = 100, 50, 10
 USER = "user7"
@@ -112,7 +114,9 @@ def _seed(conn: psycopg.Connection[Any]) -> None:
             session_id = UUID(int=user * 1_000 + number)
             when = start + timedelta(minutes=user + 100 * number)
             title = f"title {number} " + "rare" * (number == 3)
-            chats.append((user_id, session_id, title, "chat", session_id, MESSAGES, MESSAGES, MESSAGES, when, when))
+            chats.append(
+                (user_id, session_id, title, "chat", session_id, MESSAGES, MESSAGES, MESSAGES, when, when)
+            )
             titles.append((user_id, session_id, when, title, title_vector(user_id, session_id, title)))
             for seq in range(1, MESSAGES + 1):
                 message_id = UUID(int=session_id.int * 1_000 + seq)
@@ -121,15 +125,48 @@ def _seed(conn: psycopg.Connection[Any]) -> None:
                 row = (user_id, session_id, message_id, seq, "user", content, 9, False, [], [], vector, when)
                 texts.append(row)
     days = [
-        (user_id, session_id, when.date(), "total", "", "", when, when, 1, MESSAGES, MESSAGES, 9 * MESSAGES, 0, 0, 0)
+        (
+            user_id,
+            session_id,
+            when.date(),
+            "total",
+            "",
+            "",
+            when,
+            when,
+            1,
+            MESSAGES,
+            MESSAGES,
+            9 * MESSAGES,
+            0,
+            0,
+            0,
+        )
         for user_id, session_id, *_, when in chats
     ]
     for seq in range(1, LONG_MESSAGES + 1):
         when = start + timedelta(days=seq > LONG_MESSAGES * 9 // 10, seconds=seq)
-        texts.append((USER, LONG, UUID(int=LONG.int * 10_000 + seq), seq, "user", f"long {seq}", 2, False, [], [], "", when))
+        texts.append(
+            (
+                USER,
+                LONG,
+                UUID(int=LONG.int * 10_000 + seq),
+                seq,
+                "user",
+                f"long {seq}",
+                2,
+                False,
+                [],
+                [],
+                "",
+                when,
+            )
+        )
     chats.append((USER, LONG, "long", "chat", LONG, *[LONG_MESSAGES] * 3, start, start))
     last_at = LONG_DAY + timedelta(hours=1)
-    days.append((USER, LONG, LONG_DAY.date(), "total", "", "", LONG_DAY, last_at, 1_801, 2_000, 200, 400, 0, 0, 0))
+    days.append(
+        (USER, LONG, LONG_DAY.date(), "total", "", "", LONG_DAY, last_at, 1_801, 2_000, 200, 400, 0, 0, 0)
+    )
     for target, rows in {
         "users (user_id, session_count)": [(f"user{user}", SESSIONS) for user in range(20 * USERS)],
         "sessions (user_id, id, title, agent_name, version, message_count, last_seq, newest_seq, created_at, updated_at)": chats,
@@ -139,17 +176,26 @@ def _seed(conn: psycopg.Connection[Any]) -> None:
         """daily_usage (user_id, session_id, day, part, agent_name, model_id, first_at, last_at, first_seq, last_seq, message_count,
                         token_count, error_count, timed_count, response_time_ms)""": days,
         "attachments (user_id, sha256, content_type, size, reference_count, content)": [
-            (f"user{number % USERS}", f"{number:x}" * 64 if number < 10 else f"{number:064x}", "image/png", 3, 1, b"png")
+            (
+                f"user{number % USERS}",
+                f"{number:x}" * 64 if number < 10 else f"{number:064x}",
+                "image/png",
+                3,
+                1,
+                b"png",
+            )
             for number in range(20 * USERS)
         ],
         "idempotency_keys (user_id, path, key, fingerprint, id, created_at)": [
-            (f"user{number % USERS}", "sessions", str(number), b"fingerprint", SESSION, start) for number in range(20 * USERS)
+            (f"user{number % USERS}", "sessions", str(number), b"fingerprint", SESSION, start)
+            for number in range(20 * USERS)
         ],
     }.items():
         with conn.cursor().copy(f"COPY {target} FROM STDIN") as copy:  # type: ignore[call-overload]
             for row in rows:
                 copy.write_row(row)
-    # Without VACUUM, as what has just been written: no index alone can answer then, which hides where the planner hesitates.
+    # Without VACUUM, as what has just been written: no index alone can answer then, which hides where the
+    # planner hesitates.
     conn.execute("ANALYZE")
 
 
@@ -159,7 +205,9 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _nodes(child)
 
 
-def _explain(conn: psycopg.Connection[Any], options: str, statement: str, params: dict[str, Any] | None) -> list[dict[str, Any]]:
+def _explain(
+    conn: psycopg.Connection[Any], options: str, statement: str, params: dict[str, Any] | None
+) -> list[dict[str, Any]]:
     (plan,) = conn.execute(f"EXPLAIN ({options}, FORMAT JSON) {statement}", params).fetchone()  # type: ignore[arg-type,misc]
     return list(_nodes(json.loads(plan)[0]["Plan"] if isinstance(plan, str | bytes) else plan[0]["Plan"]))
 
@@ -170,7 +218,11 @@ def test_plan_with_values(seeded: psycopg.Connection[Any], name: str) -> None:
     with seeded.transaction(force_rollback=True):
         nodes = _explain(seeded, "ANALYZE", STATEMENTS[name], params)
     assert [node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"] == []
-    assert [node for node in nodes if node["Node Type"] == "Sort" and node["Plans"][0]["Actual Rows"] > MOST_SORTED] == []
+    assert [
+        node
+        for node in nodes
+        if node["Node Type"] == "Sort" and node["Plans"][0]["Actual Rows"] > MOST_SORTED
+    ] == []
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
@@ -179,7 +231,9 @@ def test_plan_without_values(seeded: psycopg.Connection[Any], name: str) -> None
     if seeded.info.server_version < 160000:
         pytest.skip("EXPLAIN (GENERIC_PLAN) is of PostgreSQL 16")
     places = {key: f"${place}::{kind}" for place, (key, (kind, _)) in enumerate(PARAMETERS.items(), 1)}
-    statement = re.sub(r"%\((\w+)\)[sbt]", lambda match: places[match[1]], STATEMENTS[name]).replace("%%", "%")
+    statement = re.sub(r"%\((\w+)\)[sbt]", lambda match: places[match[1]], STATEMENTS[name]).replace(
+        "%%", "%"
+    )
     nodes = _explain(seeded, "GENERIC_PLAN", statement, None)
     assert [node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"] == []
 
@@ -190,20 +244,31 @@ CALLS: dict[str, Callable[[Connection], object]] = {
     "the last page": lambda conn: messages.messages(conn, USER, LONG, limit=10, before_seq=2**31 - 1),
     "the newest": lambda conn: sessions.session(conn, USER, LONG, messages_limit=10),
     "a message": lambda conn: messages.message(conn, USER, LONG, LONG_MESSAGE),
-    "an append": lambda conn: messages.append_message(conn, USER, LONG, role="user", content="more", token_count=1),
+    "an append": lambda conn: messages.append_message(
+        conn, USER, LONG, role="user", content="more", token_count=1
+    ),
     "a patch": lambda conn: messages.patch_message(conn, USER, LONG, LONG_MESSAGE, content="other"),
     "a removal": lambda conn: removals.delete_message(conn, USER, LONG, LONG_MESSAGE, if_match=None),
     "the hours of a day": lambda conn: analytics.usage(
-        conn, USER, since=LONG_DAY + timedelta(seconds=1), until=LONG_DAY + timedelta(days=1), first_day=LONG_DAY.date(), days=1
+        conn,
+        USER,
+        since=LONG_DAY + timedelta(seconds=1),
+        until=LONG_DAY + timedelta(days=1),
+        first_day=LONG_DAY.date(),
+        days=1,
     ),
 }
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_no_more_of_a_long_session_is_read_than_is_asked_for(seeded: psycopg.Connection[Any], name: str) -> None:
+def test_no_more_of_a_long_session_is_read_than_is_asked_for(
+    seeded: psycopg.Connection[Any], name: str
+) -> None:
     options = "-c timezone=UTC -c plan_cache_mode=force_generic_plan"
     with Connection.connect(seeded.info.dsn, options=options) as conn, conn.transaction(force_rollback=True):
         CALLS[name](conn)
-        row = conn.execute("SELECT idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'messages'").fetchone()
+        row = conn.execute(
+            "SELECT idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'messages'"
+        ).fetchone()
     assert row is not None
     assert row[0] <= LONG_MESSAGES // 10 + 20

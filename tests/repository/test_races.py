@@ -12,13 +12,13 @@ import psycopg
 import pytest
 
 from mai_sessions.config import Settings
-from mai_sessions.connections import Connection
-from mai_sessions.db import Database
+from mai_sessions.content.images import Image
 from mai_sessions.errors import NotFound
 from mai_sessions.ids import new_id
-from mai_sessions.images import Image
-from mai_sessions.metrics import Metrics
+from mai_sessions.postgres.connection import Connection
+from mai_sessions.postgres.database import Database
 from mai_sessions.repository import messages, removals, sessions
+from mai_sessions.telemetry.metrics import Metrics
 
 Conn = psycopg.Connection[Any]
 USER = "racer"
@@ -28,7 +28,9 @@ THREADS = 32
 @pytest.fixture(scope="module")
 def database(database_url: str) -> Iterator[Database]:
     """A pool with a connection for every thread."""
-    database = Database(Settings(database_url=database_url, threads=THREADS, pool_timeout=60, statement_timeout=60), Metrics())
+    database = Database(
+        Settings(database_url=database_url, threads=THREADS, pool_timeout=60, statement_timeout=60), Metrics()
+    )
     yield database
     database.close()
 
@@ -41,11 +43,15 @@ def session_id(conn: Conn, database: Database) -> UUID:
 
 
 def create(conn: Connection, session_id: UUID) -> UUID:
-    return sessions.create_session(conn, USER, session_id=session_id, title="x", agent_name="chat", model_id=None).id
+    return sessions.create_session(
+        conn, USER, session_id=session_id, title="x", agent_name="chat", model_id=None
+    ).id
 
 
 def append(conn: Connection, session_id: UUID, content: str, images: Sequence[Image] = ()) -> UUID:
-    return messages.append_message(conn, USER, session_id, role="user", content=content, token_count=1, images=images).id
+    return messages.append_message(
+        conn, USER, session_id, role="user", content=content, token_count=1, images=images
+    ).id
 
 
 def remove(conn: Connection, removal: str, session_id: UUID, message_id: UUID) -> None:
@@ -83,9 +89,11 @@ def check_counters(conn: Conn) -> None:
         SELECT s.id, s.message_count, s.newest_seq, s.last_message_preview, m.count, m.newest, m.preview
           FROM sessions AS s
          CROSS JOIN LATERAL (
-               SELECT count(*) AS count, max(seq) AS newest, (array_agg(left(content, 100) ORDER BY seq DESC))[1] AS preview
+               SELECT count(*) AS count, max(seq) AS newest, (array_agg(left(content, 100) ORDER BY seq
+               DESC))[1] AS preview
                  FROM messages WHERE user_id = s.user_id AND session_id = s.id) AS m
-         WHERE (s.message_count, s.newest_seq, s.last_message_preview) IS DISTINCT FROM (m.count::int, m.newest, m.preview)
+         WHERE (s.message_count, s.newest_seq, s.last_message_preview) IS DISTINCT FROM (m.count::int,
+         m.newest, m.preview)
             OR m.newest > s.last_seq"""
     ).fetchall()
     assert wrong == []
@@ -108,7 +116,11 @@ def test_parallel_appends_number_without_gaps(conn: Conn, database: Database, se
     assert [seq for seq, _, _ in rows] == list(range(1, 1001))
     assert sorted(int(content) for _, content, _ in rows) == list(range(1000))
     assert sorted(rows, key=lambda row: row[2]) == rows
-    assert conn.execute("SELECT message_count, last_seq, newest_seq FROM sessions").fetchone() == (1000, 1000, 1000)
+    assert conn.execute("SELECT message_count, last_seq, newest_seq FROM sessions").fetchone() == (
+        1000,
+        1000,
+        1000,
+    )
     check_counters(conn)
 
 
@@ -119,12 +131,16 @@ def test_counters_stay_true(conn: Conn, database: Database, session_id: UUID, se
     def work(index: int) -> None:
         chance = random.Random(f"{seed} {index}")
         for number in range(40):
-            action = chance.choices(["append", "patch", "delete", "delete_newest", "clear"], [8, 6, 4, 4, 1])[0]
+            action = chance.choices(["append", "patch", "delete", "delete_newest", "clear"], [8, 6, 4, 4, 1])[
+                0
+            ]
             with database.connection() as pooled, suppress(NotFound, IndexError):
                 if action == "append":
                     ids.append(append(pooled, session_id, f"{index} {number} " * 30))
                 elif action == "patch":
-                    messages.patch_message(pooled, USER, session_id, ids[-1], content=f"new {index} {number}", token_count=1)
+                    messages.patch_message(
+                        pooled, USER, session_id, ids[-1], content=f"new {index} {number}", token_count=1
+                    )
                 elif action == "delete":
                     removals.delete_message(pooled, USER, session_id, chance.choice(ids))
                 elif action == "delete_newest":
@@ -221,8 +237,12 @@ def test_removal_that_another_writer_comes_before(
 
 
 @pytest.mark.parametrize("removal", ["delete", "clear", "delete_session"])
-def test_images_are_locked_in_order(conn: Conn, database: Database, database_url: str, session_id: UUID, removal: str) -> None:
-    """A removal that waits for an image holds none of a later name: an append that holds the first may want them all."""
+def test_images_are_locked_in_order(
+    conn: Conn, database: Database, database_url: str, session_id: UUID, removal: str
+) -> None:
+    """A removal that waits for an image holds none of a later name: an append that holds the first may want
+    them all.
+    """
     images = [Image(name, "image/png", b"x") for name in sorted(new_id().hex[::-1] * 2 for _ in range(20))]
     with database.connection() as pooled:
         append(pooled, create(pooled, new_id()), "look", images)

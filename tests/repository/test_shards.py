@@ -1,14 +1,16 @@
-"""No statement touches more than one shard of a Citus cluster; shown from the statements and the migrations themselves."""
+"""No statement touches more than one shard of a Citus cluster; shown from the statements and the migrations
+themselves.
+"""
 
 import re
 
 import psycopg
 import pytest
-from shards import schema_faults, statement_faults, tables_made
+from support.shards import schema_faults, statement_faults, tables_made
 from test_plans import STATEMENTS
 
-from mai_sessions import migrations
-from mai_sessions.connections import numbered
+from mai_sessions.postgres import migrations
+from mai_sessions.postgres.connection import numbered
 
 MIGRATIONS = {migration.name: migration.sql for migration in migrations.discover()}
 TABLES = {table for migration in MIGRATIONS.values() for table in tables_made(migration)}

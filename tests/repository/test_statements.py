@@ -11,15 +11,18 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pytest
-from chats import SESSIONS
 from flask import Flask
 from flask.testing import FlaskClient
 from psycopg.pq import Trace
+from support.chats import SESSIONS
 
 from mai_sessions import repository
-from mai_sessions.connections import numbered
+from mai_sessions.postgres.connection import numbered
 
-MODULES = [importlib.import_module(f"{repository.__name__}.{info.name}") for info in pkgutil.iter_modules(repository.__path__)]
+MODULES = [
+    importlib.import_module(f"{repository.__name__}.{info.name}")
+    for info in pkgutil.iter_modules(repository.__path__)
+]
 _VERBS = re.compile(r"\s*(/\*.*?\*/)?\s*(SELECT|INSERT|UPDATE|DELETE|WITH)\b")
 # Parts of statements are private, or begin with no verb, or are these.
 _PARTS = {"COUNT_MESSAGE", "RECOUNT_MESSAGE"}
@@ -27,7 +30,11 @@ STATEMENTS = [
     pytest.param(module, value, id=f"{module.__name__.rpartition('.')[2]}.{name}")
     for module in MODULES
     for name, value in vars(module).items()
-    if name.isupper() and not name.startswith("_") and name not in _PARTS and isinstance(value, str) and _VERBS.match(value)
+    if name.isupper()
+    and not name.startswith("_")
+    and name not in _PARTS
+    and isinstance(value, str)
+    and _VERBS.match(value)
 ]
 # Where the statement alone does not say it.
 _TYPES = {"limit": "integer", "offset": "bigint"}
@@ -71,7 +78,10 @@ ROUTES = [
     Route("GET", "/", []),
     Route("GET", "/openapi.json", []),
     Route("GET", "/docs", []),
-    *(Route("GET", f"/docs/{name}", []) for name in ("start.js", "swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")),
+    *(
+        Route("GET", f"/docs/{name}", [])
+        for name in ("start.js", "swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
+    ),
     Route("GET", "/metrics", []),
     Route("GET", "/health", []),
     Route("GET", "/health/live", []),
@@ -123,7 +133,9 @@ class Wire:
         """The names in the statements that were run since."""
         self._trace.seek(0)
         # F is what went to the server, B what came back; a statement's text may go over lines.
-        sent = re.findall(r"^F\t\d+\t(\w+)(.*?)(?=^[FB]\t|\Z)", self._trace.read().decode(), re.DOTALL | re.MULTILINE)
+        sent = re.findall(
+            r"^F\t\d+\t(\w+)(.*?)(?=^[FB]\t|\Z)", self._trace.read().decode(), re.DOTALL | re.MULTILINE
+        )
         ran = []
         for kind, text in sent:
             if kind == "Parse":
@@ -150,14 +162,18 @@ def wire(make_app: Callable[..., Flask]) -> Iterator[Wire]:
             conn.pgconn.untrace()
 
 
-@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path} {route.headers or ''}")
+@pytest.mark.parametrize(
+    "route", ROUTES, ids=lambda route: f"{route.method} {route.path} {route.headers or ''}"
+)
 def test_route_sends_one_statement(client: FlaskClient, wire: Wire, route: Route) -> None:
     session = client.post(SESSIONS, json={}).get_json()
     added = client.post(MESSAGES.format(session_id=session["id"]), json=NEW)
     values = {"session_id": session["id"], "message_id": added.get_json()["id"], "tag": added.headers["ETag"]}
     headers = {name: value.format(**values) for name, value in (route.headers or {}).items()}
     wire.clear()
-    response = wire.client.open(route.path.format(**values), method=route.method, json=route.body, headers=headers)
+    response = wire.client.open(
+        route.path.format(**values), method=route.method, json=route.body, headers=headers
+    )
     assert response.status_code < 400
     assert wire.statements() == route.statements
 
@@ -182,6 +198,10 @@ def test_every_route_is_counted(app: Flask) -> None:
     for route in ROUTES:
         path = route.path.partition("?")[0].format(session_id=identifier, message_id=identifier)
         counted.add((routes.match(path, method=route.method)[0], route.method))
-    served = {(rule.endpoint, method) for rule in app.url_map.iter_rules() for method in (rule.methods or set())}
-    uncounted = {(endpoint, method) for endpoint, method in served - counted if method not in ("HEAD", "OPTIONS")}
+    served = {
+        (rule.endpoint, method) for rule in app.url_map.iter_rules() for method in (rule.methods or set())
+    }
+    uncounted = {
+        (endpoint, method) for endpoint, method in served - counted if method not in ("HEAD", "OPTIONS")
+    }
     assert uncounted == {("api.get_attachment", "GET")}

@@ -73,7 +73,7 @@ BEGIN
          WHERE a.user_id = source AND a.sha256 = named.sha256;
         DELETE FROM attachments WHERE user_id = source AND reference_count = 0;
 
-        -- Each lexeme begins with five characters of its user: mai_sessions/words.py, scope.
+        -- Each lexeme begins with five characters of its user: mai_sessions/content/lexemes.py, scope.
         UPDATE messages AS m
            SET user_id = target,
                words   = coalesce((SELECT string_agg('''' || replace(replace(scope || substr(lexeme, 6), '\', '\\'), '''', '''''')

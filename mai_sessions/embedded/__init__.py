@@ -1,0 +1,1 @@
+"""All that runs PostgreSQL's own programs."""

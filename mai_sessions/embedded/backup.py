@@ -1,0 +1,196 @@
+"""Backup and restore by PostgreSQL's own programs: pg_dump writes an archive, pg_restore reads it, and psql
+runs what it says.
+"""
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from mai_sessions.errors import StartupError
+
+# It is told how many bytes there are so far.
+Progress = Callable[[int], None]
+_Process = subprocess.Popen[bytes]
+_CHUNK = 1024 * 1024
+
+# Owners and rights are those of the site: sql/dba/roles.sql gives them again.
+_PORTABLE = ["--no-owner", "--no-privileges"]
+
+# psql's \gexec runs each row as a statement.
+_DROP_TABLES = """
+SELECT format('DROP TABLE IF EXISTS public.%I CASCADE', relname)
+  FROM pg_class
+ WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
+\\gexec
+"""
+_REFUSE_ROWS = """
+DO $$
+DECLARE
+    name     text;
+    has_rows boolean;
+BEGIN
+    FOR name IN SELECT relname FROM pg_class
+                 WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND relname <> 'schema_migrations' LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM public.%I)', name) INTO has_rows;
+        IF has_rows THEN
+            RAISE EXCEPTION 'the database has rows in %: --force replaces all it holds', name;
+        END IF;
+    END LOOP;
+END
+$$;
+"""
+
+
+def backup(
+    database_url: str, file: Path, *, programs: Path | None = None, force: bool = False, progress: Progress
+) -> None:
+    """Write everything of a database, as of one moment, to a file that only its owner may read. It has its
+    name when it is whole.
+
+    `programs` is where pg_dump is, by default on the PATH. Raises StartupError, also for a file that is
+    there, unless `force`."""
+    if file.exists() and not force:
+        raise StartupError(f"{file} is there already: --force replaces it")
+    part = file.with_name(f"{file.name}.part")
+    try:
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+        with _program(
+            programs, "pg_dump", "--format=custom", f"--file={part}", database_url=database_url
+        ) as pg_dump:
+            while True:
+                try:
+                    pg_dump.wait(0.5)
+                    break
+                except subprocess.TimeoutExpired:
+                    progress(part.stat().st_size)
+        with part.open("rb") as written:
+            os.fsync(written.fileno())
+        part.replace(file)
+    except OSError as error:
+        raise StartupError(f"cannot write {file}: {error.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def restore(
+    database_url: str, file: Path, *, programs: Path | None = None, force: bool = False, progress: Progress
+) -> None:
+    """Make the tables of a database those of a backup, in one transaction.
+
+    Raises StartupError, also where the database has rows, unless `force`; then it is as before.
+    """
+    pg_restore = _program(programs, "pg_restore", *_PORTABLE, "--file=-", str(file), stdout=subprocess.PIPE)
+    _replace_tables(
+        database_url, pg_restore, _DROP_TABLES if force else _REFUSE_ROWS + _DROP_TABLES, programs, progress
+    )
+
+
+def copy(
+    source_url: str, source_programs: Path, target_url: str, *, programs: Path, progress: Progress
+) -> None:
+    """Make the tables of a database those of one on a server of another version. Raises StartupError."""
+    # Its own pg_dump: that knows what its catalogs may hold, and psql of the target reads what an older one
+    # writes.
+    pg_dump = _program(
+        source_programs, "pg_dump", *_PORTABLE, database_url=source_url, stdout=subprocess.PIPE
+    )
+    _replace_tables(target_url, pg_dump, _DROP_TABLES, programs, progress)
+
+
+def _replace_tables(
+    database_url: str,
+    source: AbstractContextManager[_Process],
+    prepare: str,
+    programs: Path | None,
+    progress: Progress,
+) -> None:
+    """Run what another program writes, after `prepare` and in one transaction, which ends only when both have
+    succeeded.
+    """
+    arguments = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=-"]
+    psql = _program(
+        programs,
+        "psql",
+        *arguments,
+        database_url=database_url,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    # A pipe breaks when psql has ended, and it says itself why.
+    with psql as reader, suppress(BrokenPipeError):
+        assert reader.stdin
+        with closing(reader.stdin):
+            reader.stdin.write(f"BEGIN;\n{prepare}".encode())
+            with source as writer:
+                assert writer.stdout
+                done = 0
+                while chunk := writer.stdout.read(_CHUNK):
+                    reader.stdin.write(chunk)
+                    done += len(chunk)
+                    progress(done)
+            reader.stdin.write(b"COMMIT;\nANALYZE;\n")
+
+
+@contextmanager
+def _program(
+    programs: Path | None,
+    name: str,
+    *arguments: str,
+    database_url: str = "",
+    stdin: int | None = None,
+    stdout: int | None = None,
+) -> Generator[_Process]:
+    """Run a program, and see that it succeeds. Raises StartupError."""
+    with ExitStack() as stack:
+        command = [str(programs / name) if programs else name, *arguments]
+        if database_url:
+            command.append(f"--dbname={stack.enter_context(_without_password(database_url))}")
+        errors = stack.enter_context(tempfile.TemporaryFile())
+        try:
+            process = stack.enter_context(
+                subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=errors)
+            )
+        except FileNotFoundError:
+            raise StartupError(
+                f"there is no {name}: install PostgreSQL's client programs, of the server's version"
+            ) from None
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise
+        if process.wait():
+            errors.seek(0)
+            text = errors.read().decode(errors="replace")
+            reasons = (
+                re.findall(r"(?:ERROR|FATAL|error): +(.+)", text)
+                or text.strip().splitlines()[-1:]
+                or ["it was killed"]
+            )
+            raise StartupError(f"{name}: {reasons[0]}")
+
+
+@contextmanager
+def _without_password(database_url: str) -> Generator[str]:
+    """Give a connection string for a command line, which every user of the machine can read."""
+    try:
+        parameters: dict[str, Any] = conninfo_to_dict(database_url)
+    except psycopg.ProgrammingError:
+        raise StartupError("DATABASE_URL is no libpq URI") from None
+    password = parameters.pop("password", None)
+    if password is None:
+        yield make_conninfo(**parameters)
+        return
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as passfile:
+        escaped = re.sub(r"([\\:])", r"\\\1", str(password))
+        passfile.write(f"*:*:*:*:{escaped}\n")
+        passfile.flush()
+        yield make_conninfo(**parameters, passfile=passfile.name)

@@ -1,0 +1,255 @@
+"""The documentation: what the operations share beyond their schemas, the OpenAPI document, and the page that
+shows it.
+"""
+
+from functools import partial
+from http import HTTPStatus
+from importlib.resources import files
+from mimetypes import guess_type
+from typing import Any
+
+import flask_swagger_ui
+import orjson
+from apispec import APISpec, BasePlugin
+from flask import Blueprint, Flask, Response, current_app, render_template_string, request, url_for
+from flask_smorest import Api
+
+from mai_sessions.openapi.examples import EXAMPLES
+from mai_sessions.schemas.problems import Problem
+from mai_sessions.web.problems import KINDS, Kind
+from mai_sessions.web.responses import json_response
+
+PROBLEM_JSON = "application/problem+json"
+DESCRIPTION = """\
+Keeps the chats of an LLM frontend: sessions, and the messages in them.
+
+Ids are UUIDs, timestamps ISO 8601 in UTC. Every path answers with and without a slash at its end. Unknown keys of a body and
+unknown parameters of a query are ignored. Every error is a problem document (RFC 9457)."""
+
+_TEXT = {"type": "string"}
+_TAG = {"schema": {"type": "string"}, "description": "The version of what is answered, a strong entity tag"}
+HEADERS: dict[str, dict[str, Any]] = {
+    "ETag": _TAG,
+    "Idempotency-Replayed": {
+        "schema": {"type": "string", "enum": ["true"]},
+        "description": "This is the first answer again: the Idempotency-Key was used before",
+    },
+    "Link": {
+        "schema": _TEXT,
+        "description": "The pages before (`prev`) and after (`next`), when there are (RFC 8288)",
+    },
+    "Location": {"schema": _TEXT, "description": "The path of what was made"},
+    "Retry-After": {
+        "schema": {"type": "integer"},
+        "description": "Seconds after which the same request may succeed",
+    },
+    "WWW-Authenticate": {"schema": _TEXT, "description": "The credentials that are asked for"},
+    "X-Request-ID": {"schema": _TEXT, "description": "The request's own, or one that was made for it"},
+}
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "Idempotency-Key": {
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]{1,255}$"},
+        "description": "Makes retries safe: the same key and body again are answered as the first time, and nothing is written",
+    },
+    "If-Match": {"schema": _TEXT, "description": "The tags of versions: do nothing unless it is one of them"},
+    "If-None-Match": {
+        "schema": _TEXT,
+        "description": "Tags that the caller has: `304` without a body when it is one of them",
+    },
+    "Range": {"schema": _TEXT, "description": "The part of the content to answer, as `bytes=0-1023`"},
+    "X-Request-ID": {
+        "schema": _TEXT,
+        "description": "A name for the request in the log and in the answer; one that does not fit is not used",
+    },
+}
+PATH_SCHEMAS: dict[str, dict[str, Any]] = {
+    "session_id": {"type": "string", "format": "uuid"},
+    "message_id": {"type": "string", "format": "uuid"},
+    "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+}
+# Responses that flask-smorest adds by itself, in its own form.
+_OF_SMOREST = ("UNPROCESSABLE_ENTITY", "DEFAULT_ERROR")
+# Tags of operations on what has a version.
+_VERSIONED = {"sessions", "messages", "attachments"}
+
+
+class Completion(BasePlugin):
+    """Adds to each operation what follows from its method, its path and its tag: headers, problems, and
+    examples of bodies.
+    """
+
+    def init_spec(self, spec: APISpec) -> None:
+        super().init_spec(spec)
+        for name, header in HEADERS.items():
+            spec.components.header(name, header)
+        for name, parameter in PARAMETERS.items():
+            spec.components.parameter(name, "header", {"name": name, **parameter})
+        for status, kind in KINDS.items():
+            content = {PROBLEM_JSON: {"schema": Problem, "example": _problem_example(status, kind)}}
+            response = {"description": kind.meaning, "content": content, "headers": _problem_headers(status)}
+            spec.components.response(_name(status), response)
+        spec.components.security_scheme(
+            "bearer",
+            {
+                "type": "http",
+                "scheme": "bearer",
+                "bearerFormat": "JWT",
+                "description": "With `MAI_SESSIONS_AUTH=jwt`",
+            },
+        )
+
+    def operation_helper(self, path: str | None = None, operations: Any = None, **kwargs: Any) -> None:
+        rule = kwargs["rule"]
+        for method, operation in operations.items():
+            operation["operationId"] = rule.endpoint.rpartition(".")[2]
+            _complete(
+                operation, method, is_private=rule.rule.startswith("/api/"), has_id=bool(rule.arguments)
+            )
+
+
+SPEC: dict[str, Any] = {
+    "extra_plugins": [Completion()],
+    "info": {"description": DESCRIPTION, "license": {"name": "MIT", "identifier": "MIT"}},
+    "servers": [{"url": "/"}],
+}
+
+
+def _complete(operation: dict[str, Any], method: str, *, is_private: bool, has_id: bool) -> None:
+    responses = {
+        str(status): response
+        for status, response in operation["responses"].items()
+        if response not in _OF_SMOREST
+    }
+    good = {status: response for status, response in responses.items() if status.startswith("2")}
+    is_versioned = not _VERSIONED.isdisjoint(operation["tags"])
+    parameters, problems = ["X-Request-ID"], [406, 500]
+    headers: list[str] = []
+    if is_private:
+        operation["security"] = [{}, {"bearer": []}]
+        problems += [401, 403, 503]
+    if has_id:
+        problems.append(404)
+    if "requestBody" in operation:
+        problems += [413, 415, 422]
+    if any(parameter.get("in") == "query" for parameter in operation.get("parameters", [])):
+        problems.append(422)
+    if is_versioned and method != "delete":
+        headers.append("ETag")
+    if is_versioned and method == "get":
+        parameters.append("If-None-Match")
+        responses["304"] = {
+            "description": "The caller has it already",
+            "headers": _headers("ETag", "X-Request-ID"),
+        }
+    if is_versioned and method in ("patch", "delete"):
+        parameters.append("If-Match")
+        problems.append(412)
+    if is_versioned and method == "post":
+        parameters.append("Idempotency-Key")
+        headers += ["Idempotency-Replayed", "Location"]
+        problems.append(409)
+    if "206" in good:
+        parameters.append("Range")
+        problems.append(416)
+    for response in good.values():
+        is_page = any(
+            media["schema"].get("type") == "array"
+            for media in response.get("content", {}).values()
+            if "schema" in media
+        )
+        response["headers"] = _headers(*headers, *(["Link"] if is_page else []), "X-Request-ID")
+        _add_examples(response)
+    _add_examples(operation.get("requestBody", {}))
+    responses |= {str(status): _name(status) for status in problems}
+    operation["responses"] = dict(sorted(responses.items()))
+    operation.setdefault("parameters", []).extend(sorted(parameters))
+
+
+def _add_examples(body: dict[str, Any]) -> None:
+    for media in body.get("content", {}).values():
+        schema = media.get("schema", {})
+        name = schema.get("items", schema).get("$ref", "").rpartition("/")[2]
+        if name in EXAMPLES:
+            media["example"] = [EXAMPLES[name]] if "items" in schema else EXAMPLES[name]
+
+
+def _headers(*names: str) -> dict[str, dict[str, str]]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _name(status: int) -> str:
+    return KINDS[status].title.replace(" ", "")
+
+
+def _problem_headers(status: int) -> dict[str, dict[str, str]]:
+    own = {401: ["WWW-Authenticate"], 503: ["Retry-After"]}
+    return _headers(*own.get(status, []), "X-Request-ID")
+
+
+def _problem_example(status: int, kind: Kind) -> dict[str, Any]:
+    problem = {
+        "type": "about:blank",
+        "title": kind.title,
+        "status": status,
+        "detail": kind.meaning,
+        "request_id": "7f1c",
+    }
+    if status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        rule = {"loc": ["body", "title"], "msg": "Longer than maximum length 255.", "type": "too_long"}
+        return {**problem, "detail": "body.title: Longer than maximum length 255.", "errors": [rule]}
+    return problem
+
+
+_docs = Blueprint("docs", __name__)
+_PAGE = """\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>mai-sessions</title>
+<link rel="icon" href="{{ docs }}/favicon-32x32.png">
+<link rel="stylesheet" href="{{ docs }}/swagger-ui.css">
+<div id="swagger-ui"></div>
+<script src="{{ docs }}/swagger-ui-bundle.js"></script>
+<script src="{{ docs }}/start.js" data-document="{{ document }}"></script>
+"""
+_START = b'SwaggerUIBundle({url: document.currentScript.dataset.document, dom_id: "#swagger-ui", deepLinking: true})\n'
+_ASSETS = {
+    "start.js": _START,
+    **{
+        name: files(flask_swagger_ui).joinpath("dist", name).read_bytes()
+        for name in ("favicon-32x32.png", "swagger-ui.css", "swagger-ui-bundle.js")
+    },
+}
+# Nothing of another host, and no script but those of files.
+_CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+_CSP += "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+
+def init_app(app: Flask, smorest: Api) -> None:
+    """Serve the OpenAPI document of these routes at /openapi.json and a page that shows it at /docs."""
+    app.register_blueprint(_docs)
+    app.extensions["mai-sessions.openapi"] = orjson.dumps(smorest.spec.to_dict(), option=orjson.OPT_INDENT_2)
+
+
+@_docs.get("/openapi.json")
+def get_openapi() -> Response:
+    return json_response(current_app.extensions["mai-sessions.openapi"])
+
+
+@_docs.get("/docs")
+def get_docs() -> Response:
+    page = render_template_string(_PAGE, docs=url_for("docs.get_docs"), document=url_for("docs.get_openapi"))
+    return Response(page, headers={"Content-Security-Policy": _CSP})
+
+
+def _get_asset(name: str) -> Response:
+    response = Response(_ASSETS[name], mimetype=guess_type(name)[0])
+    response.add_etag()
+    response.make_conditional(request)
+    return response
+
+
+for _name_of_asset in _ASSETS:
+    _docs.add_url_rule(
+        f"/docs/{_name_of_asset}", _name_of_asset.replace(".", "-"), partial(_get_asset, _name_of_asset)
+    )

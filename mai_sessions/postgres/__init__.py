@@ -1,0 +1,1 @@
+"""Connections to PostgreSQL, and the migrations: the only importer of psycopg."""

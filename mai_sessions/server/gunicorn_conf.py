@@ -1,0 +1,158 @@
+"""The settings and hooks of gunicorn, for `gunicorn wsgi:app` and for `mai-sessions serve` alike."""
+
+import atexit
+import fcntl
+import os
+import select
+import shutil
+import signal
+import socket
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import cast
+
+from flask import Flask
+from gunicorn.arbiter import Arbiter
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
+from gunicorn.workers.base import Worker
+
+from mai_sessions.auth.identity import refuse_public_address
+from mai_sessions.config import Settings
+from mai_sessions.errors import StartupError
+from mai_sessions.postgres.database import Database
+from mai_sessions.telemetry import logs, metrics
+
+_settings = Settings.from_environ()
+
+bind = _settings.bind
+workers = _settings.workers
+threads = _settings.threads
+# A Mac, on which somebody tries it, has no epoll. gunicorn's own worker serves there, and slow clients hold
+# its threads.
+worker_class: type | str = "gthread"
+if hasattr(select, "epoll"):
+    from mai_sessions.server.worker import ClientWorker
+
+    worker_class = ClientWorker
+    ClientWorker.client_timeout = _settings.client_timeout
+
+# The migrations run once, before any fork, and a worker that takes the place of a dead one needs no database
+# to start.
+preload_app = True
+
+timeout = _settings.worker_timeout
+graceful_timeout = _settings.graceful_timeout
+max_requests = _settings.max_requests
+max_requests_jitter = _settings.max_requests // 10
+limit_request_line = _settings.max_header
+limit_request_field_size = _settings.max_header
+
+# No header moves the paths or the scheme, whoever sends it; so gunicorn need not find out for each request
+# who that is.
+forwarder_headers = ""
+secure_scheme_headers: dict[str, str] = {}
+forwarded_allow_ips = "*"
+
+# Longer than nginx keeps an idle connection to us (60 s): were we to close first, a request under way would
+# meet a 502.
+keepalive = 65
+
+# A worker shows that it lives by touching a file; on a busy disk that can block it for so long that it is
+# killed.
+_memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - what is made there has a name of its own
+worker_tmp_dir = _memory
+
+_PREFIX = "mai-sessions-prometheus-"
+
+
+def _remove_what_the_killed_left() -> None:
+    """Remove what a master that was killed could not, for it lies in memory."""
+    for path in Path(_memory or tempfile.gettempdir()).glob(f"{_PREFIX}*/"):
+        # It is in use, or another user's.
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # One that is empty may have been made this moment.
+                if any(path.iterdir()):
+                    shutil.rmtree(path)
+            finally:
+                os.close(descriptor)
+
+
+_remove_what_the_killed_left()
+
+# Made anew by every master, and here: with preload_app the application, and the metrics in it, are made
+# before any hook is called.
+_metrics_dir = tempfile.mkdtemp(prefix=_PREFIX, dir=_memory)
+# Open, and so locked, until the master and its last worker have ended, however they end.
+fcntl.flock(os.open(_metrics_dir, os.O_RDONLY), fcntl.LOCK_SH)
+metrics.share(_metrics_dir)
+
+
+@atexit.register
+def _remove_metrics(master: int = os.getpid()) -> None:
+    # A worker, which is a fork, leaves through here too.
+    if os.getpid() == master:
+        shutil.rmtree(_metrics_dir)
+
+
+# It would stand at one path in the home directory for all servers of a user, and nothing here speaks to it.
+control_socket_disable = True
+
+
+class logger_class(Logger):  # noqa: N801 - gunicorn's name for it
+    """Sends what gunicorn says to our log; its line for each request we write ourselves."""
+
+    def setup(self, cfg: Config) -> None:
+        """Take gunicorn's level, and none of its handlers."""
+        super().setup(cfg)
+        self.error_log.handlers.clear()
+        self.error_log.propagate = True
+        logs.configure(level=self.loglevel)
+
+
+def when_ready(server: Arbiter) -> None:
+    """Refuse public addresses that ask nobody who they are, and make the first Ctrl-C stop gracefully, as
+    SIGTERM does.
+
+    A second Ctrl-C stops at once.
+    """
+    # Here, as the addresses may come from the settings, gunicorn's own options or systemd.
+    try:
+        for listener in server.LISTENERS:
+            if listener.FAMILY != socket.AF_UNIX:
+                refuse_public_address(_settings, listener.getsockname()[0])
+    except StartupError as error:
+        raise SystemExit(f"Error: {error}") from None
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, server.signal)
+        server.signal(signal.SIGTERM, frame)
+
+    signal.signal(signal.SIGINT, stop)
+
+
+def post_worker_init(worker: Worker) -> None:
+    """Open the pool; connections do not survive a fork."""
+    # A terminal sends Ctrl-C to every process; what a worker does about it is for the master to say.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _database(worker).open()
+
+
+def worker_exit(server: Arbiter, worker: Worker) -> None:
+    """Close the pool, so that PostgreSQL does not log a lost client."""
+    if worker.booted:
+        _database(worker).close()
+
+
+def child_exit(server: Arbiter, worker: Worker) -> None:
+    """Take a dead worker's gauges out of the sums."""
+    metrics.forget(int(worker.pid))
+
+
+def _database(worker: Worker) -> Database:
+    return cast(Database, cast(Flask, worker.wsgi).extensions["mai-sessions"])

@@ -1,0 +1,126 @@
+"""The numbers of the service, for Prometheus."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, exposition, multiprocess, values
+
+_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_LOOK = 1.0  # seconds
+_shared: list[str] = []
+
+
+def share(directory: str) -> None:
+    """Let this process and those that it will fork keep their numbers together, in files there. Comes before
+    any Metrics.
+    """
+    # Where the library looks for it.
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+    values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
+    _shared[:] = [directory]
+
+
+def forget(pid: int) -> None:
+    """Drop the gauges of a process that has ended."""
+    multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+
+
+class Metrics:
+    """The metrics of an application. Gauges are summed over the processes that live."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+
+        def gauge(name: str, help: str, labels: Sequence[str] = ()) -> Gauge:
+            return Gauge(f"mai_sessions_{name}", help, labels, registry=registry, multiprocess_mode="livesum")
+
+        self.request_duration = Histogram(
+            "mai_sessions_http_request_duration_seconds",
+            "From the first line of a request to the last byte of its answer",
+            ["method", "route", "status"],
+            registry=registry,
+            buckets=_BUCKETS,
+        )
+        self._in_flight = gauge("http_requests_in_flight", "Requests that are being served")
+        self.replays = Counter(
+            "mai_sessions_http_replays", "Retries that got the first answer again", registry=registry
+        )
+        self.rejected = Counter(
+            "mai_sessions_http_rejected_inputs", "What was wrong with inputs", ["reason"], registry=registry
+        )
+        self.statements = Counter(
+            "mai_sessions_db_statements", "Statements that requests ran", registry=registry
+        )
+        self.statement_time = Counter(
+            "mai_sessions_db_statement_seconds", "Time that requests spent in them", registry=registry
+        )
+        self.replica_fallbacks = Counter(
+            "mai_sessions_db_replica_fallbacks",
+            "Reads that the primary did for a replica that failed",
+            registry=registry,
+        )
+        self._pool_in_use = gauge(
+            "db_pool_connections_in_use", "Database connections that requests hold", ["database"]
+        )
+        self._pool_waiting = gauge(
+            "db_pool_requests_waiting", "Requests that wait for a database connection", ["database"]
+        )
+        self._pool_max = gauge(
+            "db_pool_connections_max", "Most database connections that the processes open", ["database"]
+        )
+        build = Gauge(
+            "mai_sessions_build_info",
+            "The release",
+            ["version"],
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self._build = build.labels(version("mai-sessions"))
+        self._lock = threading.Lock()
+        self._requests = 0
+        self._pools: Mapping[str, Callable[[], Mapping[str, int]]] = {}
+
+    def start(self, pools: Mapping[str, Callable[[], Mapping[str, int]]]) -> None:
+        """Tell of this process from now on: the figures of its pools, too, each by the name of its database.
+
+        What is a state, and no event, a thread writes down each second. With every request it would cost a
+        tenth of it, for the numbers of all processes are in files."""
+        self._build.set(1)
+        self._pools = pools
+        threading.Thread(target=self._look_again, name="metrics", daemon=True).start()
+
+    def request_begins(self) -> None:
+        """Count one more request that is being served."""
+        with self._lock:
+            self._requests += 1
+
+    def request_ends(self) -> None:
+        """Count one less."""
+        with self._lock:
+            self._requests -= 1
+
+    def _look_again(self) -> None:
+        while True:
+            self._look()
+            time.sleep(_LOOK)
+
+    def _look(self) -> None:
+        self._in_flight.set(self._requests)
+        for database, pool in self._pools.items():
+            figures = pool()
+            self._pool_max.labels(database).set(figures["pool_max"])
+            self._pool_in_use.labels(database).set(figures["pool_size"] - figures["pool_available"])
+            self._pool_waiting.labels(database).set(figures["requests_waiting"])
+
+    def expose(self, accept: str) -> tuple[bytes, str]:
+        """Write the numbers of all processes in a format that the caller accepts, and name its content type."""
+        self._look()
+        registry = self._registry
+        if _shared:
+            registry = CollectorRegistry()
+            multiprocess.MultiProcessCollector(registry, path=_shared[0])  # type: ignore[no-untyped-call]
+        encode, content_type = exposition.choose_encoder(accept)
+        return encode(registry), content_type

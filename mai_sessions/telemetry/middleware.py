@@ -1,0 +1,123 @@
+"""One line of the log, and one set of numbers, for each request, whatever becomes of it."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from flask import Flask, Response, g, request
+
+from mai_sessions.telemetry.logs import log_request
+from mai_sessions.telemetry.metrics import Metrics
+from mai_sessions.telemetry.request_record import RequestRecord, current, request_id
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+# A caller who sends this, with any value, is told where the time went.
+_ASKS_FOR_TIMING = "HTTP_X_SERVER_TIMING"
+# A name that somebody made up must not become a label.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS", "PUT"})
+
+
+def init_app(app: Flask, metrics: Metrics) -> None:
+    """Observe every request of the application."""
+    app.after_request(_complete)
+    app.wsgi_app = _Observed(app.wsgi_app, metrics)  # type: ignore[method-assign]
+
+
+class _Observed:
+    """Around the application, and not among its hooks, so that it sees the end: the last byte sent, or a
+    client that has gone.
+    """
+
+    def __init__(self, app: "WSGIApplication", metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+        # To find its histogram takes as long as to enter a request into it.
+        self._histogram = cache(metrics.request_duration.labels)
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        record = RequestRecord(request_id(environ.get("HTTP_X_REQUEST_ID", "")), environ["REQUEST_METHOD"])
+        current.set(record)
+        self._metrics.request_begins()
+        try:
+            return _Answer(self._app(environ, start_response), record, self._finish)
+        except BaseException:
+            self._finish(record)
+            raise
+
+    def _finish(self, record: RequestRecord) -> None:
+        metrics, seconds = self._metrics, time.perf_counter() - record.started
+        metrics.request_ends()
+        method = record.method if record.method in _METHODS else "other"
+        self._histogram(method, record.route or "none", f"{record.status // 100}xx").observe(seconds)
+        if record.statements:
+            metrics.statements.inc(record.statements)
+            metrics.statement_time.inc(record.statement_seconds)
+        if record.replayed:
+            metrics.replays.inc()
+        for reason in record.reasons:
+            metrics.rejected.labels(reason).inc()
+        fields = {
+            "request_id": record.request_id,
+            "user": record.user_id,
+            "method": method,
+            "route": record.route,
+            "status": record.status,
+            "ms": round(seconds * 1000, 2),
+            "statements": record.statements,
+            "db_ms": round(record.statement_seconds * 1000, 2),
+            "bytes": record.size,
+        }
+        # The server closes an answer that it could not send while it handles that error.
+        if isinstance(sys.exc_info()[1], OSError):
+            fields["disconnected"] = True
+        log_request(
+            f"{method} {record.route} {record.status} in {fields['ms']} ms",
+            fields,
+            failed=record.status >= HTTPStatus.INTERNAL_SERVER_ERROR,
+        )
+        current.set(None)
+
+
+class _Answer:
+    """A body, and what is to be done when the server closes it."""
+
+    __slots__ = ("_body", "_finish", "_record")
+
+    def __init__(
+        self, body: Iterable[bytes], record: RequestRecord, finish: Callable[[RequestRecord], None]
+    ) -> None:
+        self._body, self._record, self._finish = body, record, finish
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._body)
+
+    def close(self) -> None:
+        try:
+            if hasattr(self._body, "close"):
+                self._body.close()
+        finally:
+            self._finish(self._record)
+
+
+def _complete(response: Response) -> Response:
+    record = current.get()
+    # None: the application was called without its wrapper.
+    if record is not None:
+        rule = request.url_rule
+        record.route = rule.rule if rule else None
+        record.user_id = g.get("user_id")
+        record.status = response.status_code
+        record.size = 0 if record.method == "HEAD" else response.calculate_content_length() or 0
+        record.replayed = record.method == "POST" and "Idempotency-Replayed" in response.headers
+        response.headers["X-Request-ID"] = record.request_id
+        if _ASKS_FOR_TIMING in request.environ:
+            response.headers["Server-Timing"] = (
+                f'db;dur={record.statement_seconds * 1000:.2f};desc="{record.statements} statements", '
+                f"app;dur={(time.perf_counter() - record.started) * 1000:.2f}"
+            )
+    return response

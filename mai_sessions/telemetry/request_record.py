@@ -1,0 +1,43 @@
+"""What is learned of the request that this thread serves, for the log, the metrics and the answer."""
+
+import re
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from mai_sessions.ids import new_name
+
+_WELL_FORMED = re.compile(r"[A-Za-z0-9._~+/=:-]{1,128}").fullmatch
+
+
+@dataclass(slots=True)
+class RequestRecord:
+    """One request: times in seconds, sizes in bytes. `reasons` are the words for what was wrong with the
+    input.
+    """
+
+    request_id: str
+    method: str
+    started: float = field(default_factory=time.perf_counter)
+    route: str | None = None
+    user_id: str | None = None
+    status: int = 500
+    size: int = 0
+    statements: int = 0
+    statement_seconds: float = 0.0
+    replayed: bool = False
+    reasons: list[str] = field(default_factory=list)
+
+
+# None: this thread serves no request.
+current: ContextVar[RequestRecord | None] = ContextVar("request_record", default=None)
+
+# How long the request of this thread waited for it, in seconds.
+waited: ContextVar[float] = ContextVar("waited", default=0.0)
+
+
+def request_id(given: str) -> str:
+    """Name a request as its caller does, if well-formed, or else anew, so that its answer, our log and theirs
+    can be matched.
+    """
+    return given if _WELL_FORMED(given) else new_name()

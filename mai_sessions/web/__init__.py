@@ -1,0 +1,1 @@
+"""How any request is read and its response written."""

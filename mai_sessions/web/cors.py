@@ -1,0 +1,41 @@
+"""Which pages of other origins may call: by default none."""
+
+import re
+
+from flask import Flask
+from flask_cors import CORS
+
+from mai_sessions.config import Settings
+from mai_sessions.errors import StartupError
+
+_ORIGIN = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d+)?").fullmatch
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Let the browser give answers to pages of the listed origins. Raises StartupError for what is not an
+    exact origin.
+    """
+    for origin in settings.cors_origins:
+        if not _ORIGIN(origin):
+            raise StartupError(
+                f"MAI_SESSIONS_CORS_ORIGINS: {origin!r} is not an origin, which is a scheme, a host and perhaps a port, "
+                "like http://localhost:5173"
+            )
+    if settings.cors_origins:
+        CORS(
+            app,
+            # As patterns, for flask-cors takes [::1] for one.
+            origins=[re.compile(re.escape(origin) + r"\Z") for origin in settings.cors_origins],
+            methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_headers=["Content-Type", "Authorization", "Idempotency-Key", "If-Match", "If-None-Match"],
+            expose_headers=[
+                "ETag",
+                "Location",
+                "Link",
+                "Idempotency-Replayed",
+                "X-Request-ID",
+                "Retry-After",
+            ],
+            max_age=600,
+            always_send=False,
+        )

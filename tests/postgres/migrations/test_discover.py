@@ -1,0 +1,100 @@
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from mai_sessions.errors import StartupError
+from mai_sessions.postgres.migrations import discover
+
+
+def test_reads_the_files_in_order(directory: Path) -> None:
+    (directory / "README.md").write_text("Not a migration.")
+    text = "-- migrate: breaking\n-- Why.\nDROP TABLE notes;\n"
+    (directory / "0003_drop_notes.sql").write_text(text)
+
+    first, second, third = discover(directory)
+
+    assert [first.name, second.name, third.name] == [
+        "0001_create_notes",
+        "0002_add_author",
+        "0003_drop_notes",
+    ]
+    assert (first.version, first.breaking, first.index) == (1, False, None)
+    assert (third.version, third.breaking, third.index) == (3, True, None)
+    assert third.sha256 == sha256(text.encode()).hexdigest()
+
+
+def test_a_checkout_with_other_line_ends_has_the_same_checksums(directory: Path) -> None:
+    before = discover(directory)
+    for path in directory.iterdir():
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+
+    assert discover(directory) == before
+
+
+def test_the_shipped_files_keep_the_rules() -> None:
+    assert discover()[0].name == "0001_create_sessions"
+
+
+@pytest.mark.parametrize(
+    "name", ["3_add_it.sql", "0003_add.sql", "0003_Add_it.sql", "0003-add-it.sql", "add_it.sql"]
+)
+def test_refuses_a_name(directory: Path, name: str) -> None:
+    (directory / name).touch()
+
+    with pytest.raises(StartupError, match=f"{name}: its name is not NNNN_verb_noun.sql"):
+        discover(directory)
+
+
+@pytest.mark.parametrize("name", ["0004_leave_gap", "0002_be_twice"])
+def test_refuses_a_number(directory: Path, name: str) -> None:
+    (directory / f"{name}.sql").touch()
+
+    with pytest.raises(StartupError, match=f"{name} stands where number 0003 should"):
+        discover(directory)
+
+
+def test_refuses_a_directory_without_files(tmp_path: Path) -> None:
+    with pytest.raises(StartupError, match="no migration files"):
+        discover(tmp_path)
+
+
+def test_refuses_an_unknown_header(directory: Path) -> None:
+    (directory / "0003_add_it.sql").write_text("-- migrate: no-transactions\nSELECT 1;\n")
+
+    with pytest.raises(StartupError, match=r"unknown header `-- migrate: no-transactions`"):
+        discover(directory)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE INDEX CONCURRENTLY IF NOT EXISTS notes_idx ON notes (body);",
+        "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS notes_idx\n  ON notes (body) -- one; two\n  WHERE body <> '';",
+        "DROP INDEX CONCURRENTLY IF EXISTS notes_idx;",
+    ],
+)
+def test_reads_the_index_of_a_file_without_transaction(directory: Path, statement: str) -> None:
+    (directory / "0003_add_it.sql").write_text(f"-- migrate: no-transaction\n-- Why; how.\n{statement}\n")
+
+    assert discover(directory)[2].index == "notes_idx"
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        "",
+        "CREATE INDEX CONCURRENTLY notes_idx ON notes (body);",
+        "CREATE INDEX IF NOT EXISTS notes_idx ON notes (body);",
+        "CREATE INDEX CONCURRENTLY IF NOT EXISTS notes_idx ON notes (body)",
+        "CREATE INDEX CONCURRENTLY IF NOT EXISTS notes_idx ON notes (body); ANALYZE notes;",
+        "VACUUM notes;",
+    ],
+)
+def test_refuses_anything_else_without_transaction(directory: Path, statements: str) -> None:
+    (directory / "0003_add_it.sql").write_text(f"-- migrate: no-transaction\n{statements}\n")
+
+    with pytest.raises(
+        StartupError, match=r"0003_add_it\.sql: without a transaction it must be one CREATE INDEX"
+    ):
+        discover(directory)

@@ -1,0 +1,88 @@
+"""What the service does behind a pooler: what it refuses, and what a pooler that fails does to its callers."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import psycopg
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from support.pgbouncer import PgBouncer, pgbouncer
+
+from mai_sessions.errors import StartupError
+from mai_sessions.postgres.migrations import migrate
+
+SESSIONS = "/api/v1/sessions"
+# What is told of the pooler differs only here.
+DROPS_OPTIONS = {"query_wait_timeout = 5": "query_wait_timeout = 5\nignore_startup_parameters = options"}
+TAKES_COMMANDS = {"query_wait_timeout = 5": "query_wait_timeout = 1\nadmin_users = mai_sessions_app"}
+
+
+@pytest.fixture(scope="module")
+def pooler(database_url: str) -> Iterator[PgBouncer]:
+    """A pooler before this worker's database."""
+    with pgbouncer(database_url, **TAKES_COMMANDS) as pooler:
+        yield pooler
+
+
+@pytest.fixture
+def client(pooler: PgBouncer, make_app: Callable[..., Flask]) -> FlaskClient:
+    """A client of the service behind it."""
+    return make_app(database_url=pooler.url, prepare="off", pool_timeout=0.5).test_client()
+
+
+def test_prepared_statements_are_refused_at_start(pooler: PgBouncer, make_app: Callable[..., Flask]) -> None:
+    with pytest.raises(StartupError, match=r"unsupported startup parameter: options.*docs/deploy\.md"):
+        make_app(database_url=pooler.url)
+
+
+def test_dropped_options_are_noticed(database_url: str, make_app: Callable[..., Flask]) -> None:
+    with pgbouncer(database_url, **DROPS_OPTIONS) as pooler:
+        with pytest.raises(StartupError, match="statement_timeout 0"):
+            make_app(database_url=pooler.url_of("mai_sessions", "readonly"))
+        make_app(database_url=pooler.url)
+
+
+def test_migrations_go_past_it(new_database: str) -> None:
+    with pgbouncer(new_database) as pooler:
+        with pytest.raises(StartupError, match="need a connection past the pooler"):
+            migrate(pooler.url, "on")
+        with pytest.raises(StartupError, match="run `mai-sessions migrate`"):
+            migrate(pooler.url, "check")
+        migrate(new_database, "on")
+        with psycopg.connect(new_database) as conn:
+            conn.execute("GRANT SELECT ON schema_migrations TO mai_sessions_app")
+        # With nothing pending there is nothing to refuse.
+        migrate(pooler.url, "on")
+        migrate(pooler.url, "check")
+
+
+def test_a_statement_that_gets_no_connection(pooler: PgBouncer, client: FlaskClient) -> None:
+    with closing(psycopg.connect(pooler.url_of("pgbouncer"), autocommit=True)) as commands:
+        for path in (SESSIONS, "/health/ready"):
+            commands.execute("PAUSE mai_sessions")
+            assert client.get(path).status_code == 503
+            commands.execute("RESUME mai_sessions")
+            assert client.get(path).status_code == 200
+
+
+def test_a_server_connection_that_ends(
+    pooler: PgBouncer, client: FlaskClient, conn: psycopg.Connection[Any]
+) -> None:
+    statement = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND usename = %s"
+    for _ in range(5):
+        assert client.post(SESSIONS, json={}).status_code == 201
+        conn.execute(statement, ["mai_sessions_app"])
+    assert client.get(SESSIONS).get_json()["total"] == 5
+
+
+def test_a_pooler_that_is_away(pooler: PgBouncer, client: FlaskClient) -> None:
+    assert client.get(SESSIONS).status_code == 200
+    pooler.stop()
+    assert client.get(SESSIONS).status_code == 503
+    pooler.start()
+    deadline = time.monotonic() + 30
+    while client.get(SESSIONS).status_code != 200:
+        assert time.monotonic() < deadline

@@ -1,0 +1,288 @@
+"""gunicorn's worker as we have changed it: who is slow holds no thread for long, and who sends no HTTP is
+told by a problem.
+"""
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from http.client import HTTPResponse
+from pathlib import Path
+
+import pytest
+from support.service import Service, call, running
+
+from mai_sessions.web import problems
+from mai_sessions.web.security_headers import HEADERS
+
+POST = b"POST /api/v1/sessions HTTP/1.1\r\nHost: a\r\n"
+GET = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("worker") / "log"
+
+
+@pytest.fixture(scope="module")
+def service(make_migrated_database: Callable[[], str], log: Path) -> Iterator[Service]:
+    """A service that answers one request at a time, and waits a second for its clients."""
+    one = {"MAI_SESSIONS_WORKERS": "1", "MAI_SESSIONS_THREADS": "1", "MAI_SESSIONS_CLIENT_TIMEOUT": "1"}
+    with running(make_migrated_database(), log, **one) as service:
+        yield service
+
+
+def connect(service: Service) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", service.port), timeout=60)
+
+
+def answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
+    with closing(HTTPResponse(connection)) as response:
+        response.begin()
+        return response.status, dict(response.getheaders()), response.read()
+
+
+def is_live(service: Service) -> bool:
+    with closing(service.connect()) as http:
+        return call(http, "GET", "/health/live")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET / HTTP/9.9\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nExpect: the unexpected\r\n\r\n", 400),
+        (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 9000 + b"\r\n\r\n", 431),
+        (POST + b"Transfer-Encoding: unheard-of\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\nno number\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nabcde, and more than 5\r\n", 400),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nno trailer\r\n\r\n", 400),
+        (POST + b"Content-Length: 10\r\n", 408),
+        (POST + b"Content-Length: 10\r\n\r\n{", 408),
+        (POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{", 408),
+    ],
+)
+def test_what_is_no_http_is_a_problem(service: Service, log: Path, request_: bytes, status: int) -> None:
+    with closing(connect(service)) as connection:
+        connection.sendall(request_)
+        got, headers, body = answer(connection)
+        # Where the next request would begin is not known.
+        assert connection.recv(1) == b""
+    problem = json.loads(body)
+    assert got == problem["status"] == status
+    assert problem["title"] == problems.KINDS[status].title
+    assert headers["Content-Type"] == "application/problem+json"
+    assert headers["X-Request-ID"] == problem["request_id"]
+    assert problem["request_id"] in log.read_text()
+    assert dict(HEADERS).items() <= headers.items()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET / HTTP/1.1\r\n",
+        POST + b"Content-Length: 10\r\n\r\n{",
+        POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{",
+        GET + b"GET",
+        POST + b"Content-Length: 0\r\n",
+    ],
+    ids=["nothing", "head", "body", "chunk", "second request", "head of a request without a body"],
+)
+def test_who_dawdles_does_not_keep_others_from_their_answer(service: Service, sent: bytes) -> None:
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(closing(connect(service))).sendall(sent)
+        assert is_live(service)
+
+
+def test_who_does_not_read_does_not_keep_others_from_their_answer(service: Service) -> None:
+    with closing(connect(service)) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.sendall(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: a\r\n\r\n" * 20)
+        assert is_live(service)
+
+
+def test_who_does_not_close_does_not_keep_others_from_their_answer(service: Service) -> None:
+    with ExitStack() as stack:
+        connections = [stack.enter_context(closing(connect(service))) for _ in range(20)]
+        for connection in connections:
+            connection.sendall(b"nonsense\r\n\r\n")
+        assert is_live(service)
+        # An answer is heard also by who goes on sending.
+        for connection in connections:
+            connection.sendall(b"more of it")
+            assert answer(connection)[0] == 400
+
+
+def test_who_sends_enough_has_time(service: Service) -> None:
+    """Each 16 KiB bring another second."""
+    body = b'{"title":"' + b" " * 200_000 + b'"}'
+    with closing(connect(service)) as connection:
+        connection.sendall(POST + b"Content-Length: %d\r\n\r\n" % (len(body) + 2))
+        connection.sendall(body)
+        for _ in range(2):
+            # Each wait is shorter than a second, both together are not.
+            time.sleep(0.7)
+            connection.sendall(b" ")
+        assert answer(connection)[0] == 422
+
+
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 2\r\n\r\n{}", b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"]
+)
+def test_who_sends_byte_by_byte_is_answered(service: Service, framing: bytes) -> None:
+    with closing(connect(service)) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(2):
+            for byte in POST + b"Content-Type: application/json\r\n" + framing:
+                connection.sendall(bytes([byte]))
+            assert answer(connection)[0] == 201
+
+
+def test_who_expects_it_is_told_to_continue(service: Service) -> None:
+    with closing(connect(service)) as connection:
+        connection.sendall(
+            POST + b"Content-Type: application/json\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
+        )
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"{}")
+        assert answer(connection)[0] == 201
+
+
+@pytest.mark.parametrize("pause", [0, 0.1])
+def test_requests_that_come_together_are_answered_in_turn(service: Service, pause: float) -> None:
+    with closing(connect(service)) as connection:
+        connection.sendall(GET * 5 + GET[:10])
+        time.sleep(pause)
+        connection.sendall(GET[10:])
+        connection.shutdown(socket.SHUT_WR)
+        heard = b""
+        while more := connection.recv(65536):
+            heard += more
+        assert heard.count(b"HTTP/1.1 200 OK") == 6
+
+
+def test_who_has_been_idle_for_longest_makes_room(
+    make_migrated_database: Callable[[], str], tmp_path: Path
+) -> None:
+    few = {
+        "MAI_SESSIONS_WORKERS": "1",
+        "MAI_SESSIONS_THREADS": "1",
+        "GUNICORN_CMD_ARGS": "--worker-connections=5",
+    }
+    with running(make_migrated_database(), tmp_path / "log", **few) as service, ExitStack() as stack:
+        connections = [stack.enter_context(closing(connect(service))) for _ in range(10)]
+        for connection in connections:
+            connection.sendall(GET)
+            assert answer(connection)[0] == 200
+        assert connections[0].recv(1) == b""
+        connections[-1].sendall(GET)
+        assert answer(connections[-1])[0] == 200
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 10", b"Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("begun", [b"", b"8\r\n{}"])
+def test_a_body_that_breaks_off_is_not_taken_for_the_whole(
+    service: Service, framing: bytes, begun: bytes
+) -> None:
+    with closing(connect(service)) as connection:
+        connection.sendall(POST + framing + b"\r\n\r\n" + begun)
+        connection.shutdown(socket.SHUT_WR)
+        status, _, body = answer(connection)
+        assert (status, json.loads(body)["detail"]) == (400, "The body is not whole")
+
+
+def test_stops_although_clients_are_connected(
+    make_migrated_database: Callable[[], str], tmp_path: Path
+) -> None:
+    with ExitStack() as stack:
+        with running(
+            make_migrated_database(), tmp_path / "log", MAI_SESSIONS_CLIENT_TIMEOUT="3600"
+        ) as service:
+            stack.enter_context(closing(connect(service)))
+        assert service.process.returncode == 0
+    assert "code" not in (tmp_path / "log").read_text()
+
+
+def test_serves_where_there_is_no_epoll(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import select\ndel select.epoll\n")
+    with running(make_migrated_database(), tmp_path / "log", PYTHONPATH=str(tmp_path)) as service:
+        assert is_live(service)
+        assert (tmp_path / "log").read_text().count("Using worker: gthread") == 1
+
+
+# Around our own application, which answers neither.
+ANSWERS = """
+from mai_sessions import create_app
+
+app = create_app()
+ours = app.wsgi_app
+
+
+def wsgi_app(environ, start_response):
+    headers = {"/split": [("X-Note", "a\\r\\nX-Other: b")], "/pieces": []}.get(environ["PATH_INFO"])
+    return ours(environ, start_response) if headers is None else pieces(headers, start_response)
+
+
+def pieces(headers, start_response):
+    start_response("200 OK", headers)
+    yield b"one, "
+    yield b"two"
+
+
+app.wsgi_app = wsgi_app
+"""
+
+
+@pytest.fixture(scope="module")
+def other(
+    make_migrated_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """A service whose application answers in other ways, too."""
+    directory = tmp_path_factory.mktemp("other")
+    (directory / "wsgi.py").write_text(ANSWERS)
+    with running(
+        make_migrated_database(), directory / "log", GUNICORN_CMD_ARGS=f"--chdir={directory}"
+    ) as service:
+        yield service
+
+
+def test_an_answer_in_pieces_is_sent_whole(other: Service) -> None:
+    with closing(other.connect()) as http:
+        for method, body in [("GET", b"one, two"), ("HEAD", b""), ("GET", b"one, two")]:
+            http.request(method, "/pieces")
+            response = http.getresponse()
+            assert (response.status, response.read()) == (200, body)
+
+
+def test_a_header_that_would_be_two_is_not_sent(other: Service) -> None:
+    with closing(connect(other)) as connection:
+        connection.sendall(b"GET /split HTTP/1.1\r\nHost: a\r\n\r\n")
+        status, headers, body = answer(connection)
+        assert connection.recv(1) == b""
+    assert status == json.loads(body)["status"] == 500
+    assert "X-Other" not in headers
+
+
+def test_a_client_of_http_1_0_is_answered_and_left(other: Service) -> None:
+    with closing(connect(other)) as connection:
+        connection.sendall(b"GET /pieces HTTP/1.0\r\n\r\n")
+        heard = b""
+        while more := connection.recv(65536):
+            heard += more
+    assert heard.startswith(b"HTTP/1.0 200 OK\r\n")
+    assert heard.endswith(b"\r\n\r\none, two")
+
+
+def test_gunicorns_log_of_requests_can_be_had(
+    make_migrated_database: Callable[[], str], tmp_path: Path
+) -> None:
+    arguments = f"--access-logfile={tmp_path / 'access'}"
+    with running(make_migrated_database(), tmp_path / "log", GUNICORN_CMD_ARGS=arguments) as service:
+        assert is_live(service)
+    assert '"GET /health/live HTTP/1.1" 200' in (tmp_path / "access").read_text()

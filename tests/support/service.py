@@ -1,0 +1,105 @@
+"""The real server: gunicorn over a real PostgreSQL, reached over HTTP."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psutil
+
+TREE = Path(__file__).parents[2]
+
+
+@dataclass
+class Service:
+    """A running server: its port, its database, and its master process."""
+
+    port: int
+    database_url: str
+    process: subprocess.Popen[bytes] = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def connect(self) -> HTTPConnection:
+        """A connection that is kept over requests; one thread at a time may use it."""
+        return HTTPConnection("127.0.0.1", self.port, timeout=60)
+
+    def is_ready(self) -> bool:
+        """Whether it can serve requests."""
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=5)) as http:
+            try:
+                http.request("GET", "/health/ready")
+                return http.getresponse().status == 200
+            except OSError:
+                return False
+
+
+def call(http: HTTPConnection, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    """Ask, and return the status and what the JSON of the answer says."""
+    data, headers = (None, {}) if body is None else (orjson.dumps(body), {"Content-Type": "application/json"})
+    http.request(method, path, data, headers)
+    response = http.getresponse()
+    answer = response.read()
+    return response.status, orjson.loads(answer) if answer else None
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(database_url: str, log: Path, **environ: str) -> Iterator[Service]:
+    """Run `gunicorn wsgi:app` until it is no longer needed."""
+    port = free_port()
+    environ = {
+        **os.environ,
+        "DATABASE_URL": database_url,
+        "MAI_SESSIONS_BIND": f"127.0.0.1:{port}",
+        **environ,
+    }
+    command = [Path(sys.executable).with_name("gunicorn"), "wsgi:app"]
+    with log.open("ab") as output:
+        # In a group of its own, so that a test can kill it whole.
+        process = subprocess.Popen(
+            command, cwd=TREE, env=environ, stdout=output, stderr=output, start_new_session=True
+        )
+    service = Service(port, database_url, process)
+    try:
+        deadline = time.monotonic() + 60
+        while not service.is_ready():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+        yield service
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+def wait_until(true: Callable[[], object]) -> None:
+    """Look again until it is true."""
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def workers_of(pid: int) -> set[psutil.Process]:
+    """The workers of a server that runs, by the number of its master; one that has ended is none, though it
+    may still be listed.
+    """
+    return {child for child in psutil.Process(pid).children() if child.status() != psutil.STATUS_ZOMBIE}

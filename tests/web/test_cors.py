@@ -1,0 +1,100 @@
+"""Calls from pages of other origins."""
+
+from collections.abc import Callable
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from mai_sessions.errors import StartupError
+
+LISTED = "http://localhost:5173"
+SESSIONS = "/api/v1/sessions"
+
+
+@pytest.fixture
+def client(make_app: Callable[..., Flask]) -> FlaskClient:
+    return make_app(cors_origins=("http://localhost:3000", LISTED, "http://[::1]:5173")).test_client()
+
+
+def preflight(client: FlaskClient, origin: str, method: str) -> TestResponse:
+    asked = {
+        "Access-Control-Request-Method": method,
+        "Access-Control-Request-Headers": "content-type, if-match, x-strange",
+    }
+    return client.options(SESSIONS, headers={"Origin": origin, **asked})
+
+
+def cors_headers(response: TestResponse) -> list[str]:
+    return [name for name, _ in response.headers if name.startswith("Access-Control-")]
+
+
+@pytest.mark.parametrize("origin", [LISTED, "http://[::1]:5173"])
+def test_preflight_of_a_listed_origin(client: FlaskClient, origin: str) -> None:
+    headers = preflight(client, origin, "PATCH").headers
+    assert headers["Access-Control-Allow-Origin"] == origin
+    assert set(headers["Access-Control-Allow-Methods"].split(", ")) == {"GET", "POST", "PATCH", "DELETE"}
+    assert headers["Access-Control-Allow-Headers"] == "content-type, if-match"
+    assert "Access-Control-Allow-Credentials" not in headers
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE"])
+def test_preflight_needs_no_identity(make_app: Callable[..., Flask], method: str) -> None:
+    app = make_app(cors_origins=(LISTED,), auth="proxy", trusted_proxies=("10.0.0.1",))
+    response = preflight(app.test_client(), LISTED, method)
+    assert response.status_code == 200
+    assert response.headers["Access-Control-Allow-Origin"] == LISTED
+
+
+def test_answers_and_problems_say_what_a_page_may_read(client: FlaskClient) -> None:
+    for path, status in [
+        (SESSIONS, 200),
+        (f"{SESSIONS}/unknown", 404),
+        (f"{SESSIONS}?limit=0", 422),
+        ("/nowhere", 404),
+    ]:
+        response = client.get(path, headers={"Origin": LISTED})
+        assert response.status_code == status
+        assert response.headers["Access-Control-Allow-Origin"] == LISTED
+        assert response.headers["Vary"] == "Origin"
+        exposed = response.headers["Access-Control-Expose-Headers"].split(", ")
+        assert set(exposed) == {
+            "ETag",
+            "Location",
+            "Link",
+            "Idempotency-Replayed",
+            "X-Request-ID",
+            "Retry-After",
+        }
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://localhost:3001",
+        "https://localhost:5173",
+        "http://localhost:51730",
+        "http://localhost",
+        "http://localhost:5173.evil",
+        "null",
+    ],
+)
+def test_unlisted_origin_gets_nothing(client: FlaskClient, origin: str) -> None:
+    assert cors_headers(client.get(SESSIONS, headers={"Origin": origin})) == []
+    assert cors_headers(preflight(client, origin, "GET")) == []
+
+
+def test_off_by_default(make_app: Callable[..., Flask]) -> None:
+    client = make_app().test_client()
+    assert cors_headers(client.get(SESSIONS, headers={"Origin": LISTED})) == []
+    assert cors_headers(preflight(client, LISTED, "GET")) == []
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["*", "http://*", "localhost:3000", "http://localhost:3000/", "http://a b", "null", ".*", "http://"],
+)
+def test_refused_settings(make_app: Callable[..., Flask], origin: str) -> None:
+    with pytest.raises(StartupError, match="MAI_SESSIONS_CORS_ORIGINS"):
+        make_app(cors_origins=(LISTED, origin))
