@@ -44,7 +44,7 @@ format: install  ## Put the code into shape
 	.venv/bin/ruff format
 
 schema: install  ## Write sql/schema.sql, the dump of the migrated schema
-	WRITE_SCHEMA=1 .venv/bin/pytest --quiet tests/migrations/test_schema.py
+	WRITE_SCHEMA=1 .venv/bin/pytest --quiet tests/postgres/migrations/test_schema.py
 
 openapi: install  ## Write docs/openapi.json, the documentation of the API
 	WRITE_OPENAPI=1 .venv/bin/pytest --quiet tests/api/test_documentation.py -k kept
