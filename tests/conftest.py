@@ -68,7 +68,12 @@ def pytest_configure(config: pytest.Config) -> None:
     migrations.migrate(make_conninfo(url, dbname=TEMPLATE), "on")
     _run_program("psql", "--no-psqlrc", "-f", str(ROLES), make_conninfo(url, dbname=TEMPLATE))
     with psycopg.connect(url, autocommit=True) as conn:
-        for role in ("mai_sessions_owner", "mai_sessions_app", "mai_sessions_readonly"):
+        for role in (
+            "mai_sessions_owner",
+            "mai_sessions_maintenance",
+            "mai_sessions_app",
+            "mai_sessions_readonly",
+        ):
             conn.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(role)))
 
 

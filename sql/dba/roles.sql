@@ -1,44 +1,79 @@
--- Makes the roles owner (changes the schema), app (the service) and readonly (reports and checks), and gives each what it needs.
+-- Makes the roles owner (changes the schema), maintenance (repairs, purges, erases), app (the service) and readonly (reports, checks).
 --
--- Usage:     psql "$DATABASE_URL" -f roles.sql
+-- Usage:     psql -X "$DATABASE_URL" -f roles.sql
 --            then give each its password with \password, or its line in pg_hba.conf
--- Variables: owner     name of the role that migrates, and owns the tables (default mai_sessions_owner)
---            app       name of the role of the service, to be started with MAI_SESSIONS_MIGRATE=check (default mai_sessions_app)
---            readonly  name of the role that reads, chats too (default mai_sessions_readonly)
+-- Variables: owner        name of the role that migrates, and owns the tables (default mai_sessions_owner)
+--            maintenance  name of the role that runs the scripts of maintain/ and subject/ (default mai_sessions_maintenance)
+--            app          name of the role of the service, to be started with MAI_SESSIONS_MIGRATE=check (default mai_sessions_app)
+--            readonly     name of the role that reads, chats too (default mai_sessions_readonly)
 --            statement_timeout  longest run of a statement of the service behind a pooler; elsewhere
 --                               MAI_SESSIONS_STATEMENT_TIMEOUT says (default 10s)
--- Role:      superuser
+-- Role:      administrator: a superuser, or a role with CREATEROLE that owns the database
 -- Safety:    writes; the first run takes each table exclusively for a moment, and gives up after 5 s. Safe while serving. Run it
---            before the first migration, and again after each that makes a table.
+--            before the first migration, and again after each that makes a table. A name that is a role already gets the rights.
 
 \set ON_ERROR_STOP on
-\set QUIET on
+\set variables 'owner maintenance app readonly statement_timeout'
 \if :{?owner} \else \set owner mai_sessions_owner \endif
+\if :{?maintenance} \else \set maintenance mai_sessions_maintenance \endif
 \if :{?app} \else \set app mai_sessions_app \endif
 \if :{?readonly} \else \set readonly mai_sessions_readonly \endif
 \if :{?statement_timeout} \else \set statement_timeout 10s \endif
+\ir prepare.psql
 
-SET client_min_messages = warning;
 SET lock_timeout = '5s';
 
 BEGIN;
 
+SELECT rolsuper AS is_superuser,
+       rolsuper OR CASE WHEN current_setting('server_version_num')::int >= 160000
+                        THEN pg_has_role(current_user, 'pg_monitor', 'MEMBER WITH ADMIN OPTION')
+                        ELSE rolcreaterole END AS may_grant_monitor,
+       current_setting('server_version_num')::int >= 170000 AS has_maintain,
+       (SELECT coalesce(string_agg(name, ', '), 'none, all were there')
+          FROM unnest(ARRAY[:'owner', :'maintenance', :'app', :'readonly']) AS name
+         WHERE to_regrole(quote_ident(name)) IS NULL) AS created_roles
+  FROM pg_roles
+ WHERE rolname = current_user
+\gset
+
 SELECT format('CREATE ROLE %I LOGIN', name)
-  FROM unnest(ARRAY[:'owner', :'app', :'readonly']) AS name
- WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name)
+  FROM unnest(ARRAY[:'owner', :'maintenance', :'app', :'readonly']) AS name
+ WHERE to_regrole(quote_ident(name)) IS NULL
 \gexec
 
-SELECT format('GRANT CONNECT ON DATABASE %I TO %I, %I, %I', current_database(), :'owner', :'app', :'readonly')
+-- An administrator who is no superuser hands tables over only as a member of their new owner: until the end of this script.
+SELECT NOT pg_has_role(current_user, :'owner', 'USAGE') AS joins_owner
+\gset
+\if :joins_owner
+GRANT :"owner" TO CURRENT_USER;
+\endif
+
+SELECT format('GRANT CONNECT ON DATABASE %I TO %I, %I, %I, %I', current_database(), :'owner', :'maintenance', :'app', :'readonly')
 \gexec
 -- An extension is a schema change, too.
 SELECT format('GRANT CREATE ON DATABASE %I TO %I', current_database(), :'owner')
 \gexec
+-- Nobody needs temporary tables: they fill the disk without a row in any table of the schema.
+SELECT format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC, %I, %I', current_database(), :'app', :'readonly')
+\gexec
+SELECT 'REVOKE CREATE ON SCHEMA public FROM PUBLIC'
+  FROM pg_namespace AS n
+ CROSS JOIN aclexplode(n.nspacl) AS a
+ WHERE n.nspname = 'public' AND a.grantee = 0 AND a.privilege_type = 'CREATE'
+\gexec
 GRANT USAGE, CREATE ON SCHEMA public TO :"owner";
-GRANT USAGE ON SCHEMA public TO :"app", :"readonly";
+GRANT USAGE ON SCHEMA public TO :"maintenance", :"app", :"readonly";
+\if :is_superuser
+-- The functions that make large objects, which belong to no table either.
+REVOKE EXECUTE ON FUNCTION lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea) FROM PUBLIC;
+\endif
+\if :may_grant_monitor
 GRANT pg_monitor TO :"readonly";
+\endif
 
 -- What the service sets on each of its connections, for those that come through a pooler, where it cannot. Citus finds the shard by
--- the values, so there a plan for any value is none at all.
+-- the values, so there a plan for any value finds none.
 SELECT format('ALTER ROLE %I SET %I = %L', :'app', s.name, s.value)
   FROM (VALUES ('TimeZone',          'UTC'),
                ('statement_timeout', :'statement_timeout'),
@@ -50,35 +85,60 @@ SELECT format('ALTER ROLE %I SET %I = %L', :'app', s.name, s.value)
         WHERE r.setrole = to_regrole(quote_ident(:'app')) AND r.setdatabase = 0 AND s.name || '=' || s.value = ANY (r.setconfig))
 \gexec
 
--- Tables that a later migration makes serve at once; running this again cuts them down to what is below.
-ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO :"app";
+-- Tables that a later migration makes serve at once; running this again cuts their rights down to the list below.
+ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO :"maintenance", :"app";
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public GRANT SELECT ON TABLES TO :"readonly";
+\if :has_maintain
+ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public GRANT MAINTAIN ON TABLES TO :"maintenance";
+\endif
 
-CREATE TEMPORARY TABLE needed ON COMMIT DROP AS
-SELECT t.name, t.privileges
+-- The tables that are there, what the service needs of each, and whether another role owns it.
+SELECT coalesce(json_agg(json_build_object('name', t.name, 'privileges', t.privileges, 'moves', p.tableowner <> :'owner')), '[]') AS tables,
+       count(*) AS table_count, count(*) FILTER (WHERE p.tableowner <> :'owner') AS moved_count
   FROM (VALUES ('users',             'SELECT, INSERT, UPDATE'),
                ('sessions',          'SELECT, INSERT, UPDATE, DELETE'),
                ('session_titles',    'SELECT, INSERT, UPDATE'),
                ('messages',          'SELECT, INSERT, UPDATE, DELETE'),
                ('daily_usage',       'SELECT, INSERT, UPDATE, DELETE'),
                ('attachments',       'SELECT, INSERT, UPDATE, DELETE'),
-               ('idempotency_keys',  'SELECT, INSERT'),
+               ('idempotency_keys',  'SELECT, INSERT, DELETE'),
                ('schema_migrations', 'SELECT')) AS t (name, privileges)
- WHERE to_regclass('public.' || t.name) IS NOT NULL;
+  JOIN pg_tables AS p ON p.schemaname = 'public' AND p.tablename = t.name
+\gset
 
-SELECT format('ALTER TABLE public.%I OWNER TO %I', n.name, :'owner')
-  FROM needed AS n
-  JOIN pg_tables AS t ON t.schemaname = 'public' AND t.tablename = n.name
- WHERE t.tableowner <> :'owner'
+SELECT format('ALTER TABLE public.%I OWNER TO %I', name, :'owner')
+  FROM json_to_recordset(:'tables') AS t (name text, moves boolean)
+ WHERE moves
 \gexec
-SELECT format('REVOKE ALL ON public.%I FROM PUBLIC, %I, %I', name, :'app', :'readonly')
-  FROM needed
+SELECT format(command, t.name)
+  FROM json_to_recordset(:'tables') AS t (name text, privileges text)
+ CROSS JOIN LATERAL (VALUES
+       (1, format('REVOKE ALL ON public.%%I FROM PUBLIC, %I, %I, %I', :'maintenance', :'app', :'readonly')),
+       (2, format('GRANT %s ON public.%%I TO %I', t.privileges, :'app')),
+       (3, format('GRANT SELECT ON public.%%I TO %I, %I', :'readonly', :'maintenance')),
+       (4, CASE WHEN t.name <> 'schema_migrations' THEN format('GRANT INSERT, UPDATE, DELETE ON public.%%I TO %I', :'maintenance') END),
+       (5, CASE WHEN :'has_maintain' THEN format('GRANT MAINTAIN ON public.%%I TO %I', :'maintenance') END)) AS c (place, command)
+ WHERE command IS NOT NULL
+ ORDER BY t.name, c.place
 \gexec
-SELECT format('GRANT %s ON public.%I TO %I', privileges, name, :'app')
-  FROM needed
-\gexec
-SELECT format('GRANT SELECT ON public.%I TO %I', name, :'readonly')
-  FROM needed
-\gexec
+
+\if :joins_owner
+REVOKE :"owner" FROM CURRENT_USER;
+\endif
 
 COMMIT;
+
+SELECT what, which
+  FROM (VALUES
+       (1, 'roles created', :'created_roles'),
+       (2, 'owner', format('%s owns %s tables, %s of them since now', :'owner', :table_count, :moved_count)),
+       (3, 'maintenance', format('%s reads and writes rows%s', :'maintenance',
+                                 CASE WHEN :'has_maintain' THEN ', vacuums and reindexes' ELSE '; only the owner reindexes before PostgreSQL 17' END)),
+       (4, 'app', format('%s serves: reads and writes rows, statement_timeout %s', :'app', :'statement_timeout')),
+       (5, 'readonly', format('%s reads rows%s', :'readonly',
+                              CASE WHEN :'may_grant_monitor' THEN ' and statistics'
+                                   ELSE '; statistics only after GRANT pg_monitor by somebody who may' END)),
+       (6, 'everybody', 'no temporary tables' || CASE WHEN :'is_superuser' THEN ', no large objects'
+                                                      ELSE '; large objects are revoked only when a superuser runs this' END))
+       AS r (place, what, which)
+ ORDER BY place;

@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Callable
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -21,15 +22,18 @@ from mai_sessions.repository.sessions import create_session
 
 
 @pytest.fixture
-def run_script(run_program: Callable[..., str], database_url: str) -> RunScript:
-    """Run a script with variables, and return the lines that it printed: rows without a heading, and notices."""
+def run_script(
+    run_program: Callable[..., str], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> RunScript:
+    """Run a script with variables, and return the lines that it printed: rows without a heading, and errors."""
+    monkeypatch.setenv("PSQLRC", str(Path(__file__).with_name("hostile.psqlrc")))
 
     def run(script: str, url: str = database_url, **variables: Any) -> list[str]:
         role = header(script, "Role")
-        if role != "superuser":
+        if role in ("owner", "maintenance", "readonly"):
             url = make_conninfo(url, user=f"mai_sessions_{role}", password=f"mai_sessions_{role}")
         sets = [f"--set={name}={value}" for name, value in variables.items()]
-        command = ["psql", "--no-psqlrc", "-At", *sets, "-f", str(DBA / script), url]
+        command = ["psql", "-qAt", *sets, "-f", str(DBA / script), url]
         return [line for line in run_program(*command, stderr=subprocess.STDOUT).split("\n") if line]
 
     return run

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from subprocess import CalledProcessError
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -79,6 +80,22 @@ def test_damage_is_found(
     rows = run_script(script)
     assert {row.partition("|")[0] for row in rows} == set(USERS)
     assert run_script(script, user_id=ANN) == [row for row in rows if row.startswith(f"{ANN}|")]
+
+
+def test_check_all_says_for_monitoring_what_was_found(
+    conn: Conn, chats: Chats, run_script: RunScript
+) -> None:
+    assert run_script("check_all.sql") == ["OK: no check found a row"]
+    conn.execute("UPDATE users SET session_count = 0 WHERE user_id = %s", [ANN])
+    conn.execute("UPDATE session_titles SET words = ''")
+    with pytest.raises(CalledProcessError) as caught:
+        run_script("check_all.sql")
+    assert caught.value.returncode == 3
+    (line,) = caught.value.stdout.splitlines()
+    found = "rows found by the scripts of check/: session_counts 1, session_titles 9, words 9"
+    assert line.partition("ERROR:  ")[2] == found
+    with pytest.raises(CalledProcessError, match="exit status 3"):
+        run_script("check_all.sql", user_id=USERS[1])
 
 
 def test_what_can_be_is_put_right(

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 from psycopg.conninfo import make_conninfo
 from support.samples import base64_of, png
-from support.scripts import RunScript
+from support.scripts import DBA, RunScript
 
 from mai_sessions.errors import StartupError
 from mai_sessions.postgres.migrations import migrate
@@ -81,7 +81,8 @@ def test_a_database_that_another_role_has_migrated_is_taken_over(
 ) -> None:
     migrate(new_database, "on")
     for _ in range(2):
-        assert run_script(SCRIPT, url=new_database) == []
+        printed = dict(line.split("|") for line in run_script(SCRIPT, url=new_database))
+        assert printed["roles created"] == "none, all were there"
     with psycopg.connect(new_database) as conn:
         owners = conn.execute(
             "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"
@@ -98,7 +99,7 @@ def settings(conn: Conn, role: str) -> list[str]:
 
 
 def test_roles_may_have_other_names(new_database: str, run_script: RunScript) -> None:
-    names = {role: f"{role} of \"test's" for role in ("owner", "app", "readonly")}
+    names = {role: f"{role} of \"test's" for role in ("owner", "maintenance", "app", "readonly")}
     migrate(new_database, "on")
     run_script(SCRIPT, url=new_database, **names)
     with psycopg.connect(new_database, autocommit=True) as conn:
@@ -132,13 +133,18 @@ def test_roles_may_have_other_names(new_database: str, run_script: RunScript) ->
         ("app", "ALTER TABLE sessions ADD COLUMN extra integer"),
         ("app", "TRUNCATE messages"),
         ("app", "DELETE FROM users"),
-        ("app", "DELETE FROM idempotency_keys"),
+        ("app", "SELECT lo_create(0)"),
+        ("app", "SELECT lo_from_bytea(0, 'x')"),
         ("app", "UPDATE schema_migrations SET version = version"),
         ("app", "CREATE EXTENSION pg_trgm"),
         ("readonly", "INSERT INTO users (user_id, session_count) VALUES ('x', 0)"),
         ("readonly", "UPDATE sessions SET title = title"),
         ("readonly", "DELETE FROM messages"),
         ("readonly", "CREATE TABLE extra (id integer)"),
+        ("readonly", "SELECT lo_creat(0)"),
+        ("maintenance", "ALTER TABLE sessions ADD COLUMN extra integer"),
+        ("maintenance", "TRUNCATE messages"),
+        ("maintenance", "UPDATE schema_migrations SET version = version"),
     ],
 )
 def test_a_role_may_not(database_url: str, role: str, statement: str) -> None:
@@ -147,6 +153,48 @@ def test_a_role_may_not(database_url: str, role: str, statement: str) -> None:
         pytest.raises(psycopg.errors.InsufficientPrivilege),
     ):
         conn.execute(statement.encode())
+
+
+@pytest.mark.parametrize("role", ["app", "readonly", "maintenance"])
+def test_roles_make_no_temporary_tables(new_database: str, run_script: RunScript, role: str) -> None:
+    run_script(SCRIPT, url=new_database)
+    with (
+        psycopg.connect(login(new_database, role)) as conn,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        conn.execute("CREATE TEMPORARY TABLE extra (id integer)")
+
+
+def test_administrator_with_createrole_makes_the_roles(
+    new_database: str, run_program: Callable[..., str], make_app: Callable[..., Flask]
+) -> None:
+    """A managed PostgreSQL has no superuser; its administrator may have migrated before."""
+    names = {role: f"managed_{role}" for role in ("owner", "maintenance", "app", "readonly")}
+    with psycopg.connect(new_database, autocommit=True) as conn:
+        conn.execute("CREATE ROLE managed_admin LOGIN CREATEROLE PASSWORD 'managed_admin'")
+        conn.execute(f'ALTER DATABASE "{conn.info.dbname}" OWNER TO managed_admin'.encode())
+    try:
+        admin = make_conninfo(new_database, user="managed_admin", password="managed_admin")
+        migrate(admin, "on")
+        sets = [f"--set={role}={name}" for role, name in names.items()]
+        for created in (
+            "managed_owner, managed_maintenance, managed_app, managed_readonly",
+            "none, all were there",
+        ):
+            printed = run_program("psql", "-XAtf", str(DBA / SCRIPT), *sets, admin)
+            assert f"roles created|{created}" in printed.splitlines()
+        with psycopg.connect(admin, autocommit=True) as conn:
+            conn.execute("ALTER ROLE managed_app PASSWORD 'managed_app'")
+        url = make_conninfo(new_database, user="managed_app", password="managed_app")
+        tour(make_app(database_url=url, migrate="check"))
+    finally:
+        with psycopg.connect(new_database, autocommit=True) as conn:
+            conn.execute(f'ALTER DATABASE "{conn.info.dbname}" OWNER TO CURRENT_USER'.encode())
+            for name in (*names.values(), "managed_admin"):
+                conn.execute(f"REASSIGN OWNED BY {name} TO CURRENT_USER".encode())
+                conn.execute(f"DROP OWNED BY {name} CASCADE".encode())
+            for name in (*names.values(), "managed_admin"):
+                conn.execute(f"DROP ROLE {name}".encode())
 
 
 def test_every_table_is_given_out(conn: Conn) -> None:

@@ -8,7 +8,7 @@ from support.scripts import CHANGES, CHECKS, DBA, REPORTS, SCRIPTS, head, header
 
 README = DBA.parent / "README.md"
 FOLDERS = {
-    "": "Once, and after each migration that makes a table",
+    "": "Roles, and all checks at once",
     "check": "Is everything as it should be? A check prints nothing when it is",
     "report": "What is going on",
     "maintain": "Changes: a dry run, unless `-v apply=1`",
@@ -56,17 +56,25 @@ def test_readme_is_what_the_headers_say() -> None:
 def test_a_header_tells_the_truth(script: str) -> None:
     text = (DBA / script).read_text(encoding="utf-8")
     _, _, code = text.partition("\n\n")
-    assert re.match(r"-- [A-Z].*\.\n--\n-- Usage:     psql \"\$DATABASE_URL\" ", text)
+    assert re.match(r"-- [A-Z].*\.\n--\n-- Usage:     psql -X \"\$DATABASE_URL\" ", text)
     assert f"-f {script.rpartition('/')[2]}" in header(script, "Usage")
-    assert code.startswith("\\set ON_ERROR_STOP on\n")
+    start = re.match(
+        r"\\set ON_ERROR_STOP on\n\\set variables '([a-z_! ]*)'\n(?:\\if .+\n)*\\ir (?:\.\./)?prepare.psql\n",
+        code,
+    )
+    assert start, "each script takes its settings and the checks of its variables from prepare.psql"
 
-    used = set(re.findall(r"(?<!:):(?:\{\?|['\"])?([a-z_]+)", re.sub("--.*", "", code)))
-    made = set(re.findall(r"AS (\w+)\s+\\gset", code))
     block = re.search(r"^-- Variables: ((?:.+\n)(?:--   .+\n)*)", text, re.MULTILINE)
     assert block
-    documented = set(re.findall(r"^(?:--)? {0,12}([a-z_]+)  ?", block[1], re.MULTILINE)) - {"none"}
-    assert documented <= used
-    assert used - documented <= made
+    documented = dict(re.findall(r"^(?:--)? {0,12}([a-z_]+) +(.*)", block[1], re.MULTILINE))
+    documented.pop("none", None)
+    assert [
+        name + ("!" if "(no default)" in meaning else "") for name, meaning in documented.items()
+    ] == start[1].split()
+    # What a script sets by itself, and what a check leaves for check_all.sql.
+    used = set(re.findall(r"(?<!:):(?:\{\?|['\"])?([a-z_]+)", re.sub("--.*", "", code)))
+    made = set(re.findall(r"AS (\w+)\b", code)) | set(re.findall(r"\\set (\w+)", code)) | {"found"}
+    assert used - documented.keys() <= made
 
     safety = header(script, "Safety")
     assert safety.startswith(("read only", "writes"))
@@ -75,8 +83,10 @@ def test_a_header_tells_the_truth(script: str) -> None:
         assert header(script, "Role") == "readonly"
         assert "READ ONLY;" in code
     if script in CHANGES:
-        assert header(script, "Role") == "owner"
-        assert "\\if :{?apply} \\else \\set apply 0 \\endif" in code
+        assert header(script, "Role") == (
+            "owner" if script == "maintain/rebuild_indexes.sql" else "maintenance"
+        )
+        assert "apply" in documented
 
 
 def test_every_script_has_its_place() -> None:

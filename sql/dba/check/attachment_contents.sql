@@ -1,14 +1,14 @@
 -- Attachments whose content is not what their sha256 says.
 --
--- Usage:     psql "$DATABASE_URL" -f attachment_contents.sql
+-- Usage:     psql -X "$DATABASE_URL" -f attachment_contents.sql
 -- Variables: user_id  whose rows are checked (default: everybody's)
 -- Role:      readonly
 -- Safety:    read only; reads every image, which may take long. Safe while serving.
 --            There is no repair but a backup.
 
 \set ON_ERROR_STOP on
-\set QUIET on
-\if :{?user_id} \else \set user_id '' \endif
+\set variables 'user_id'
+\ir ../prepare.psql
 
 BEGIN READ ONLY;
 SELECT user_id, sha256, size, encode(sha256(content), 'hex') AS sha256_of_content
@@ -16,4 +16,5 @@ SELECT user_id, sha256, size, encode(sha256(content), 'hex') AS sha256_of_conten
  WHERE (:'user_id' = '' OR user_id = :'user_id')
    AND sha256 <> encode(sha256(content), 'hex')
  ORDER BY user_id, sha256;
+\set found :ROW_COUNT
 COMMIT;

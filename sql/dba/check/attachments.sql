@@ -1,14 +1,14 @@
 -- Attachments that no message refers to or that are counted wrong, and images of messages that are not there.
 --
--- Usage:     psql "$DATABASE_URL" -f attachments.sql
+-- Usage:     psql -X "$DATABASE_URL" -f attachments.sql
 -- Variables: user_id  whose rows are checked (default: everybody's)
 -- Role:      readonly
 -- Safety:    read only; reads the messages with images, and attachments without their contents. Safe while serving.
 --            maintain/repair_counters.sql counts them anew, maintain/purge_attachments.sql deletes those that nobody refers to.
 
 \set ON_ERROR_STOP on
-\set QUIET on
-\if :{?user_id} \else \set user_id '' \endif
+\set variables 'user_id'
+\ir ../prepare.psql
 
 BEGIN READ ONLY;
 WITH named AS (
@@ -25,4 +25,5 @@ SELECT user_id, sha256, a.reference_count, coalesce(n.messages, 0) AS messages,
  WHERE (:'user_id' = '' OR user_id = :'user_id')
    AND (a.reference_count = 0 OR a.reference_count IS DISTINCT FROM coalesce(n.messages, 0))
  ORDER BY user_id, sha256;
+\set found :ROW_COUNT
 COMMIT;

@@ -1,14 +1,14 @@
 -- Sums in daily_usage that are not those of the messages.
 --
--- Usage:     psql "$DATABASE_URL" -f daily_usage.sql
+-- Usage:     psql -X "$DATABASE_URL" -f daily_usage.sql
 -- Variables: user_id  whose rows are checked (default: everybody's)
 -- Role:      readonly
 -- Safety:    read only; reads messages and daily_usage whole. Safe while serving.
 --            maintain/repair_counters.sql puts them right.
 
 \set ON_ERROR_STOP on
-\set QUIET on
-\if :{?user_id} \else \set user_id '' \endif
+\set variables 'user_id'
+\ir ../prepare.psql
 
 BEGIN READ ONLY;
 WITH counted AS (
@@ -38,4 +38,5 @@ SELECT user_id, session_id, day, part, agent_name, model_id, d.message_count, co
                          coalesce(c.timed_count, 0), coalesce(c.response_time_ms, 0))
     OR c.first_at < d.first_at OR c.last_at > d.last_at OR c.first_seq < d.first_seq OR c.last_seq > d.last_seq
  ORDER BY user_id, session_id, day, part, agent_name, model_id;
+\set found :ROW_COUNT
 COMMIT;

@@ -1,14 +1,14 @@
 -- Sessions whose message_count is not the number of their messages.
 --
--- Usage:     psql "$DATABASE_URL" -f message_counts.sql
+-- Usage:     psql -X "$DATABASE_URL" -f message_counts.sql
 -- Variables: user_id  whose rows are checked (default: everybody's)
 -- Role:      readonly
 -- Safety:    read only; reads sessions, and an index of messages. Safe while serving.
 --            maintain/repair_counters.sql puts them right.
 
 \set ON_ERROR_STOP on
-\set QUIET on
-\if :{?user_id} \else \set user_id '' \endif
+\set variables 'user_id'
+\ir ../prepare.psql
 
 BEGIN READ ONLY;
 SELECT s.user_id, s.id AS session_id, s.message_count, coalesce(m.messages, 0) AS messages
@@ -18,4 +18,5 @@ SELECT s.user_id, s.id AS session_id, s.message_count, coalesce(m.messages, 0) A
  WHERE (:'user_id' = '' OR s.user_id = :'user_id')
    AND s.message_count <> coalesce(m.messages, 0)
  ORDER BY s.user_id, s.id;
+\set found :ROW_COUNT
 COMMIT;

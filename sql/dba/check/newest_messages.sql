@@ -1,14 +1,14 @@
 -- Sessions whose newest_seq or last_message_preview is not that of their newest message.
 --
--- Usage:     psql "$DATABASE_URL" -f newest_messages.sql
+-- Usage:     psql -X "$DATABASE_URL" -f newest_messages.sql
 -- Variables: user_id  whose rows are checked (default: everybody's)
 -- Role:      readonly
 -- Safety:    read only; reads sessions, and of each its newest message. Safe while serving.
 --            maintain/repair_counters.sql puts them right.
 
 \set ON_ERROR_STOP on
-\set QUIET on
-\if :{?user_id} \else \set user_id '' \endif
+\set variables 'user_id'
+\ir ../prepare.psql
 
 BEGIN READ ONLY;
 SELECT s.user_id, s.id AS session_id, s.newest_seq, m.seq,
@@ -23,4 +23,5 @@ SELECT s.user_id, s.id AS session_id, s.newest_seq, m.seq,
  WHERE (:'user_id' = '' OR s.user_id = :'user_id')
    AND (s.newest_seq, s.last_message_preview) IS DISTINCT FROM (m.seq, m.preview)
  ORDER BY s.user_id, s.id;
+\set found :ROW_COUNT
 COMMIT;

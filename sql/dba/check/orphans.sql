@@ -1,14 +1,14 @@
 -- Messages, titles and sums of sessions that are not there.
 --
--- Usage:     psql "$DATABASE_URL" -f orphans.sql
+-- Usage:     psql -X "$DATABASE_URL" -f orphans.sql
 -- Variables: user_id  whose rows are checked (default: everybody's)
 -- Role:      readonly
 -- Safety:    read only; reads indexes of messages, session_titles, daily_usage and sessions. Safe while serving.
 --            The foreign keys allow none: they were switched off, or a restore was incomplete.
 
 \set ON_ERROR_STOP on
-\set QUIET on
-\if :{?user_id} \else \set user_id '' \endif
+\set variables 'user_id'
+\ir ../prepare.psql
 
 BEGIN READ ONLY;
 SELECT o.user_id, o.session_id, o.rows_of, o.rows
@@ -20,4 +20,5 @@ SELECT o.user_id, o.session_id, o.rows_of, o.rows
  WHERE (:'user_id' = '' OR o.user_id = :'user_id')
    AND NOT EXISTS (SELECT FROM sessions AS s WHERE s.user_id = o.user_id AND s.id = o.session_id)
  ORDER BY o.user_id, o.session_id, o.rows_of;
+\set found :ROW_COUNT
 COMMIT;

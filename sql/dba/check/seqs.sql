@@ -1,6 +1,6 @@
 -- Messages whose seq is beyond their session's last_seq, or whose seq or id is there twice.
 --
--- Usage:     psql "$DATABASE_URL" -f seqs.sql
+-- Usage:     psql -X "$DATABASE_URL" -f seqs.sql
 -- Variables: user_id  whose rows are checked (default: everybody's)
 -- Role:      readonly
 -- Safety:    read only; reads messages whole, three times. Safe while serving.
@@ -8,8 +8,8 @@
 --            twice got past a damaged index: REINDEX finds it, and somebody has to choose.
 
 \set ON_ERROR_STOP on
-\set QUIET on
-\if :{?user_id} \else \set user_id '' \endif
+\set variables 'user_id'
+\ir ../prepare.psql
 
 BEGIN READ ONLY;
 -- The tables and not the indexes, for it is these that are in question.
@@ -34,4 +34,5 @@ SELECT m.user_id, m.session_id, NULL, m.id, 'id is there twice'
  GROUP BY m.user_id, m.session_id, m.id
 HAVING count(*) > 1
  ORDER BY user_id, session_id, seq;
+\set found :ROW_COUNT
 COMMIT;

@@ -1,14 +1,14 @@
 -- Users whose session_count is not the number of their sessions.
 --
--- Usage:     psql "$DATABASE_URL" -f session_counts.sql
+-- Usage:     psql -X "$DATABASE_URL" -f session_counts.sql
 -- Variables: user_id  whose rows are checked (default: everybody's)
 -- Role:      readonly
 -- Safety:    read only; reads users, and an index of sessions. Safe while serving.
 --            maintain/repair_counters.sql puts them right.
 
 \set ON_ERROR_STOP on
-\set QUIET on
-\if :{?user_id} \else \set user_id '' \endif
+\set variables 'user_id'
+\ir ../prepare.psql
 
 BEGIN READ ONLY;
 SELECT user_id, u.session_count, coalesce(s.sessions, 0) AS sessions
@@ -17,4 +17,5 @@ SELECT user_id, u.session_count, coalesce(s.sessions, 0) AS sessions
  WHERE (:'user_id' = '' OR user_id = :'user_id')
    AND u.session_count IS DISTINCT FROM coalesce(s.sessions, 0)
  ORDER BY user_id;
+\set found :ROW_COUNT
 COMMIT;

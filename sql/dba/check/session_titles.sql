@@ -1,14 +1,14 @@
 -- Sessions whose title cannot be searched, or is searched as it was.
 --
--- Usage:     psql "$DATABASE_URL" -f session_titles.sql
+-- Usage:     psql -X "$DATABASE_URL" -f session_titles.sql
 -- Variables: user_id  whose rows are checked (default: everybody's)
 -- Role:      readonly
 -- Safety:    read only; reads sessions and session_titles whole. Safe while serving.
 --            A PATCH of the title writes it anew. Before PostgreSQL 18 only titles of ASCII are compared.
 
 \set ON_ERROR_STOP on
-\set QUIET on
-\if :{?user_id} \else \set user_id '' \endif
+\set variables 'user_id'
+\ir ../prepare.psql
 
 BEGIN READ ONLY;
 SELECT CASE WHEN current_setting('server_version_num')::int >= 180000 THEN 'casefold(s.title COLLATE pg_unicode_fast)'
@@ -25,4 +25,5 @@ SELECT s.user_id, s.id AS session_id, s.title, t.title AS searched,
  WHERE (:'user_id' = '' OR s.user_id = :'user_id')
    AND (t.title IS NULL OR t.words = '' OR t.created_at <> s.created_at OR t.title <> :folded_title)
  ORDER BY s.user_id, s.id;
+\set found :ROW_COUNT
 COMMIT;

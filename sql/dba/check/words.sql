@@ -1,14 +1,14 @@
 -- Messages and titles that a search does not find, or finds for another user.
 --
--- Usage:     psql "$DATABASE_URL" -f words.sql
+-- Usage:     psql -X "$DATABASE_URL" -f words.sql
 -- Variables: user_id  whose rows are checked (default: everybody's)
 -- Role:      readonly
 -- Safety:    read only; reads the words of every message, which may take long. Safe while serving.
 --            A PATCH of the content or title writes them anew; messages older than migration 0004 have none.
 
 \set ON_ERROR_STOP on
-\set QUIET on
-\if :{?user_id} \else \set user_id '' \endif
+\set variables 'user_id'
+\ir ../prepare.psql
 
 BEGIN READ ONLY;
 SELECT w.user_id, w.session_id, w.seq,
@@ -21,4 +21,5 @@ SELECT w.user_id, w.session_id, w.seq,
    AND (l.scope || '_s' || right(w.session_id::text, 12) <> ALL (l.lexemes)
         OR EXISTS (SELECT FROM unnest(l.lexemes) AS lexeme WHERE NOT starts_with(lexeme, l.scope)))
  ORDER BY w.user_id, w.session_id, w.seq;
+\set found :ROW_COUNT
 COMMIT;

@@ -1,7 +1,7 @@
 -- Spreads the tables over the nodes of a Citus cluster, by user_id; schema_migrations stays on the coordinator.
 --
--- Usage:     psql "$DATABASE_URL" -f distribute.sql                            names the tables that are not spread yet
---            psql "$DATABASE_URL" -v apply=1 -v shards=128 -f distribute.sql   spreads them
+-- Usage:     psql -X "$DATABASE_URL" -f distribute.sql                            names the tables that are not spread yet
+--            psql -X "$DATABASE_URL" -v apply=1 -v shards=128 -f distribute.sql   spreads them
 -- Variables: apply   1 to spread them (default 0)
 --            shards  parts that the users are divided into, and most nodes that can hold some (default 64)
 -- Role:      superuser
@@ -10,9 +10,9 @@
 --            citus/rebalance.md says what a cluster needs before.
 
 \set ON_ERROR_STOP on
-\set QUIET on
-\if :{?apply} \else \set apply 0 \endif
+\set variables 'apply shards'
 \if :{?shards} \else \set shards 64 \endif
+\ir ../prepare.psql
 
 DO $$
 BEGIN

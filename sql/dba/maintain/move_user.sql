@@ -1,19 +1,20 @@
 -- Gives everything of one user to another user id, which may have sessions of its own.
 --
--- Usage:     psql "$DATABASE_URL" -v from=ann -v to=bob -f move_user.sql                 counts what would move
---            psql "$DATABASE_URL" -v from=ann -v to=bob -v apply=1 -f move_user.sql      moves
+-- Usage:     psql -X "$DATABASE_URL" -v from=ann -v to=bob -f move_user.sql                 counts what would move
+--            psql -X "$DATABASE_URL" -v from=ann -v to=bob -v apply=1 -f move_user.sql      moves
 -- Variables: from   the user id that is given up (no default)
 --            to     the user id that gets everything (no default)
 --            apply  1 to move (default 0)
--- Role:      owner
+-- Role:      maintenance
 -- Safety:    writes; a session is one transaction, which locks it and its attachments. Safe while serving: a session answers 404 to
 --            its old owner from then on. May be stopped and run again. Stops at a session id that the other user has, too.
 --            Of an Idempotency-Key that both have used, the other user's stays.
 
 \set ON_ERROR_STOP on
-\set QUIET on
-\set VERBOSITY terse
-\if :{?apply} \else \set apply 0 \endif
+\set variables 'from! to! apply'
+\ir ../prepare.psql
+\set required_user :from
+\ir ../require_user.psql
 
 SELECT u.user_id,
        (SELECT count(*) FROM sessions AS s WHERE s.user_id = u.user_id) AS sessions,
@@ -34,9 +35,6 @@ DECLARE
     moving uuid;
     total  bigint  := 0;
 BEGIN
-    IF source = target THEN
-        RAISE EXCEPTION 'from and to are the same user';
-    END IF;
     LOOP
         SELECT id INTO moving FROM sessions WHERE user_id = source ORDER BY id LIMIT 1 FOR UPDATE;
         EXIT WHEN moving IS NULL;
@@ -94,7 +92,6 @@ BEGIN
         UPDATE users SET session_count = session_count - 1 WHERE user_id = source;
         COMMIT;
         total := total + 1;
-        RAISE NOTICE '% sessions moved', total;
     END LOOP;
 
     WITH gone AS (
@@ -103,8 +100,11 @@ BEGIN
     SELECT target, path, key, fingerprint, id, seq, created_at FROM gone
         ON CONFLICT (user_id, path, key) DO NOTHING;
     DELETE FROM users WHERE user_id = source AND session_count = 0;
+    PERFORM set_config('mai_sessions.result', total::text, false);
 END
 $$;
+
+SELECT current_setting('mai_sessions.result')::bigint AS sessions_moved;
 \else
 \echo 'Nothing was moved. To move everything: -v apply=1'
 \endif

@@ -1,21 +1,19 @@
 -- Deletes attachments that no message refers to.
 --
--- Usage:     psql "$DATABASE_URL" -f purge_attachments.sql                counts what would go
---            psql "$DATABASE_URL" -v apply=1 -f purge_attachments.sql     deletes
+-- Usage:     psql -X "$DATABASE_URL" -f purge_attachments.sql                counts what would go
+--            psql -X "$DATABASE_URL" -v apply=1 -f purge_attachments.sql     deletes
 -- Variables: apply    1 to delete (default 0)
 --            user_id  whose (default: everybody's)
 --            batch    attachments deleted in one transaction (default 100)
--- Role:      owner
+-- Role:      maintenance
 -- Safety:    writes; row locks on what goes only, released after each batch. Safe while serving, may be stopped and run again.
 --            The service deletes them itself, so there are some only after repair_counters.sql, which finds them: run it first.
 --            One that a message names stays, whatever was counted.
 
 \set ON_ERROR_STOP on
-\set QUIET on
-\set VERBOSITY terse
-\if :{?apply} \else \set apply 0 \endif
-\if :{?user_id} \else \set user_id '' \endif
+\set variables 'apply user_id batch'
 \if :{?batch} \else \set batch 100 \endif
+\ir ../prepare.psql
 
 SELECT count(*) AS attachments, coalesce(sum(size), 0) AS bytes
   FROM attachments
@@ -44,11 +42,13 @@ BEGIN
         GET DIAGNOSTICS deleted = ROW_COUNT;
         COMMIT;
         total := total + deleted;
-        RAISE NOTICE '% attachments deleted', total;
         EXIT WHEN deleted = 0;
     END LOOP;
+    PERFORM set_config('mai_sessions.result', total::text, false);
 END
 $$;
+
+SELECT current_setting('mai_sessions.result')::bigint AS attachments_deleted;
 \else
 \echo 'Nothing was deleted. To delete them: -v apply=1'
 \endif

@@ -1,18 +1,19 @@
 -- Forgets the Idempotency-Keys that are older than some hours; what was made under them stays.
 --
--- Usage:     psql "$DATABASE_URL" -f purge_idempotency_keys.sql                     counts what would go
---            psql "$DATABASE_URL" -v apply=1 -f purge_idempotency_keys.sql          forgets
+-- Usage:     psql -X "$DATABASE_URL" -f purge_idempotency_keys.sql                     counts what would go
+--            psql -X "$DATABASE_URL" -v apply=1 -f purge_idempotency_keys.sql          forgets
 -- Variables: apply  1 to delete (default 0)
 --            hours  age from which a key is forgotten (default 24)
 --            batch  keys looked at in one transaction (default 10000)
--- Role:      owner
+-- Role:      maintenance
 -- Safety:    writes; row locks on old keys only, released after each batch. Safe while serving, may be stopped and run again.
 --            A retry that comes after its key is forgotten does its work anew.
 
 \set ON_ERROR_STOP on
-\if :{?apply} \else \set apply 0 \endif
+\set variables 'apply hours batch'
 \if :{?hours} \else \set hours 24 \endif
 \if :{?batch} \else \set batch 10000 \endif
+\ir ../prepare.psql
 
 SELECT count(*) AS keys, count(*) FILTER (WHERE created_at < now() - make_interval(hours => :hours)) AS old_keys
   FROM idempotency_keys;
@@ -46,12 +47,14 @@ BEGIN
         GET DIAGNOSTICS deleted = ROW_COUNT;
         forgotten := forgotten + deleted;
         COMMIT;
-        RAISE NOTICE '% keys forgotten', forgotten;
         EXIT WHEN next_key.user_id IS NULL;
         last_key := next_key;
     END LOOP;
+    PERFORM set_config('mai_sessions.result', forgotten::text, false);
 END
 $$;
+
+SELECT current_setting('mai_sessions.result')::bigint AS keys_deleted;
 \else
 \echo 'Nothing was deleted. To forget the old keys: -v apply=1'
 \endif

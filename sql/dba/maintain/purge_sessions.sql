@@ -1,21 +1,19 @@
 -- Deletes sessions that were not written to for some days, with everything of them.
 --
--- Usage:     psql "$DATABASE_URL" -v days=365 -f purge_sessions.sql                  counts what would go
---            psql "$DATABASE_URL" -v days=365 -v apply=1 -f purge_sessions.sql       deletes
+-- Usage:     psql -X "$DATABASE_URL" -v days=365 -f purge_sessions.sql                  counts what would go
+--            psql -X "$DATABASE_URL" -v days=365 -v apply=1 -f purge_sessions.sql       deletes
 -- Variables: days     age of updated_at from which a session goes (no default)
 --            apply    1 to delete (default 0)
 --            user_id  whose (default: everybody's)
 --            batch    sessions of one user deleted in one transaction (default 100)
--- Role:      owner
+-- Role:      maintenance
 -- Safety:    writes; row locks on the sessions of a batch and their attachments, released after it. Safe while serving, may be
 --            stopped and run again. What goes is gone: subject/export_user.sql saves it.
 
 \set ON_ERROR_STOP on
-\set QUIET on
-\set VERBOSITY terse
-\if :{?apply} \else \set apply 0 \endif
-\if :{?user_id} \else \set user_id '' \endif
+\set variables 'days! apply user_id batch'
 \if :{?batch} \else \set batch 100 \endif
+\ir ../prepare.psql
 
 SELECT count(*) AS sessions, coalesce(sum(message_count), 0) AS messages
   FROM sessions
@@ -64,13 +62,15 @@ BEGIN
             UPDATE users SET session_count = session_count - cardinality(ids) WHERE user_id = owner;
             COMMIT;
             total := total + cardinality(ids);
-            RAISE NOTICE '% sessions deleted', total;
         END LOOP;
         COMMIT;
         EXIT WHEN only_user <> '';
     END LOOP;
+    PERFORM set_config('mai_sessions.result', total::text, false);
 END
 $$;
+
+SELECT current_setting('mai_sessions.result')::bigint AS sessions_deleted;
 \else
 \echo 'Nothing was deleted. To delete them: -v apply=1'
 \endif

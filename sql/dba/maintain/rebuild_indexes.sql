@@ -1,8 +1,8 @@
 -- Builds indexes anew beside the old ones, which takes bloat away and repairs what an interrupted build has left invalid.
 --
--- Usage:     psql "$DATABASE_URL" -f rebuild_indexes.sql                                lists them with their sizes
---            psql "$DATABASE_URL" -v apply=1 -f rebuild_indexes.sql                     rebuilds all, smallest first
---            psql "$DATABASE_URL" -v apply=1 -v like='messages%' -f rebuild_indexes.sql
+-- Usage:     psql -X "$DATABASE_URL" -f rebuild_indexes.sql                                lists them with their sizes
+--            psql -X "$DATABASE_URL" -v apply=1 -f rebuild_indexes.sql                     rebuilds all, smallest first
+--            psql -X "$DATABASE_URL" -v apply=1 -v like='messages%' -f rebuild_indexes.sql
 -- Variables: apply  1 to rebuild (default 0)
 --            like   pattern of the names of the indexes (default %)
 -- Role:      owner
@@ -10,9 +10,9 @@
 --            may be stopped and run again. Needs room for the largest index, and much I/O. Run it outside of peak hours.
 
 \set ON_ERROR_STOP on
-\set QUIET on
-\if :{?apply} \else \set apply 0 \endif
+\set variables 'apply like'
 \if :{?like} \else \set like % \endif
+\ir ../prepare.psql
 
 SELECT i.indexrelid::regclass AS index, pg_size_pretty(pg_relation_size(i.indexrelid)) AS size, i.indisvalid AS valid
   FROM pg_index AS i

@@ -1,18 +1,16 @@
 -- Puts right what is counted on other rows: of sessions, users, attachments, and the sums in daily_usage.
 --
--- Usage:     psql "$DATABASE_URL" -f repair_counters.sql                  says what is wrong
---            psql "$DATABASE_URL" -v apply=1 -f repair_counters.sql       puts it right
+-- Usage:     psql -X "$DATABASE_URL" -f repair_counters.sql                  says what is wrong
+--            psql -X "$DATABASE_URL" -v apply=1 -f repair_counters.sql       puts it right
 -- Variables: apply    1 to write (default 0)
 --            user_id  whose rows (default: everybody's)
--- Role:      owner
+-- Role:      maintenance
 -- Safety:    writes; reads user by user, and locks one wrong row at a time, as an append does. Safe while serving, may be stopped
 --            and run again. A session that was wrong gets a new ETag.
 
 \set ON_ERROR_STOP on
-\set QUIET on
-\set VERBOSITY terse
-\if :{?apply} \else \set apply 0 \endif
-\if :{?user_id} \else \set user_id '' \endif
+\set variables 'apply user_id'
+\ir ../prepare.psql
 
 SELECT set_config('mai_sessions.apply', :'apply', false) AS apply, set_config('mai_sessions.user_id', :'user_id', false) AS user_id
 \gset
@@ -156,9 +154,14 @@ BEGIN
         COMMIT;
         EXIT WHEN only_user <> '';
     END LOOP;
-    RAISE NOTICE '% sessions, % sessions in daily_usage, % attachments, % users %',
-        wrong_sessions, wrong_sums, wrong_images, wrong_users, CASE WHEN apply THEN 'put right' ELSE 'are wrong' END;
+    PERFORM set_config('mai_sessions.result', json_build_object('sessions', wrong_sessions, 'daily_usage', wrong_sums,
+        'attachments', wrong_images, 'users', wrong_users)::text, false);
 END
 $$;
+
+SELECT r.sessions, r.daily_usage AS sessions_in_daily_usage, r.attachments, r.users,
+       CASE WHEN :'apply' THEN 'repaired' ELSE 'wrong' END AS state
+  FROM json_to_record(current_setting('mai_sessions.result')::json)
+       AS r (sessions bigint, daily_usage bigint, attachments bigint, users bigint);
 
 \if :apply \else \echo 'Nothing was written. To put the counters right: -v apply=1' \endif

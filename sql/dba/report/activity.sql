@@ -1,13 +1,14 @@
 -- What runs for long or waits for a lock now, and who holds it up.
 --
--- Usage:     psql "$DATABASE_URL" -f activity.sql
+-- Usage:     psql -X "$DATABASE_URL" -f activity.sql
 -- Variables: seconds  how long is long (default 1)
 -- Role:      readonly
 -- Safety:    read only. Safe while serving. What users write is never shown: the service's statements carry it as parameters.
 
 \set ON_ERROR_STOP on
-\set QUIET on
+\set variables 'seconds'
 \if :{?seconds} \else \set seconds 1 \endif
+\ir ../prepare.psql
 
 BEGIN READ ONLY;
 

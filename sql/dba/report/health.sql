@@ -1,12 +1,13 @@
 -- The state of the database on one screen, with a remark where somebody should look.
 --
--- Usage:     psql "$DATABASE_URL" -f health.sql
+-- Usage:     psql -X "$DATABASE_URL" -f health.sql
 -- Variables: none
 -- Role:      readonly
 -- Safety:    read only; reads the catalogs and statistics alone. Safe while serving.
 
 \set ON_ERROR_STOP on
-\set QUIET on
+\set variables ''
+\ir ../prepare.psql
 
 BEGIN READ ONLY;
 WITH connected AS (

@@ -1,6 +1,6 @@
 -- Which indexes are invalid, unused or bloated.
 --
--- Usage:     psql "$DATABASE_URL" -f indexes.sql
+-- Usage:     psql -X "$DATABASE_URL" -f indexes.sql
 -- Variables: none
 -- Role:      readonly
 -- Safety:    read only. Safe while serving. With the extension pgstattuple it reads each B-tree whole.
@@ -8,7 +8,8 @@
 --            90 percent full; below that maintain/rebuild_indexes.sql wins room.
 
 \set ON_ERROR_STOP on
-\set QUIET on
+\set variables ''
+\ir ../prepare.psql
 
 BEGIN READ ONLY;
 

@@ -1,6 +1,6 @@
 -- The longest sessions, by messages.
 --
--- Usage:     psql "$DATABASE_URL" -f sessions.sql
+-- Usage:     psql -X "$DATABASE_URL" -f sessions.sql
 -- Variables: top      how many (default 20)
 --            user_id  whose (default: everybody's)
 -- Role:      readonly
@@ -8,9 +8,9 @@
 --            Bytes are as stored, compressed, without indexes. No titles: they are the users'.
 
 \set ON_ERROR_STOP on
-\set QUIET on
+\set variables 'top user_id'
 \if :{?top} \else \set top 20 \endif
-\if :{?user_id} \else \set user_id '' \endif
+\ir ../prepare.psql
 
 BEGIN READ ONLY;
 SELECT s.user_id, s.id AS session_id, s.message_count AS messages, s.last_seq - s.message_count AS removed, m.tokens,

@@ -1,13 +1,14 @@
 -- How large each table and index is, and how fast they grow.
 --
--- Usage:     psql "$DATABASE_URL" -f sizes.sql
+-- Usage:     psql -X "$DATABASE_URL" -f sizes.sql
 -- Variables: days  days of growth to show (default 14)
 -- Role:      readonly
 -- Safety:    read only; reads daily_usage whole. Safe while serving.
 
 \set ON_ERROR_STOP on
-\set QUIET on
+\set variables 'days'
 \if :{?days} \else \set days 14 \endif
+\ir ../prepare.psql
 
 BEGIN READ ONLY;
 

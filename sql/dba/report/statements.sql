@@ -1,14 +1,15 @@
 -- Which statements take the most time of the server, by the names that they carry in the code.
 --
--- Usage:     psql "$DATABASE_URL" -f statements.sql
+-- Usage:     psql -X "$DATABASE_URL" -f statements.sql
 -- Variables: top  how many (default 20)
 -- Role:      readonly
 -- Safety:    read only. Safe while serving. Needs pg_stat_statements in shared_preload_libraries and CREATE EXTENSION.
 --            A name is that of a function in mai_sessions/repository/, and stands in its statement as a comment.
 
 \set ON_ERROR_STOP on
-\set QUIET on
+\set variables 'top'
 \if :{?top} \else \set top 20 \endif
+\ir ../prepare.psql
 
 SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_stat_statements')
        AND current_setting('shared_preload_libraries') LIKE '%pg_stat_statements%' AS is_there

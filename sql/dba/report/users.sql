@@ -1,14 +1,15 @@
 -- Who has the most messages or the largest images, with the bytes that they take.
 --
--- Usage:     psql "$DATABASE_URL" -f users.sql
+-- Usage:     psql -X "$DATABASE_URL" -f users.sql
 -- Variables: top  how many of each (default 20)
 -- Role:      readonly
 -- Safety:    read only; reads sessions whole, and the messages of the users that it shows. Safe while serving.
 --            Bytes are as stored, compressed, without indexes.
 
 \set ON_ERROR_STOP on
-\set QUIET on
+\set variables 'top'
 \if :{?top} \else \set top 20 \endif
+\ir ../prepare.psql
 
 BEGIN READ ONLY;
 WITH written AS (

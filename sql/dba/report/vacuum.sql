@@ -1,13 +1,14 @@
 -- Whether autovacuum keeps up: dead rows, when each table was last seen to, what runs now, and how old the oldest row is.
 --
--- Usage:     psql "$DATABASE_URL" -f vacuum.sql
+-- Usage:     psql -X "$DATABASE_URL" -f vacuum.sql
 -- Variables: none
 -- Role:      readonly
 -- Safety:    read only. Safe while serving.
 --            At 100 percent of due, autovacuum comes by. A table far above it is held up, by old transactions or too few workers.
 
 \set ON_ERROR_STOP on
-\set QUIET on
+\set variables ''
+\ir ../prepare.psql
 
 BEGIN READ ONLY;
 

@@ -1,20 +1,21 @@
 -- Erases everything of one user, and prints a receipt of how many rows went.
 --
--- Usage:     psql "$DATABASE_URL" -v user_id=ann -f erase_user.sql                counts what would go
---            psql "$DATABASE_URL" -v user_id=ann -v apply=1 -f erase_user.sql     erases
+-- Usage:     psql -X "$DATABASE_URL" -v user_id=ann -f erase_user.sql                counts what would go
+--            psql -X "$DATABASE_URL" -v user_id=ann -v apply=1 -f erase_user.sql     erases
 -- Variables: user_id  whose (no default)
 --            apply    1 to erase (default 0)
 --            batch    sessions erased in one transaction (default 100)
--- Role:      owner
+-- Role:      maintenance
 -- Safety:    writes; row locks on the user's rows only, released after each batch. Safe while serving, may be stopped and run
 --            again: a receipt is of its own run. Stop the user from writing first, or new sessions may follow. Backups and the
 --            WAL keep what they have, and the disk what VACUUM has not reached.
 
 \set ON_ERROR_STOP on
-\set QUIET on
-\set VERBOSITY terse
-\if :{?apply} \else \set apply 0 \endif
+\set variables 'user_id! apply batch'
 \if :{?batch} \else \set batch 100 \endif
+\ir ../prepare.psql
+\set required_user :user_id
+\ir ../require_user.psql
 
 \if :apply
 SELECT set_config('mai_sessions.user_id', :'user_id', false) AS user_id, set_config('mai_sessions.batch', :'batch', false) AS batch
@@ -37,7 +38,7 @@ BEGIN
     LOOP
         ids := ARRAY(SELECT s.id FROM sessions AS s WHERE s.user_id = erased ORDER BY s.id LIMIT batch FOR UPDATE);
         IF ids = '{}' THEN
-            -- Who makes a session waits for this row, so that none can appear behind the last look.
+            -- A new session waits for this row, so none can appear after the check below.
             PERFORM FROM users AS u WHERE u.user_id = erased FOR UPDATE;
             EXIT WHEN NOT EXISTS (SELECT FROM sessions AS s WHERE s.user_id = erased);
             COMMIT;
@@ -56,7 +57,6 @@ BEGIN
         UPDATE users AS u SET session_count = u.session_count - cardinality(ids) WHERE u.user_id = erased;
         COMMIT;
         sessions := sessions + cardinality(ids);
-        RAISE NOTICE '% sessions erased', sessions;
     END LOOP;
 
     DELETE FROM attachments AS a WHERE a.user_id = erased;

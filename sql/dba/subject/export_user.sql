@@ -1,18 +1,21 @@
 -- Writes everything of one user as JSON lines: the sessions with their messages, the images in base64, and the idempotency keys.
 --
--- Usage:     psql "$DATABASE_URL" -v user_id=ann -f export_user.sql > ann.jsonl
+-- Usage:     psql -X "$DATABASE_URL" -v user_id=ann -f export_user.sql > ann.jsonl
 -- Variables: user_id  whose (no default)
 -- Role:      readonly
 -- Safety:    read only; one snapshot, streamed row by row. Safe while serving, but VACUUM waits for a long one.
 --            Each line has a type. What is made from other lines, the words of the search and daily_usage, is left out.
 
 \set ON_ERROR_STOP on
-\set QUIET on
+\set variables 'user_id!'
+\ir ../prepare.psql
+\set required_user :user_id
+\ir ../require_user.psql
 
 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SET LOCAL timezone = 'UTC';
 
--- As CSV that never quotes, for JSON holds no control characters: the text format would double its backslashes.
+-- As CSV that never quotes, because JSON holds no control characters: the text format would double its backslashes.
 COPY (
     SELECT row_to_json(r)
       FROM (SELECT 'user' AS type, u.user_id, u.session_count FROM users AS u WHERE u.user_id = :'user_id') AS r
