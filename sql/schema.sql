@@ -282,9 +282,13 @@ CREATE INDEX attachments_unreferenced_idx ON public.attachments USING btree (use
 
 CREATE INDEX daily_usage_user_id_part_day_idx ON public.daily_usage USING btree (user_id, part, day);
 
+CREATE INDEX idempotency_keys_created_at_idx ON public.idempotency_keys USING btree (created_at);
+
 CREATE INDEX messages_attachments_idx ON public.messages USING btree (user_id, session_id) WHERE ((images <> '{}'::text[]) OR (part_attachments <> '{}'::text[]));
 
 CREATE INDEX messages_images_idx ON public.messages USING btree (user_id, session_id) WHERE (images <> '{}'::text[]);
+
+CREATE INDEX messages_streaming_idx ON public.messages USING btree (created_at) WHERE (status = 'streaming'::text);
 
 CREATE UNIQUE INDEX messages_user_id_session_id_id_key ON public.messages USING btree (user_id, session_id, id);
 

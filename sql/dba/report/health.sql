@@ -3,7 +3,7 @@
 -- Usage:     psql -X "$DATABASE_URL" -f health.sql
 -- Variables: none
 -- Role:      readonly
--- Safety:    read only; reads the catalogs and statistics alone. Safe while serving.
+-- Safety:    read only; reads catalogs, statistics, and an index of idempotency_keys. Safe while serving.
 
 \set ON_ERROR_STOP on
 \set variables ''
@@ -22,7 +22,7 @@ here AS (
       JOIN pg_database AS p ON p.oid = d.datid
      WHERE p.datname = current_database()),
 tables AS (
-    SELECT sum(n_live_tup) AS live, sum(n_dead_tup) AS dead, max(n_live_tup) FILTER (WHERE relname = 'users') AS users,
+    SELECT max(n_live_tup) FILTER (WHERE relname = 'users') AS users,
            max(n_live_tup) FILTER (WHERE relname = 'sessions') AS sessions,
            max(n_live_tup) FILTER (WHERE relname = 'messages') AS messages,
            max(n_live_tup) FILTER (WHERE relname = 'attachments') AS attachments
@@ -35,11 +35,33 @@ slots AS (
            max(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END,
                                restart_lsn)) AS bytes
       FROM pg_replication_slots),
+dead AS (
+    SELECT s.relname || ', ' || round(100.0 * s.n_dead_tup / (s.n_live_tup + s.n_dead_tup)) || ' %' AS table,
+           s.n_dead_tup AS rows, s.n_dead_tup > 10000 AND s.n_dead_tup > 0.3 * s.n_live_tup AS are_many
+      FROM pg_stat_user_tables AS s
+     WHERE s.schemaname = 'public' AND s.n_dead_tup > 0
+     ORDER BY s.n_dead_tup > 10000 AND s.n_dead_tup > 0.3 * s.n_live_tup DESC, s.n_dead_tup DESC
+     LIMIT 1),
+expiry AS (
+    SELECT count(*) AS keys
+      FROM (SELECT FROM idempotency_keys WHERE created_at < now() - interval '25 hours' LIMIT 100000) AS k),
+behind AS (
+    SELECT CASE WHEN NOT pg_is_in_recovery() THEN NULL
+                WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN interval '0'
+                ELSE clock_timestamp() - pg_last_xact_replay_timestamp() END AS lag),
 invalid AS (
     SELECT string_agg(indexrelid::regclass::text, ', ') AS indexes FROM pg_index WHERE NOT indisvalid)
 SELECT l.what, l.value, l.remark
-  FROM connected AS c, here AS h, tables AS t, replicas AS r, slots AS s, invalid AS i,
-       LATERAL (VALUES
+  FROM connected AS c
+ CROSS JOIN here AS h
+ CROSS JOIN tables AS t
+ CROSS JOIN replicas AS r
+ CROSS JOIN slots AS s
+ CROSS JOIN invalid AS i
+ CROSS JOIN expiry AS e
+ CROSS JOIN behind AS b
+  LEFT JOIN dead AS d ON true
+ CROSS JOIN LATERAL (VALUES
            (1, 'server', 'PostgreSQL ' || current_setting('server_version')
                || CASE WHEN pg_is_in_recovery() THEN ', a replica' ELSE '' END, ''),
            (2, 'up since', date_trunc('second', pg_postmaster_start_time())::text, ''),
@@ -59,18 +81,21 @@ SELECT l.what, l.value, l.remark
                coalesce(round(100.0 * h.blks_hit / nullif(h.blks_hit + h.blks_read, 0), 1) || ' %', 'nothing read'),
                CASE WHEN h.blks_hit < 0.9 * (h.blks_hit + h.blks_read) THEN 'more shared_buffers?' ELSE '' END),
            (14, 'spilled to disk', pg_size_pretty(h.temp_bytes), ''),
-           (15, 'dead rows', coalesce(round(100.0 * t.dead / nullif(t.live + t.dead, 0), 1) || ' %', 'none'),
-               CASE WHEN t.dead > 0.3 * (t.live + t.dead) AND t.dead > 10000 THEN 'see vacuum.sql' ELSE '' END),
+           (15, 'dead rows, most', coalesce(d.rows || ' of ' || d.table, 'none'), CASE WHEN d.are_many THEN 'see vacuum.sql' ELSE '' END),
            (16, 'oldest row', h.oldest_row || ' transactions',
                CASE WHEN h.oldest_row > 1.5 * current_setting('autovacuum_freeze_max_age')::bigint
                     THEN 'see vacuum.sql' ELSE '' END),
            (17, 'invalid indexes', coalesce(i.indexes, 'none'), CASE WHEN i.indexes IS NULL THEN '' ELSE 'rebuild_indexes.sql' END),
            (18, 'broken pages', coalesce(h.checksum_failures::text, 'no checksums'),
                CASE WHEN h.checksum_failures > 0 THEN 'restore a backup' ELSE '' END),
-           (19, 'replicas', r.replicas || coalesce(', behind by ' || r.lag, ''),
+           (19, 'replicas', r.replicas || coalesce(', behind by ' || date_trunc('milliseconds', r.lag), ''),
                CASE WHEN r.lag > interval '10 seconds' THEN 'behind' ELSE '' END),
            (20, 'slots without a reader', s.idle || coalesce(', keeping ' || pg_size_pretty(s.bytes), ''),
-               CASE WHEN s.idle > 0 THEN 'they keep the WAL' ELSE '' END)
+               CASE WHEN s.idle > 0 THEN 'they keep the WAL' ELSE '' END),
+           (21, 'behind the primary', coalesce(date_trunc('milliseconds', b.lag)::text, 'not a replica'),
+               CASE WHEN b.lag > interval '10 seconds' THEN 'behind' ELSE '' END),
+           (22, 'keys older than 25 hours', CASE WHEN e.keys < 100000 THEN e.keys::text ELSE '100000 or more' END,
+               CASE WHEN e.keys > 0 THEN 'expiry does not run: see docs/runbook.md' ELSE '' END)
        ) AS l (place, what, value, remark)
  ORDER BY l.place;
 COMMIT;

@@ -25,11 +25,23 @@ SELECT coalesce(substring(s.query FROM '/\* *(.*?) *\*/'), left(regexp_replace(s
        round(max(s.max_exec_time)::numeric, 1) AS max_ms,
        round(sum(s.rows)::numeric / sum(s.calls), 1) AS rows_per_call,
        round(100.0 * sum(s.shared_blks_hit) / nullif(sum(s.shared_blks_hit + s.shared_blks_read), 0), 1) AS cached_percent,
-       pg_size_pretty(sum(s.wal_bytes) / sum(s.calls)) AS wal_per_call
+       pg_size_pretty(round(sum(s.wal_bytes) / sum(s.calls))) AS wal_per_call
   FROM pg_stat_statements AS s
  WHERE s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND s.calls > 0
  GROUP BY 1
  ORDER BY sum(s.total_exec_time) DESC
+ LIMIT :top;
+
+\echo 'Indexes, by what was read of them from disk; the GIN indexes are those of the search'
+SELECT b.relname AS table, b.indexrelname AS index, a.amname AS kind, s.idx_scan AS scans,
+       pg_size_pretty(b.idx_blks_read * current_setting('block_size')::int) AS read_from_disk,
+       round(100.0 * b.idx_blks_hit / nullif(b.idx_blks_hit + b.idx_blks_read, 0), 1) AS cached_percent
+  FROM pg_statio_user_indexes AS b
+  JOIN pg_stat_user_indexes AS s ON s.indexrelid = b.indexrelid
+  JOIN pg_class AS c ON c.oid = b.indexrelid
+  JOIN pg_am AS a ON a.oid = c.relam
+ WHERE b.schemaname = 'public'
+ ORDER BY b.idx_blks_read DESC, b.indexrelname
  LIMIT :top;
 COMMIT;
 \else
