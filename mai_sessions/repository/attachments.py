@@ -2,7 +2,7 @@
 
 from typing import LiteralString
 
-from mai_sessions.content.images import Image
+from mai_sessions.content.attachments import Attachment
 from mai_sessions.errors import NotFound
 from mai_sessions.postgres.connection import Connection, fetch_one
 
@@ -12,12 +12,12 @@ GET_ATTACHMENT: LiteralString = """
      WHERE user_id = %(user_id)s AND sha256 = %(sha256)s"""
 
 
-def attachment(conn: Connection, user_id: str, sha256: str) -> Image:
+def attachment(conn: Connection, user_id: str, sha256: str) -> Attachment:
     """Read an attachment. Raises NotFound."""
     row = fetch_one(conn, GET_ATTACHMENT, {"user_id": user_id, "sha256": sha256}, binary=True)
     if row is None:
         raise NotFound("Attachment not found")
-    return Image(*row)
+    return Attachment(*row)
 
 
 SWEEP_ATTACHMENTS: LiteralString = """

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import LiteralString, NamedTuple
 from uuid import UUID
 
-from mai_sessions.content.images import Image
+from mai_sessions.content.attachments import Attachment
 from mai_sessions.content.lexemes import message_vector
 from mai_sessions.errors import Conflict, NotFound, Stale
 from mai_sessions.idempotency import NO_KEY, IdempotencyKey, check_same_body
@@ -120,7 +120,7 @@ def append_message(
     agent_name: str | None = None,
     response_time_ms: float | None = None,
     is_error: bool = False,
-    images: Sequence[Image] = (),
+    images: Sequence[Attachment] = (),
     documents: Sequence[str] = (),
     key: IdempotencyKey | None = None,
 ) -> MessageReply:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from marshmallow import ValidationError, fields, validate
 
-from mai_sessions.content.images import Image, read_image
+from mai_sessions.content.attachments import Attachment, read_image
 from mai_sessions.ids import parse_id
 
 # The largest bigint and integer of PostgreSQL.
@@ -184,12 +184,12 @@ class Cursor(TypedErrors, fields.Field[tuple[datetime, UUID]]):
             raise self.make_error("invalid") from None
 
 
-class Base64Image(TypedErrors, fields.Field[Image]):
+class Base64Image(TypedErrors, fields.Field[Attachment]):
     """An image in base64, bare or in a data URL."""
 
     default_error_messages = {"invalid": "Not the base64 of a PNG, JPEG, GIF, WebP or AVIF image."}  # noqa: RUF012
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Image:
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Attachment:
         image = read_image(value) if isinstance(value, str) else None
         if image is None:
             raise self.make_error("invalid")

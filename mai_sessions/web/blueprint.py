@@ -1,16 +1,17 @@
 """The blueprint that every resource puts its routes on, and how a request's body is read and checked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache, wraps
 from typing import Any, NoReturn
 
 import flask_smorest
-import orjson
 from flask import Request, current_app, request
 from marshmallow import EXCLUDE, Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge, UnsupportedMediaType
 
+from mai_sessions.content.json_text import is_deeper, parse_json
+from mai_sessions.content.parts import BrokenValue
 from mai_sessions.errors import Invalid
 
 _LOCATIONS = {"json": "body"}
@@ -37,10 +38,13 @@ class _Parser(FlaskParser):
                 [_error(["body"], f"More than {_MOST_VALUES} values.", "too_many")],
             )
         try:
-            value = orjson.loads(body)
-        except orjson.JSONDecodeError as error:
-            raise Invalid("The body is not JSON", [_error(["body"], str(error), "json")]) from None
-        if _is_deeper(value, limit := current_app.config["MAX_JSON_DEPTH"]):
+            value = parse_json(body)
+        except BrokenValue as error:
+            what = (
+                "The body is not JSON" if error.reason == "json" else f"body.{_dotted(error.path)}: {error}"
+            )
+            raise Invalid(what, [_error(["body", *error.path], str(error), error.reason)]) from None
+        if is_deeper(value, limit := current_app.config["MAX_JSON_DEPTH"]):
             raise Invalid(
                 "The body is nested too deep", [_error(["body"], f"Nested deeper than {limit}.", "too_deep")]
             )
@@ -58,7 +62,7 @@ class _Parser(FlaskParser):
             for location, messages in error.messages_dict.items()
             for loc, text in _flatten(messages)
         ]
-        raise Invalid(" ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in errors), errors)
+        raise Invalid(" ".join(f"{_dotted(e['loc'])}: {e['msg']}" for e in errors), errors)
 
 
 def _read(req: Request) -> bytes:
@@ -112,15 +116,8 @@ def _marks(body: bytes) -> int:
     return body.count(b",") + body.count(b"[") + body.count(b"{")
 
 
-def _is_deeper(value: Any, limit: int) -> bool:
-    """Tell whether arrays and objects hold more arrays and objects than the limit says, one in another."""
-    level = [value]
-    for _ in range(limit + 1):
-        level = [outer for outer in level if isinstance(outer, dict | list)]
-        if not level:
-            return False
-        level = [inner for outer in level for inner in (outer.values() if isinstance(outer, dict) else outer)]
-    return True
+def _dotted(path: Iterable[str | int]) -> str:
+    return ".".join(map(str, path))
 
 
 def _flatten(messages: Any) -> list[tuple[list[str | int], str]]:

@@ -319,7 +319,8 @@ def test_body_that_is_not_a_json_object(client: FlaskClient, chat: Chat, method:
     for body in NOT_JSON + NOT_OBJECTS:
         response = client.open(path_of(chat, path), method=method, data=body, content_type="application/json")
         assert response.status_code == 422, body[:100]
-        assert response.get_json()["errors"][0]["loc"] == ["body"], body[:100]
+        # A lone surrogate is named by its path.
+        assert response.get_json()["errors"][0]["loc"][0] == "body", body[:100]
 
 
 WRONG_TEXT = [1, 0, True, False, 1.5, [], ["x"], {}, "\0", "a\0b"]

@@ -11,12 +11,12 @@ from flask.testing import FlaskClient
 from psycopg import sql
 from support.samples import png
 
-from mai_sessions.content.images import Image
+from mai_sessions.content.attachments import Attachment
 from mai_sessions.repository import messages, sessions
 
 STRANGER = "somebody else"
 SESSION_ID = UUID("01900000-0000-7000-8000-000000000001")
-IMAGE = Image(sha256(png()).hexdigest(), "image/png", png())
+IMAGE = Attachment(sha256(png()).hexdigest(), "image/png", png())
 BODY = {"role": "user", "content": "mine", "title": "mine"}
 TABLES = ("users", "sessions", "messages", "attachments")
 

@@ -13,7 +13,7 @@ from psycopg.conninfo import make_conninfo
 from support.samples import png
 from support.scripts import CHECKS, DBA, USERS, RunChecks, RunScript, header
 
-from mai_sessions.content.images import Image
+from mai_sessions.content.attachments import Attachment
 from mai_sessions.idempotency import IdempotencyKey
 from mai_sessions.ids import new_id
 from mai_sessions.repository.messages import append_message
@@ -84,7 +84,7 @@ def seed(conn: psycopg.Connection[Any], user_id: str) -> list[UUID]:
     return session_ids
 
 
-def image(noise: bytes) -> Image:
+def image(noise: bytes) -> Attachment:
     """A PNG, and its name."""
     content = png(noise=noise)
-    return Image(sha256(content).hexdigest(), "image/png", content)
+    return Attachment(sha256(content).hexdigest(), "image/png", content)

@@ -11,7 +11,7 @@ import psycopg
 from support.samples import base64_of, png
 from support.scripts import REPORTS, USERS, RunChecks, RunScript
 
-from mai_sessions.content.images import read_image
+from mai_sessions.content.attachments import read_image
 from mai_sessions.errors import NotFound
 from mai_sessions.postgres.connection import Connection
 from mai_sessions.repository.messages import append_message

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from mai_sessions.config import Settings
-from mai_sessions.content.images import Image
+from mai_sessions.content.attachments import Attachment
 from mai_sessions.errors import NotFound
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection
@@ -48,7 +48,7 @@ def create(conn: Connection, session_id: UUID) -> UUID:
     ).id
 
 
-def append(conn: Connection, session_id: UUID, content: str, images: Sequence[Image] = ()) -> UUID:
+def append(conn: Connection, session_id: UUID, content: str, images: Sequence[Attachment] = ()) -> UUID:
     return messages.append_message(
         conn, USER, session_id, role="user", content=content, token_count=1, images=images
     ).id
@@ -243,7 +243,9 @@ def test_images_are_locked_in_order(
     """A removal that waits for an image holds none of a later name: an append that holds the first may want
     them all.
     """
-    images = [Image(name, "image/png", b"x") for name in sorted(new_id().hex[::-1] * 2 for _ in range(20))]
+    images = [
+        Attachment(name, "image/png", b"x") for name in sorted(new_id().hex[::-1] * 2 for _ in range(20))
+    ]
     with database.connection() as pooled:
         append(pooled, create(pooled, new_id()), "look", images)
         message_id = append(pooled, session_id, "look", images)

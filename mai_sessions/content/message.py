@@ -1,0 +1,47 @@
+"""A message to add to a session, checked and ready to store."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import Enum
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from mai_sessions.content.attachments import Attachment
+from mai_sessions.content.metadata import NO_METADATA, Metadata
+
+
+class Unset(Enum):
+    """The type of UNSET: not given, where null has a meaning of its own."""
+
+    UNSET = "unset"
+
+
+UNSET: Final = Unset.UNSET
+
+
+class NewMessage(NamedTuple):
+    """A message to add.
+
+    `images` are the SHA-256 of its images, in their order, and `part_attachments` those that `parts` link to.
+    `attachments` are the images and files to store; any other of `images` must be stored already, and any other of
+    `part_attachments` counts only if it is. `parent_id` is the message before it: None for a first message, UNSET
+    for the head of the session. `id` and `created_at` are given by clients that make them.
+    """
+
+    role: str
+    content: str
+    token_count: int
+    model_id: str | None = None
+    agent_name: str | None = None
+    response_time_ms: float | None = None
+    is_error: bool = False
+    images: Sequence[str] = ()
+    documents: Sequence[str] = ()
+    parts: bytes | None = None
+    part_attachments: Sequence[str] = ()
+    attachments: Sequence[Attachment] = ()
+    metadata: Metadata = NO_METADATA
+    status: str = "complete"
+    id: UUID | None = None
+    parent_id: UUID | Unset | None = UNSET
+    created_at: datetime | None = None

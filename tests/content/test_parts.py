@@ -1,0 +1,153 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.samples import data_url
+
+from mai_sessions.content.attachments import LINK
+from mai_sessions.content.json_text import parse_json
+from mai_sessions.content.metadata import MAX_METADATA, read_metadata
+from mai_sessions.content.parts import MAX_PARTS, BrokenValue, read_parts
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=20,
+)
+FILE = b"%PDF" + bytes(range(256)) * 4
+LARGE = data_url(FILE, "application/pdf")
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Equal JSON: the same keys in the same order, the same numbers."""
+    return json.dumps(one) == json.dumps(other)
+
+
+@given(st.lists(st.dictionaries(TEXTS, JSON, max_size=4), max_size=4))
+def test_parts_come_back_equal(parts: list[dict[str, Any]]) -> None:
+    parsed = parse_json(json.dumps(parts).encode())
+    assert equal(parse_json(read_parts(parsed).json), parts)
+
+
+@given(st.dictionaries(TEXTS, JSON, max_size=4))
+def test_metadata_come_back_equal(metadata: dict[str, Any]) -> None:
+    parsed = read_metadata(parse_json(json.dumps(metadata).encode()))
+    assert equal(parse_json(parsed.value), metadata)
+    assert parse_json(parsed.members) == {key: value for key, value in metadata.items() if value is not None}
+    assert set(parsed.removed) == {key for key, value in metadata.items() if value is None}
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**63) - 1, 10**300, 2**63 - 1, 1e300, 5e-324, 0.1])
+def test_number_keeps_its_digits(number: float) -> None:
+    assert parse_json(read_parts(parse_json(json.dumps([{"n": number}]).encode())).json) == [{"n": number}]
+
+
+def test_large_data_urls_become_links_in_their_places() -> None:
+    parts: list[Any] = [
+        {"type": "text", "text": "see"},
+        {"type": "file", "filename": "a.pdf", "url": LARGE, "after": 1},
+        {"type": "x", "deep": [{"list": [LARGE, "data:text/plain,short", "data:;base64,YQ=="]}]},
+    ]
+    read = read_parts(parts)
+    [attachment] = read.attachments
+    assert (attachment.content, attachment.content_type, attachment.file_name) == (
+        FILE,
+        "application/pdf",
+        "a.pdf",
+    )
+    assert read.links == (attachment.sha256,)
+    assert parse_json(read.json) == [
+        {"type": "text", "text": "see"},
+        {"type": "file", "filename": "a.pdf", "url": LINK + attachment.sha256, "after": 1},
+        {
+            "type": "x",
+            "deep": [{"list": [LINK + attachment.sha256, "data:text/plain,short", "data:;base64,YQ=="]}],
+        },
+    ]
+
+
+def test_parts_that_come_back_keep_their_links() -> None:
+    link = LINK + "ab" * 32
+    signed = f"/chat{link}?user=u&expires=1&signature=ab"
+    read = read_parts([{"url": signed}], "/chat")
+    assert (read.links, parse_json(read.json)) == (("ab" * 32,), [{"url": link}])
+
+
+def test_text_is_that_of_the_text_parts() -> None:
+    parts = [
+        {"type": "input_text", "text": "a"},
+        {"type": "reasoning", "text": "hidden"},
+        {"type": "text"},
+        {"type": "text", "text": 1},
+        {"type": "output_text", "text": "b"},
+        {"type": ["text"], "text": "c"},
+    ]
+    assert read_parts(parts).text == "a\n\nb"
+
+
+@pytest.mark.parametrize(
+    ("parts", "path", "reason"),
+    [
+        ([{}, 1], (1,), "invalid"),
+        ([[]], (0,), "invalid"),
+        ([{"a": ["x", {"b": "\0"}]}], (0, "a", 1, "b"), "nul"),
+        ([{"é\0": 1}], (0, "é\0"), "nul"),
+        ([{"a": "é\ud800"}], (0, "a"), "surrogate"),
+        ([{"a": {"\udfff": 1}}], (0, "a", "\udfff"), "surrogate"),
+        ([{"a": f"data:;base64,{'*' * 2000}"}], (0, "a"), "base64"),
+        ([{"a": "x" * MAX_PARTS}], (), "too_long"),
+    ],
+)
+def test_broken_part_is_named_by_its_path(parts: list[Any], path: tuple[Any, ...], reason: str) -> None:
+    with pytest.raises(BrokenValue) as caught:
+        read_parts(parts)
+    assert (caught.value.path, caught.value.reason) == (path, reason)
+
+
+@pytest.mark.parametrize(
+    ("body", "path", "reason"),
+    [
+        (b'{"a": ["x", "\\ud800"]}', ("a", 1), "surrogate"),
+        (b'{"\\udc00": 1}', ("\udc00",), "surrogate"),
+        (b'{"a": "\xed\xa0\x80"}', ("a",), "surrogate"),
+        (b'"\\ud800', (), "json"),
+        (b"{", (), "json"),
+        (b"[NaN]", (), "json"),
+        (b"1e400", (), "json"),
+        (b"1" * 5000, (), "json"),
+    ],
+)
+def test_broken_json_is_named_by_its_path(body: bytes, path: tuple[Any, ...], reason: str) -> None:
+    with pytest.raises(BrokenValue) as caught:
+        parse_json(body)
+    assert (caught.value.path, caught.value.reason) == (path, reason)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "path", "reason"),
+    [
+        ({"a": "x" * MAX_METADATA}, (), "too_long"),
+        ({"a": [1e300] * 60}, (), "too_long"),
+        ({"a": {"b": "\0"}}, ("a", "b"), "nul"),
+        ({"a": None, "\0": 1}, ("\0",), "nul"),
+    ],
+)
+def test_broken_metadata_are_named_by_their_path(metadata: Any, path: tuple[Any, ...], reason: str) -> None:
+    with pytest.raises(BrokenValue) as caught:
+        read_metadata(metadata)
+    assert (caught.value.path, caught.value.reason) == (path, reason)
+
+
+def test_metadata_nest_at_most_32_levels() -> None:
+    def nested(levels: int) -> dict[str, Any]:
+        value: Any = 1
+        for _ in range(levels):
+            value = {"a": value}
+        return dict(value)
+
+    read_metadata(nested(32))
+    with pytest.raises(BrokenValue, match="deeper than 32"):
+        read_metadata(nested(33))
