@@ -27,7 +27,10 @@ class BrokenValue(ValueError):
 
     def __init__(self, path: Path, text: str, reason: str) -> None:
         super().__init__(text)
-        self.path = path
+        # A lone surrogate in a key could not be written in the response either.
+        self.path = tuple(
+            key if isinstance(key, int) else key.encode("utf-8", "replace").decode() for key in path
+        )
         self.reason = reason
 
 
