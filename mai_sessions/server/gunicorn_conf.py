@@ -56,6 +56,9 @@ forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
 forwarded_allow_ips = "*"
 
+# A Unix socket that gunicorn binds is 0660: whoever can open it may name themselves any user under MAI_SESSIONS_AUTH=proxy.
+umask = 0o117
+
 # Longer than nginx keeps an idle connection to us (60 s): were we to close first, a request under way would
 # meet a 502.
 keepalive = 65

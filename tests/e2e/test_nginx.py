@@ -83,8 +83,8 @@ def test_nginx_takes_the_shipped_file(tmp_path: Path) -> None:
 def test_limits_are_the_services_own() -> None:
     site = SITE.read_text()
     assert f"client_max_body_size {Settings().max_body // 1024**2}m;" in site
-    assert re.search(r"large_client_header_buffers \d+ 8k;", site)
-    assert Settings().max_header == 8 * 1024 - 2
+    # Larger than the service's, for cookies that are not passed on.
+    assert int(re.search(r"large_client_header_buffers \d+ (\d+)k;", site)[1]) * 1024 > Settings().max_header  # type: ignore[index]
     read_timeout = int(re.search(r"proxy_read_timeout (\d+)s", site)[1])  # type: ignore[index]
     assert read_timeout > Settings().pool_timeout + Settings().statement_timeout
 
@@ -211,7 +211,7 @@ def test_who_asks_too_often(make_migrated_database: Callable[[], str], tmp_path:
 
 
 def test_a_user_is_whom_nginx_names(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
-    named = {'X-Forwarded-User ""': "X-Forwarded-User $http_x_test_user"}
+    named = {'set $mai_sessions_user "";': "set $mai_sessions_user $http_x_test_user;"}
     proxy = {"MAI_SESSIONS_AUTH": "proxy", "MAI_SESSIONS_TRUSTED_PROXIES": "unix"}
     with behind_nginx(make_migrated_database(), tmp_path, named, **proxy) as site:
         body = b'{"title":"x"}'
@@ -224,6 +224,97 @@ def test_a_user_is_whom_nginx_names(make_migrated_database: Callable[[], str], t
                 f"GET {SESSIONS} HTTP/1.1\r\nHost: a\r\nX_Forwarded_User: ann\r\n\r\n".encode()
             )
             assert b" 401 " in connection.recv(100)
+
+
+@pytest.fixture
+def with_passwords(make_migrated_database: Callable[[], str], tmp_path: Path) -> Iterator[Site]:
+    """A site with the shipped nginx-auth.conf, and the passwords of two users."""
+    passwords = tmp_path / "passwords"
+    passwords.write_text("ann:{PLAIN}right\nbob:{PLAIN}other\n")
+    auth = tmp_path / "auth.conf"
+    shipped = (TREE / "deploy" / "nginx-auth.conf").read_text()
+    assert "/etc/nginx/mai-sessions.htpasswd" in shipped
+    auth.write_text(shipped.replace("/etc/nginx/mai-sessions.htpasswd", str(passwords)))
+    replaced = {"# include /etc/nginx/mai-sessions-auth.conf;": f"include {auth};", **UNLIMITED}
+    proxy = {"MAI_SESSIONS_AUTH": "proxy", "MAI_SESSIONS_TRUSTED_PROXIES": "unix"}
+    with behind_nginx(make_migrated_database(), tmp_path, replaced, **proxy) as site:
+        yield site
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
+
+
+def test_wrong_password_is_401_and_the_right_one_names_the_user(with_passwords: Site) -> None:
+    site = with_passwords
+    ann = basic("ann", "right")
+    assert get(site, SESSIONS, "POST", b"{}", Authorization=ann, Content_Type="application/json")[0] == 201
+    assert json.loads(get(site, SESSIONS, Authorization=ann)[2])["total"] == 1
+    assert (
+        json.loads(get(site, SESSIONS, Authorization=basic("bob", "other"), X_Forwarded_User="ann")[2])[
+            "total"
+        ]
+        == 0
+    )
+    for headers in (
+        {},
+        {"Authorization": basic("ann", "wrong")},
+        {"Authorization": basic("ann", "")},
+        {"Authorization": basic("eve", "right")},
+        {"X_Forwarded_User": "ann"},
+    ):
+        answer = get(site, SESSIONS, **headers)
+        assert problem(answer) == (401, "Unauthorized")
+        assert answer[1]["www-authenticate"] == 'Basic realm="mai-sessions"'
+    assert get(site, "/metrics")[0] == 200
+
+
+def test_name_without_a_checked_password_does_not_reach_the_service(
+    make_migrated_database: Callable[[], str], tmp_path: Path
+) -> None:
+    proxy = {"MAI_SESSIONS_AUTH": "proxy", "MAI_SESSIONS_TRUSTED_PROXIES": "unix"}
+    with behind_nginx(make_migrated_database(), tmp_path, UNLIMITED, **proxy) as site:
+        assert problem(get(site, SESSIONS, Authorization=basic("ann", "any")))[0] == 401
+        assert problem(get(site, SESSIONS, X_Forwarded_User="ann"))[0] == 401
+
+
+def test_random_tokens_do_not_limit_other_users(
+    make_migrated_database: Callable[[], str], tmp_path: Path
+) -> None:
+    """A zone that is full forgets the oldest tokens; one token with more blanks is no second caller."""
+    small = {
+        "mai_sessions_caller:10m rate=50r/s": "mai_sessions_caller:32k rate=1r/m",
+        "burst=200": "burst=2",
+        "rate=500r/s": "rate=100000r/s",
+    }
+    with behind_nginx(make_migrated_database(), tmp_path, small) as site, closing(site.connect()) as http:
+        for number in range(1000):
+            http.request(
+                "GET", "/health/live", headers={"Authorization": f"Bearer {number:0{100 + number % 900}}"}
+            )
+            response = http.getresponse()
+            response.read()
+            assert response.status == 200, number
+        statuses = [get(site, "/health/live", Authorization="Bearer fresh")[0] for _ in range(4)]
+        assert statuses == [200, 200, 200, 429]
+
+
+def test_cookies_of_a_login_proxy_are_not_passed_on(service: Site) -> None:
+    cookies = "; ".join(f"login_{number}={'x' * 4000}" for number in range(3))
+    assert get(service, SESSIONS, Cookie=cookies)[0] == 200
+
+
+def test_errors_of_nginx_carry_cors_headers(
+    make_migrated_database: Callable[[], str], tmp_path: Path
+) -> None:
+    origin = "https://chat.example"
+    listed = {'# "https://chat.example" $http_origin;': '"https://chat.example" $http_origin;', **UNLIMITED}
+    with behind_nginx(make_migrated_database(), tmp_path, listed, MAI_SESSIONS_CORS_ORIGINS=origin) as site:
+        for headers, expected in (({"Origin": origin}, origin), ({"Origin": "https://evil.example"}, None)):
+            answer = get(site, SESSIONS, "POST", b"x" * (64 * 1024**2 + 1), **headers)
+            assert problem(answer) == (413, "Content Too Large")
+            assert answer[1].get("access-control-allow-origin") == expected
+            assert answer[1]["vary"] == "Origin"
 
 
 # --- The log ---
