@@ -1,12 +1,14 @@
-"""Settings, and the only reader of the environment."""
+"""The settings. Only this module reads the environment."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Self
 
-from environs import EnvError, FileAwareEnv, validate
+from marshmallow import ValidationError, validate
+from marshmallow import fields as types
 
 from mai_sessions.errors import StartupError
 
@@ -25,9 +27,7 @@ def _setting(
 
 @dataclass(frozen=True)
 class Settings:
-    """What an operator can choose. Each field carries its variable, unit and meaning, from which the README's
-    table is made.
-    """
+    """What an operator can choose. docs/settings.md is made of the variable, unit and meaning of each field."""
 
     database_url: str = _setting(
         "DATABASE_URL",
@@ -206,37 +206,42 @@ class Settings:
 
         Raises StartupError that names the variable whose value does not fit, or that does not exist.
         """
-        known = {
-            f.metadata["env"].removeprefix(_PREFIX) + suffix for f in fields(cls) for suffix in ("", "_FILE")
-        }
-        for unknown in {
-            name.removeprefix(_PREFIX) for name in os.environ if name.startswith(_PREFIX)
-        } - known:
-            suggestions = [
-                f"; did you mean {_PREFIX}{name}?" for name in get_close_matches(unknown, known, 1)
-            ]
-            raise StartupError(f"unknown variable {_PREFIX}{unknown}{''.join(suggestions)}")
-        env = FileAwareEnv(strip_whitespace=True)
+        _refuse_unknown(cls, os.environ, suffixes=("", "_FILE"))
+        values = {}
+        for f in fields(cls):
+            name = f.metadata["env"]
+            if path := os.environ.get(f"{name}_FILE"):
+                try:
+                    values[f.name] = Path(path).read_text().strip()
+                except (OSError, UnicodeDecodeError):
+                    raise StartupError(f"{name}_FILE must be the path of a readable file") from None
+            elif name in os.environ:
+                values[f.name] = os.environ[name].strip()
+        return cls._parse(values)
 
-        def words(name: str, default: tuple[str, ...], validate: Any) -> tuple[str, ...]:
-            return tuple(word.strip() for word in env.list(name, list(default), validate=validate))
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Read the settings from the configuration of a Flask application.
 
-        parsers: dict[Any, Callable[..., Any]] = {
-            str: env.str,
-            int: env.int,
-            float: env.float,
-            bool: env.bool,
-            tuple[str, ...]: words,
-        }
-        try:
-            return cls(
-                **{
-                    f.name: parsers[f.type](f.metadata["env"], f.default, validate=f.metadata["check"])
-                    for f in fields(cls)
-                }
-            )
-        except (EnvError, ValueError) as error:
-            raise StartupError(str(error)) from None
+        The keys are the names of the variables; `DATABASE_URL` is `MAI_SESSIONS_DATABASE_URL` here, since the
+        application may have a database of its own. Values are of the setting's type, or text as in a variable.
+        Raises StartupError like `from_environ`.
+        """
+        keys = {f.name: _config_key(f.metadata["env"]) for f in fields(cls)}
+        _refuse_unknown(cls, config)
+        return cls._parse({name: config[key] for name, key in keys.items() if key in config})
+
+    @classmethod
+    def _parse(cls, values: Mapping[str, Any]) -> Self:
+        settings: dict[str, Any] = {}
+        for f in fields(cls):
+            if f.name not in values:
+                continue
+            try:
+                settings[f.name] = _FIELDS[f.type](validate=f.metadata["check"]).deserialize(values[f.name])
+            except ValidationError as error:
+                raise StartupError(f"{f.metadata['env']}: {' '.join(error.messages)}") from None
+        return cls(**settings)
 
     def in_force(self) -> Iterator[tuple[str, str]]:
         """Give each variable and its value, with secrets masked."""
@@ -254,6 +259,44 @@ class Settings:
                 f"| `{f.metadata['env']}` | {default} | {f.metadata['unit']} | {f.metadata['help']} |"
             )
         return "\n".join(lines)
+
+
+class _Words(types.List[str]):
+    """Words with commas between them."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(types.String(), **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if isinstance(value, str):
+            value = value.split(",") if value else []
+        words = super()._deserialize(list(value), attr, data, **kwargs) or []
+        return tuple(word.strip() for word in words if word)
+
+
+_FIELDS: dict[Any, type[types.Field[Any]]] = {
+    str: types.String,
+    int: types.Integer,
+    float: types.Float,
+    bool: types.Boolean,
+    tuple[str, ...]: _Words,
+}
+
+
+def _config_key(variable: str) -> str:
+    return variable if variable.startswith(_PREFIX) else _PREFIX + variable
+
+
+def _refuse_unknown(cls: type[Settings], names: Iterable[str], suffixes: tuple[str, ...] = ("",)) -> None:
+    """Raise StartupError for a name that begins with MAI_SESSIONS_ and belongs to no setting."""
+    known = {_config_key(f.metadata["env"]) + suffix for f in fields(cls) for suffix in suffixes}
+    for name in names:
+        if name.startswith(_PREFIX) and name not in known:
+            matches = get_close_matches(
+                name.removeprefix(_PREFIX), [k.removeprefix(_PREFIX) for k in known], 1
+            )
+            suggestions = [f"; did you mean {_PREFIX}{match}?" for match in matches]
+            raise StartupError(f"unknown variable {name}{''.join(suggestions)}")
 
 
 def _text(value: Any) -> str:

@@ -10,11 +10,12 @@ from mai_sessions.auth.identity import current_user_id
 from mai_sessions.repository import analytics
 from mai_sessions.schemas.analytics import AgentsUsage, ModelsUsage, Summary, Usage, WindowQuery, window
 from mai_sessions.web.blueprint import api
-from mai_sessions.web.responses import json_response, stale_read
+from mai_sessions.web.database import stale_read
+from mai_sessions.web.responses import json_response
 
 
 @api.get("/analytics/usage", tags=["analytics"])
-@api.arguments(WindowQuery(), location="query", timeless=False)
+@api.arguments(WindowQuery(), location="query", cache=False)
 @api.response(200, Usage)
 def get_usage(query: dict[str, Any]) -> Response:
     """Tell what was used, in all and on each day"""
@@ -22,7 +23,7 @@ def get_usage(query: dict[str, Any]) -> Response:
 
 
 @api.get("/analytics/agents", tags=["analytics"])
-@api.arguments(WindowQuery(), location="query", timeless=False)
+@api.arguments(WindowQuery(), location="query", cache=False)
 @api.response(200, AgentsUsage)
 def get_agents(query: dict[str, Any]) -> Response:
     """Tell how much each agent answered, most used first"""
@@ -30,7 +31,7 @@ def get_agents(query: dict[str, Any]) -> Response:
 
 
 @api.get("/analytics/models", tags=["analytics"])
-@api.arguments(WindowQuery(), location="query", timeless=False)
+@api.arguments(WindowQuery(), location="query", cache=False)
 @api.response(200, ModelsUsage)
 def get_models(query: dict[str, Any]) -> Response:
     """Tell how much each model wrote, most used first"""

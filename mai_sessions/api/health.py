@@ -5,46 +5,49 @@ from importlib.metadata import version
 from time import perf_counter
 
 import orjson
-from flask import Response
+from flask import Response, url_for
 
 from mai_sessions.errors import Unavailable
 from mai_sessions.postgres import migrations
 from mai_sessions.postgres.database import Database
 from mai_sessions.schemas.health import Alive, DetailedHealth, Health, Ready, Service
-from mai_sessions.web.blueprint import root
-from mai_sessions.web.responses import connection, database, json_response
+from mai_sessions.web.blueprint import service
+from mai_sessions.web.database import connection
+from mai_sessions.web.responses import json_response
+from mai_sessions.web.state import current_state
 
 # Twice the sum of these is the longest that the detailed health takes, in seconds.
 PROBE_TIMEOUT = 0.75
 REPLICA_PROBE_TIMEOUT = 0.2
 
 
-@root.get("/", tags=["service"])
-@root.response(200, Service)
+@service.get("/", tags=["service"])
+@service.response(200, Service)
 def get_service() -> Response:
     """Name the service, its version and its documentation"""
+    docs = url_for("mai_sessions_docs.get_docs")
     return json_response(
-        orjson.dumps({"name": "mai-sessions", "version": version("mai-sessions"), "docs": "/docs"})
+        orjson.dumps({"name": "mai-sessions", "version": version("mai-sessions"), "docs": docs})
     )
 
 
-@root.get("/health", tags=["service"])
-@root.response(200, Health)
+@service.get("/health", tags=["service"])
+@service.response(200, Health)
 def get_health() -> Response:
     """Tell that the process answers, and when"""
     return json_response(orjson.dumps({"status": "ok", "timestamp": datetime.now(UTC)}))
 
 
-@root.get("/health/live", tags=["service"])
-@root.response(200, Alive)
+@service.get("/health/live", tags=["service"])
+@service.response(200, Alive)
 def get_live() -> Response:
     """Tell that the process answers"""
     return json_response(b'{"status":"alive"}')
 
 
-@root.get("/health/ready", tags=["service"])
-@root.response(200, Ready)
-@root.alt_response(503, "ServiceUnavailable")
+@service.get("/health/ready", tags=["service"])
+@service.response(200, Ready)
+@service.alt_response(503, "ServiceUnavailable")
 def get_ready() -> Response:
     """Tell whether requests can be served: the database answers, and its schema is that of this release"""
     try:
@@ -57,20 +60,21 @@ def get_ready() -> Response:
     return json_response(b'{"status":"ready"}')
 
 
-@root.get("/health/detailed", tags=["service"])
-@root.response(200, DetailedHealth)
+@service.get("/health/detailed", tags=["service"])
+@service.response(200, DetailedHealth)
 def get_detailed() -> Response:
     """Tell how the service and its database are; it answers also when they are not well"""
     start = perf_counter()
+    database = current_state().database
     postgres: dict[str, object] = {"ok": True}
     try:
-        database().probe(PROBE_TIMEOUT)
+        database.probe(PROBE_TIMEOUT)
     except Unavailable as error:
         postgres = {"ok": False, "error": str(error)}
     latency_ms = round((perf_counter() - start) * 1000, 3)
-    figures = database().pool_figures()
+    figures = database.pool_figures()
     details: dict[str, object] = dict(figures)
-    if replica := database().replica:
+    if replica := database.replica:
         details["replica"] = _replica_health(replica)
     body = {
         "status": "unhealthy"

@@ -3,79 +3,91 @@
 from typing import Any
 from uuid import UUID
 
-from flask import Response, request
+from flask import Response
 
 from mai_sessions.auth.identity import current_user_id
 from mai_sessions.repository import messages, removals
-from mai_sessions.schemas.messages import Message, MessageCreate, MessageListQuery, MessagePatch
+from mai_sessions.schemas.messages import (
+    Message,
+    MessageCreate,
+    MessageListQuery,
+    MessagePatch,
+    with_token_count,
+)
 from mai_sessions.web.blueprint import api
+from mai_sessions.web.conditions import if_match_versions, if_none_match_versions
+from mai_sessions.web.database import connection
 from mai_sessions.web.idempotency_key import idempotency_key
-from mai_sessions.web.responses import connection, created, if_match, json_response, known_versions
+from mai_sessions.web.responses import created_response, json_response
+from mai_sessions.web.state import current_state
+from mai_sessions.web.urls import api_url
 
 
-@api.get("/sessions/<session_id:session_id>/messages", tags=["messages"])
+@api.get("/sessions/<session_id>/messages", tags=["messages"])
 @api.arguments(MessageListQuery(), location="query")
 @api.response(200, Message(many=True))
 def list_messages(query: dict[str, Any], session_id: UUID) -> Response:
     """List the messages of a session, oldest first"""
     with connection() as conn:
         page = messages.messages(
-            conn, current_user_id(), session_id, known_versions=known_versions(), **query
+            conn, current_user_id(), session_id, known_versions=if_none_match_versions(), **query
         )
-    return json_response(page.body, tag=page.version, headers=_links(page, query))
+    return json_response(page.body, version=page.version, headers=_links(page, query, session_id))
 
 
-@api.post("/sessions/<session_id:session_id>/messages", tags=["messages"])
+@api.post("/sessions/<session_id>/messages", tags=["messages"])
 @api.arguments(MessageCreate())
 @api.response(201, Message)
 def append_message(payload: dict[str, Any], session_id: UUID) -> Response:
     """Add a message at the end of a session"""
+    payload = with_token_count(payload, current_state().count_tokens)
     key = idempotency_key(f"sessions/{session_id}/messages", payload)
     with connection() as conn:
         reply = messages.append_message(conn, current_user_id(), session_id, key=key, **payload)
-    return created(f"/api/v1/sessions/{session_id}/messages/{reply.id}", reply.body, tag=reply.version)
+    return created_response(f"/sessions/{session_id}/messages/{reply.id}", reply.body, version=reply.version)
 
 
-@api.delete("/sessions/<session_id:session_id>/messages", tags=["messages"])
+@api.delete("/sessions/<session_id>/messages", tags=["messages"])
 @api.response(204)
 def clear_messages(session_id: UUID) -> Response:
     """Remove every message of a session"""
     with connection() as conn:
-        removals.clear_messages(conn, current_user_id(), session_id, if_match=if_match())
+        removals.clear_messages(conn, current_user_id(), session_id, if_match=if_match_versions())
     return Response(status=204)
 
 
-@api.get("/sessions/<session_id:session_id>/messages/<message_id:message_id>", tags=["messages"])
+@api.get("/sessions/<session_id>/messages/<message_id>", tags=["messages"])
 @api.response(200, Message)
 def get_message(session_id: UUID, message_id: UUID) -> Response:
     """Read a message"""
     with connection() as conn:
         reply = messages.message(conn, current_user_id(), session_id, message_id)
-    return json_response(reply.body, tag=reply.version)
+    return json_response(reply.body, version=reply.version)
 
 
-@api.patch("/sessions/<session_id:session_id>/messages/<message_id:message_id>", tags=["messages"])
+@api.patch("/sessions/<session_id>/messages/<message_id>", tags=["messages"])
 @api.arguments(MessagePatch(), required=False)
 @api.response(200, Message)
 def patch_message(payload: dict[str, Any], session_id: UUID, message_id: UUID) -> Response:
     """Change the content or metadata of a message"""
+    payload = with_token_count(payload, current_state().count_tokens)
     with connection() as conn:
         reply = messages.patch_message(
-            conn, current_user_id(), session_id, message_id, if_match=if_match(), **payload
+            conn, current_user_id(), session_id, message_id, if_match=if_match_versions(), **payload
         )
-    return json_response(reply.body, tag=reply.version)
+    return json_response(reply.body, version=reply.version)
 
 
-@api.delete("/sessions/<session_id:session_id>/messages/<message_id:message_id>", tags=["messages"])
+@api.delete("/sessions/<session_id>/messages/<message_id>", tags=["messages"])
 @api.response(204)
 def delete_message(session_id: UUID, message_id: UUID) -> Response:
     """Remove a message"""
     with connection() as conn:
-        removals.delete_message(conn, current_user_id(), session_id, message_id, if_match=if_match())
+        removals.delete_message(conn, current_user_id(), session_id, message_id, if_match=if_match_versions())
     return Response(status=204)
 
 
-def _links(page: messages.MessagePage, query: dict[str, Any]) -> dict[str, str]:
+def _links(page: messages.MessagePage, query: dict[str, Any], session_id: UUID) -> dict[str, str]:
     """The pages before and after as a Link header (RFC 8288), in the terms of the query: places, or
     neighbours by `seq`.
     """
@@ -89,8 +101,9 @@ def _links(page: messages.MessagePage, query: dict[str, Any]) -> dict[str, str]:
             f"limit={limit}&before_seq={page.first_seq}",
             f"limit={limit}&after_seq={page.last_seq}",
         )
+    path = f"{api_url()}/sessions/{session_id}/messages"
     links = [
-        f'<{request.path}?{place}>; rel="{rel}"'
+        f'<{path}?{place}>; rel="{rel}"'
         for rel, place, there in (("prev", previous, page.has_previous), ("next", following, page.has_next))
         if there
     ]

@@ -8,7 +8,8 @@ from mai_sessions.auth.identity import current_user_id
 from mai_sessions.repository import search
 from mai_sessions.schemas.search import SearchQuery, SearchResults
 from mai_sessions.web.blueprint import api
-from mai_sessions.web.responses import json_response, stale_read
+from mai_sessions.web.database import stale_read
+from mai_sessions.web.responses import json_response
 
 
 @api.get("/search", tags=["search"])

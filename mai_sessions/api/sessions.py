@@ -18,8 +18,10 @@ from mai_sessions.schemas.sessions import (
     with_defaults,
 )
 from mai_sessions.web.blueprint import api
+from mai_sessions.web.conditions import if_match_versions, if_none_match_versions
+from mai_sessions.web.database import connection
 from mai_sessions.web.idempotency_key import idempotency_key
-from mai_sessions.web.responses import connection, created, if_match, json_response, known_versions
+from mai_sessions.web.responses import created_response, json_response
 
 
 @api.get("/sessions", tags=["sessions"])
@@ -29,7 +31,7 @@ def list_sessions(query: dict[str, Any]) -> Response:
     """List the sessions, last written first"""
     with connection() as conn:
         page = sessions.sessions(conn, current_user_id(), **query)
-    return json_response(page.body, tag=page.tag)
+    return json_response(page.body, version=page.tag)
 
 
 @api.post("/sessions", tags=["sessions"])
@@ -44,24 +46,24 @@ def create_session(payload: dict[str, Any]) -> Response:
     session_id = payload.pop("id") or new_id()
     with connection() as conn:
         reply = sessions.create_session(conn, current_user_id(), session_id=session_id, key=key, **payload)
-    return created(
-        f"/api/v1/sessions/{reply.id}", reply.body, tag=reply.version, status=201 if reply.is_new else 200
+    return created_response(
+        f"/sessions/{reply.id}", reply.body, version=reply.version, status=201 if reply.is_new else 200
     )
 
 
-@api.get("/sessions/<session_id:session_id>", tags=["sessions"])
+@api.get("/sessions/<session_id>", tags=["sessions"])
 @api.arguments(MessagesLimitQuery(), location="query")
 @api.response(200, SessionDetail)
 def get_session(query: dict[str, Any], session_id: UUID) -> Response:
     """Read a session with its messages"""
     with connection() as conn:
         reply = sessions.session(
-            conn, current_user_id(), session_id, known_versions=known_versions(), **query
+            conn, current_user_id(), session_id, known_versions=if_none_match_versions(), **query
         )
-    return json_response(reply.body, tag=reply.version)
+    return json_response(reply.body, version=reply.version)
 
 
-@api.patch("/sessions/<session_id:session_id>", tags=["sessions"])
+@api.patch("/sessions/<session_id>", tags=["sessions"])
 @api.arguments(MessagesLimitQuery(), location="query")
 @api.arguments(SessionPatch(), required=False)
 @api.response(200, SessionDetail)
@@ -74,15 +76,20 @@ def patch_session(query: dict[str, Any], payload: dict[str, Any], session_id: UU
         payload = {name: value for name, value in payload.items() if value is not None}
     with connection() as conn:
         reply = sessions.patch_session(
-            conn, current_user_id(), session_id, if_match=if_match(), **with_defaults(payload), **query
+            conn,
+            current_user_id(),
+            session_id,
+            if_match=if_match_versions(),
+            **with_defaults(payload),
+            **query,
         )
-    return json_response(reply.body, tag=reply.version)
+    return json_response(reply.body, version=reply.version)
 
 
-@api.delete("/sessions/<session_id:session_id>", tags=["sessions"])
+@api.delete("/sessions/<session_id>", tags=["sessions"])
 @api.response(204)
 def delete_session(session_id: UUID) -> Response:
     """Remove a session and everything of it"""
     with connection() as conn:
-        removals.delete_session(conn, current_user_id(), session_id, if_match=if_match())
+        removals.delete_session(conn, current_user_id(), session_id, if_match=if_match_versions())
     return Response(status=204)

@@ -2,27 +2,19 @@
 
 from collections.abc import Callable
 
-from flask import Flask, current_app
-
 from mai_sessions.errors import StartupError
 
 # Characters counted at a time, since bpe-openai refuses a million of them, and 200,000 tokens. A cut adds a
 # token at the most, and no character makes more than four.
 _PIECE = 40_000
-_EXTENSION = "mai-sessions-tokenizer"
 
 
-def init_app(app: Flask, tokenizer: str) -> None:
-    """Count as `tokenizer` says: `words`, or the BPE vocabulary of that name. Raises StartupError when its
-    library is missing.
+def load_tokenizer(name: str) -> Callable[[str], int]:
+    """Return the function that counts `words`, or the tokens of a BPE vocabulary.
+
+    Raises StartupError when the library of the vocabulary is missing.
     """
-    app.extensions[_EXTENSION] = _count_words if tokenizer == "words" else _bpe(tokenizer)
-
-
-def count_tokens(text: str) -> int:
-    """The number of tokens by the tokenizer of the present application."""
-    count: Callable[[str], int] = current_app.extensions[_EXTENSION]
-    return count(text)
+    return _count_words if name == "words" else _bpe(name)
 
 
 def _count_words(text: str) -> int:
@@ -36,7 +28,7 @@ def _bpe(vocabulary: str) -> Callable[[str], int]:
         raise StartupError(
             f"MAI_SESSIONS_TOKENIZER={vocabulary} needs: pip install 'mai-sessions[tokens]'"
         ) from None
-    # A user may write `<|endoftext|>`: it is text here, and no end of one.
+    # `<|endoftext|>` in a message is text, not a control token.
     encode = bpe_openai.get_encoding(vocabulary).encode_ordinary
     return lambda text: sum(
         len(encode(text[start : start + _PIECE])) for start in range(0, len(text), _PIECE)

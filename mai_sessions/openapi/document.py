@@ -1,23 +1,17 @@
-"""The documentation: what the operations share beyond their schemas, the OpenAPI document, and the page that
-shows it.
-"""
+"""The OpenAPI document: what the operations have in common beyond their schemas."""
 
-from functools import partial
 from http import HTTPStatus
-from importlib.resources import files
-from mimetypes import guess_type
+from importlib.metadata import version
 from typing import Any
 
-import flask_swagger_ui
-import orjson
 from apispec import APISpec, BasePlugin
-from flask import Blueprint, Flask, Response, current_app, render_template_string, request, url_for
+from flask import Flask
 from flask_smorest import Api
 
 from mai_sessions.openapi.examples import EXAMPLES
 from mai_sessions.schemas.problems import Problem
-from mai_sessions.web.problems import KINDS, Kind
-from mai_sessions.web.responses import json_response
+from mai_sessions.web.blueprint import api, service
+from mai_sessions.web.problems import PROBLEM_TYPES, ProblemType
 
 PROBLEM_JSON = "application/problem+json"
 DESCRIPTION = """\
@@ -67,6 +61,15 @@ PATH_SCHEMAS: dict[str, dict[str, Any]] = {
     "message_id": {"type": "string", "format": "uuid"},
     "sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
 }
+# The groups of operations, in the order in which a page shows them.
+TAGS = {
+    "sessions": "Sessions, and the list of them",
+    "messages": "The messages of a session",
+    "attachments": "Images of messages",
+    "search": "Full-text search over titles and messages",
+    "analytics": "What was used, for a dashboard",
+    "service": "The state of the service itself",
+}
 # Responses that flask-smorest adds by itself, in its own form.
 _OF_SMOREST = ("UNPROCESSABLE_ENTITY", "DEFAULT_ERROR")
 # Tags of operations on what has a version.
@@ -84,9 +87,13 @@ class Completion(BasePlugin):
             spec.components.header(name, header)
         for name, parameter in PARAMETERS.items():
             spec.components.parameter(name, "header", {"name": name, **parameter})
-        for status, kind in KINDS.items():
-            content = {PROBLEM_JSON: {"schema": Problem, "example": _problem_example(status, kind)}}
-            response = {"description": kind.meaning, "content": content, "headers": _problem_headers(status)}
+        for status, problem in PROBLEM_TYPES.items():
+            content = {PROBLEM_JSON: {"schema": Problem, "example": _problem_example(status, problem)}}
+            response = {
+                "description": problem.meaning,
+                "content": content,
+                "headers": _problem_headers(status),
+            }
             spec.components.response(_name(status), response)
         spec.components.security_scheme(
             "bearer",
@@ -98,13 +105,24 @@ class Completion(BasePlugin):
             },
         )
 
+    def path_helper(
+        self,
+        path: str | None = None,
+        operations: Any = None,
+        parameters: list[dict[Any, Any]] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Give the identifiers in the path, which are strings for werkzeug, their format."""
+        for parameter in parameters or []:
+            if parameter["in"] == "path":
+                parameter["schema"] = PATH_SCHEMAS[parameter["name"]]
+
     def operation_helper(self, path: str | None = None, operations: Any = None, **kwargs: Any) -> None:
         rule = kwargs["rule"]
         for method, operation in operations.items():
             operation["operationId"] = rule.endpoint.rpartition(".")[2]
-            _complete(
-                operation, method, is_private=rule.rule.startswith("/api/"), has_id=bool(rule.arguments)
-            )
+            is_private = rule.endpoint.startswith(f"{api.name}.")
+            _complete(operation, method, is_private=is_private, has_id=bool(rule.arguments))
 
 
 SPEC: dict[str, Any] = {
@@ -178,7 +196,7 @@ def _headers(*names: str) -> dict[str, dict[str, str]]:
 
 
 def _name(status: int) -> str:
-    return KINDS[status].title.replace(" ", "")
+    return PROBLEM_TYPES[status].title.replace(" ", "")
 
 
 def _problem_headers(status: int) -> dict[str, dict[str, str]]:
@@ -186,70 +204,38 @@ def _problem_headers(status: int) -> dict[str, dict[str, str]]:
     return _headers(*own.get(status, []), "X-Request-ID")
 
 
-def _problem_example(status: int, kind: Kind) -> dict[str, Any]:
-    problem = {
+def _problem_example(status: int, problem: ProblemType) -> dict[str, Any]:
+    example = {
         "type": "about:blank",
-        "title": kind.title,
+        "title": problem.title,
         "status": status,
-        "detail": kind.meaning,
+        "detail": problem.meaning,
         "request_id": "7f1c",
     }
     if status == HTTPStatus.UNPROCESSABLE_ENTITY:
         rule = {"loc": ["body", "title"], "msg": "Longer than maximum length 255.", "type": "too_long"}
-        return {**problem, "detail": "body.title: Longer than maximum length 255.", "errors": [rule]}
-    return problem
+        return {**example, "detail": "body.title: Longer than maximum length 255.", "errors": [rule]}
+    return example
 
 
-_docs = Blueprint("docs", __name__)
-_PAGE = """\
-<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<title>mai-sessions</title>
-<link rel="icon" href="{{ docs }}/favicon-32x32.png">
-<link rel="stylesheet" href="{{ docs }}/swagger-ui.css">
-<div id="swagger-ui"></div>
-<script src="{{ docs }}/swagger-ui-bundle.js"></script>
-<script src="{{ docs }}/start.js" data-document="{{ document }}"></script>
-"""
-_START = b'SwaggerUIBundle({url: document.currentScript.dataset.document, dom_id: "#swagger-ui", deepLinking: true})\n'
-_ASSETS = {
-    "start.js": _START,
-    **{
-        name: files(flask_swagger_ui).joinpath("dist", name).read_bytes()
-        for name in ("favicon-32x32.png", "swagger-ui.css", "swagger-ui-bundle.js")
-    },
-}
-# Nothing of another host, and no script but those of files.
-_CSP = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-_CSP += "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+class _Api(Api):  # type: ignore[misc]
+    def _register_error_handlers(self) -> None:
+        """Leave the errors to `web.problems`."""
+
+    def _register_responses(self) -> None:
+        """Leave the responses to `Completion`."""
+
+    def _register_pagination_header(self) -> None:
+        """Pages are chosen by the query, not by flask-smorest's header."""
 
 
-def init_app(app: Flask, smorest: Api) -> None:
-    """Serve the OpenAPI document of these routes at /openapi.json and a page that shows it at /docs."""
-    app.register_blueprint(_docs)
-    app.extensions["mai-sessions.openapi"] = orjson.dumps(smorest.spec.to_dict(), option=orjson.OPT_INDENT_2)
-
-
-@_docs.get("/openapi.json")
-def get_openapi() -> Response:
-    return json_response(current_app.extensions["mai-sessions.openapi"])
-
-
-@_docs.get("/docs")
-def get_docs() -> Response:
-    page = render_template_string(_PAGE, docs=url_for("docs.get_docs"), document=url_for("docs.get_openapi"))
-    return Response(page, headers={"Content-Security-Policy": _CSP})
-
-
-def _get_asset(name: str) -> Response:
-    response = Response(_ASSETS[name], mimetype=guess_type(name)[0])
-    response.add_etag()
-    response.make_conditional(request)
-    return response
-
-
-for _name_of_asset in _ASSETS:
-    _docs.add_url_rule(
-        f"/docs/{_name_of_asset}", _name_of_asset.replace(".", "-"), partial(_get_asset, _name_of_asset)
-    )
+def build(app: Flask) -> dict[str, Any]:
+    """Build the document of an application that `create_app` makes."""
+    app.config.update(API_TITLE="mai-sessions", API_VERSION=version("mai-sessions"), OPENAPI_VERSION="3.1.0")
+    smorest = _Api(app, spec_kwargs=SPEC)
+    for blueprint in (api, service):
+        blueprint.register_views_in_doc(smorest, app, smorest.spec, name=blueprint.name, parameters=None)
+    for name, description in TAGS.items():
+        smorest.spec.tag({"name": name, "description": description})
+    document: dict[str, Any] = smorest.spec.to_dict()
+    return document

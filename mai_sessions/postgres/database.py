@@ -17,8 +17,7 @@ from mai_sessions.config import Settings
 from mai_sessions.errors import StartupError, Unavailable
 from mai_sessions.postgres.connection import Connection, raise_ours
 from mai_sessions.telemetry.logs import describe
-from mai_sessions.telemetry.metrics import Metrics
-from mai_sessions.telemetry.request_record import waited
+from mai_sessions.telemetry.request_record import current
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +45,7 @@ class Database:
     that uses it.
     """
 
-    def __init__(self, settings: Settings, metrics: Metrics, *, name: str = "primary") -> None:
-        self._metrics = metrics
+    def __init__(self, settings: Settings, *, name: str = "primary") -> None:
         self._url = settings.database_url
         self._kwargs = _connection_parameters(settings)
         self._pool = psycopg_pool.ConnectionPool(
@@ -71,7 +69,7 @@ class Database:
         self.replica: Database | None = None
         if settings.read_url:
             self.replica = Database(
-                replace(settings, database_url=settings.read_url, read_url=""), metrics, name="replica"
+                replace(settings, database_url=settings.read_url, read_url=""), name="replica"
             )
         self._replica_rests_until = 0.0
 
@@ -90,11 +88,13 @@ class Database:
 
     def open(self) -> None:
         """Start connecting, without waiting for the first connection."""
-        databases = [self, self.replica] if self.replica else [self]
-        for database in databases:
+        for database in filter(None, [self, self.replica]):
             database._pool.open()
             threading.Thread(target=database._watch, name="watchdog", daemon=True).start()
-        self._metrics.start({database._pool.name: database.pool_figures for database in databases})
+
+    def pools(self) -> dict[str, Callable[[], dict[str, int]]]:
+        """Return the function that counts the connections of each server, by the server's name."""
+        return {database._pool.name: database.pool_figures for database in filter(None, [self, self.replica])}
 
     def close(self) -> None:
         """Close every connection; there is no opening again."""
@@ -145,7 +145,9 @@ class Database:
 
     def connection(self) -> AbstractContextManager[Connection]:
         """Lend an autocommit connection. Raises Conflict and Unavailable for what PostgreSQL says so."""
-        return _Lent(self, self._pool_timeout - waited.get())
+        record = current.get()
+        # Time spent queueing for a thread counts against the pool timeout.
+        return _Lent(self, self._pool_timeout - (record.queue_seconds if record else 0.0))
 
     def stale_read(
         self, read: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -168,7 +170,8 @@ class Database:
                     log.warning(
                         "the replica failed, so the primary is read: %s", describe(error.__cause__ or error)
                     )
-            self._metrics.replica_fallbacks.inc()
+            if record := current.get():
+                record.replica_fallbacks += 1
         with self.connection() as conn:
             return read(conn, *args, **kwargs)
 

@@ -1,10 +1,10 @@
 """What comes in about messages, and what goes out."""
 
+from collections.abc import Callable
 from typing import Any
 
 from marshmallow import EXCLUDE, Schema, fields, post_load
 
-from mai_sessions.content.tokens import count_tokens
 from mai_sessions.schemas.fields import (
     MAX_BIGINT,
     MAX_INTEGER,
@@ -78,7 +78,7 @@ class MessageCreate(_MessageMetadata):
         data["is_error"] = data.get("is_error") or False
         data["images"] = data.get("images") or []
         data["documents"] = data.get("documents") or []
-        return with_token_count({"token_count": None, **data})
+        return {"token_count": None, **data}
 
 
 class MessagePatch(_MessageMetadata):
@@ -86,13 +86,9 @@ class MessagePatch(_MessageMetadata):
 
     content = Text(allow_none=True)
 
-    @post_load
-    def _complete(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        return with_token_count(data)
 
-
-def with_token_count(data: dict[str, Any]) -> dict[str, Any]:
-    """Count the tokens of a content that comes without their number."""
+def with_token_count(data: dict[str, Any], count_tokens: Callable[[str], int]) -> dict[str, Any]:
+    """Add the number of tokens to a loaded message that has a content and does not give the number."""
     if data.get("token_count") is None and data.get("content") is not None:
         data["token_count"] = count_tokens(data["content"])
     return data

@@ -22,8 +22,8 @@ from gunicorn.workers.base import Worker
 from mai_sessions.auth.identity import refuse_public_address
 from mai_sessions.config import Settings
 from mai_sessions.errors import StartupError
-from mai_sessions.postgres.database import Database
 from mai_sessions.telemetry import logs, metrics
+from mai_sessions.web.state import EXTENSION, State
 
 _settings = Settings.from_environ()
 
@@ -143,13 +143,13 @@ def post_worker_init(worker: Worker) -> None:
     """Open the pool; connections do not survive a fork."""
     # A terminal sends Ctrl-C to every process; what a worker does about it is for the master to say.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _database(worker).open()
+    _state(worker).open()
 
 
 def worker_exit(server: Arbiter, worker: Worker) -> None:
     """Close the pool, so that PostgreSQL does not log a lost client."""
     if worker.booted:
-        _database(worker).close()
+        _state(worker).close()
 
 
 def child_exit(server: Arbiter, worker: Worker) -> None:
@@ -157,5 +157,5 @@ def child_exit(server: Arbiter, worker: Worker) -> None:
     metrics.forget(int(worker.pid))
 
 
-def _database(worker: Worker) -> Database:
-    return cast(Database, cast(Flask, worker.wsgi).extensions["mai-sessions"])
+def _state(worker: Worker) -> State:
+    return cast(State, cast(Flask, worker.wsgi).extensions[EXTENSION])

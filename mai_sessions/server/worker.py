@@ -44,7 +44,7 @@ from gunicorn.util import write_nonblock
 from gunicorn.workers.gthread import TConn, ThreadWorker
 from werkzeug.exceptions import RequestTimeout
 
-from mai_sessions.telemetry.request_record import request_id, waited
+from mai_sessions.telemetry.request_record import QUEUE_SECONDS, request_id
 from mai_sessions.web import problems
 from mai_sessions.web.security_headers import HEADERS
 
@@ -66,7 +66,7 @@ _LOOK = 0.25
 _NO_TIME = 0.001
 _WITHOUT_BODY = ("204", "304")
 _FRAMING = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
-_TOO_LATE = problems.KINDS[HTTPStatus.REQUEST_TIMEOUT].meaning
+_TOO_LATE = problems.PROBLEM_TYPES[HTTPStatus.REQUEST_TIMEOUT].meaning
 
 _STATUS: dict[type[Exception], HTTPStatus] = {
     LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
@@ -193,6 +193,8 @@ class Client(TConn):
         self.until = monotonic() + seconds
         self.waits_since = math.inf
         self.is_late = False
+        # How long its request queued for a thread.
+        self.queue_seconds = 0.0
 
     @property
     def events(self) -> int:
@@ -354,8 +356,8 @@ class ClientWorker(ThreadWorker):
             if connection and not ready:
                 connection.limit(_NO_TIME)
             client.data_ready = True
-            # Nobody waits behind those who wait for the database already.
-            waited.set(max(0.0, monotonic() - client.waits_since))
+            # Time spent queueing for a thread counts against the pool timeout.
+            client.queue_seconds = max(0.0, monotonic() - client.waits_since)
             if not self.handle(client) or client.is_late:
                 self.method_queue.defer(self._linger, client)
                 return
@@ -399,6 +401,7 @@ class ClientWorker(ThreadWorker):
         goes_on = self.alive and self.cfg.keepalive > 0 and not req.should_close()
         _, environ = wsgi.create(req, conn.sock, conn.client, conn.server, self.cfg)
         environ["wsgi.multithread"] = True
+        environ[QUEUE_SECONDS] = cast(Client, conn).queue_seconds
         given: list[Any] = []
 
         def start_response(*status_and_headers: Any) -> None:
@@ -446,7 +449,9 @@ class ClientWorker(ThreadWorker):
             ("Content-Length", str(len(body))),
         ]
         head = _head(
-            (1, 1), f"{status.value} {problems.KINDS[status].title}", [*headers, ("Connection", "close")]
+            (1, 1),
+            f"{status.value} {problems.PROBLEM_TYPES[status].title}",
+            [*headers, ("Connection", "close")],
         )
         try:
             write_nonblock(client, head + body)

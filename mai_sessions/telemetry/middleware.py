@@ -7,11 +7,11 @@ from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, request
 
 from mai_sessions.telemetry.logs import log_request
 from mai_sessions.telemetry.metrics import Metrics
-from mai_sessions.telemetry.request_record import RequestRecord, current, request_id
+from mai_sessions.telemetry.request_record import QUEUE_SECONDS, RequestRecord, current, request_id
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -40,7 +40,11 @@ class _Observed:
         self._histogram = cache(metrics.request_duration.labels)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        record = RequestRecord(request_id(environ.get("HTTP_X_REQUEST_ID", "")), environ["REQUEST_METHOD"])
+        record = RequestRecord(
+            request_id(environ.get("HTTP_X_REQUEST_ID", "")),
+            environ["REQUEST_METHOD"],
+            queue_seconds=environ.get(QUEUE_SECONDS, 0.0),
+        )
         current.set(record)
         self._metrics.request_begins()
         try:
@@ -57,6 +61,8 @@ class _Observed:
         if record.statements:
             metrics.statements.inc(record.statements)
             metrics.statement_time.inc(record.statement_seconds)
+        if record.replica_fallbacks:
+            metrics.replica_fallbacks.inc(record.replica_fallbacks)
         if record.replayed:
             metrics.replays.inc()
         for reason in record.reasons:
@@ -68,6 +74,7 @@ class _Observed:
             "route": record.route,
             "status": record.status,
             "ms": round(seconds * 1000, 2),
+            "queue_ms": round(record.queue_seconds * 1000, 2),
             "statements": record.statements,
             "db_ms": round(record.statement_seconds * 1000, 2),
             "bytes": record.size,
@@ -110,7 +117,6 @@ def _complete(response: Response) -> Response:
     if record is not None:
         rule = request.url_rule
         record.route = rule.rule if rule else None
-        record.user_id = g.get("user_id")
         record.status = response.status_code
         record.size = 0 if record.method == "HEAD" else response.calculate_content_length() or 0
         record.replayed = record.method == "POST" and "Idempotency-Replayed" in response.headers

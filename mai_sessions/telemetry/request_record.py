@@ -13,7 +13,7 @@ _WELL_FORMED = re.compile(r"[A-Za-z0-9._~+/=:-]{1,128}").fullmatch
 @dataclass(slots=True)
 class RequestRecord:
     """One request: times in seconds, sizes in bytes. `reasons` are the words for what was wrong with the
-    input.
+    input. `queue_seconds` is the time for which it queued for a thread.
     """
 
     request_id: str
@@ -23,17 +23,19 @@ class RequestRecord:
     user_id: str | None = None
     status: int = 500
     size: int = 0
+    queue_seconds: float = 0.0
     statements: int = 0
     statement_seconds: float = 0.0
     replayed: bool = False
+    replica_fallbacks: int = 0
     reasons: list[str] = field(default_factory=list)
 
 
+# The key of the WSGI environment in which the worker passes `queue_seconds`.
+QUEUE_SECONDS = "mai_sessions.queue_seconds"
+
 # None: this thread serves no request.
 current: ContextVar[RequestRecord | None] = ContextVar("request_record", default=None)
-
-# How long the request of this thread waited for it, in seconds.
-waited: ContextVar[float] = ContextVar("waited", default=0.0)
 
 
 def request_id(given: str) -> str:

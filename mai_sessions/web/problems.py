@@ -1,13 +1,12 @@
-"""Errors as problem documents (RFC 9457); nowhere else is an error body built."""
+"""Errors as problem documents (RFC 9457). All error bodies are built here."""
 
 import logging
 from http import HTTPStatus
 from typing import NamedTuple
 
 import orjson
-from flask import Flask, Response
-from gunicorn.http.errors import ParseException
-from werkzeug.exceptions import HTTPException
+from flask import Blueprint, Flask, Response, request
+from werkzeug.exceptions import HTTPException, default_exceptions
 
 from mai_sessions.errors import (
     Conflict,
@@ -20,7 +19,7 @@ from mai_sessions.errors import (
     Unavailable,
 )
 from mai_sessions.telemetry.logs import describe
-from mai_sessions.telemetry.request_record import current
+from mai_sessions.telemetry.request_record import current, request_id
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +38,7 @@ _STATUS: dict[type[Error], HTTPStatus] = {
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
-# Inputs that break a rule, as against requests for what is not there or not allowed.
+# Statuses that say that the request breaks a rule, and not that something is missing or forbidden.
 _REJECTED = {
     HTTPStatus.BAD_REQUEST,
     HTTPStatus.NOT_ACCEPTABLE,
@@ -50,54 +49,57 @@ _REJECTED = {
 }
 
 
-class Kind(NamedTuple):
-    """A problem's title, the reason phrase of RFC 9110, and what it means."""
+class ProblemType(NamedTuple):
+    """The title of a problem, which is the reason phrase of RFC 9110, and its meaning."""
 
     title: str
     meaning: str
 
 
-# Every problem that there is; docs/errors.md tells what to do about each. Python's phrases change from one
-# version to the next.
-KINDS: dict[int, Kind] = {
-    400: Kind("Bad Request", "The request is not HTTP as it should be"),
-    401: Kind("Unauthorized", "No credentials, or bad ones"),
-    403: Kind("Forbidden", "The credentials do not allow this"),
-    404: Kind("Not Found", "Nothing here that the caller may see: an unknown, malformed or foreign id"),
-    405: Kind("Method Not Allowed", "This path has no such method"),
-    406: Kind("Not Acceptable", "Accept excludes the type of the answer"),
-    408: Kind("Request Timeout", "The request did not come in time"),
-    409: Kind("Conflict", "The first request with this Idempotency-Key is still running"),
-    412: Kind("Precondition Failed", "Changed since: If-Match names another version. Nothing was done"),
-    413: Kind("Content Too Large", "The body is larger than the limit"),
-    414: Kind("URI Too Long", "The first line of the request is longer than the limit"),
-    415: Kind("Unsupported Media Type", "The body is not JSON by its Content-Type"),
-    416: Kind("Range Not Satisfiable", "Range lies outside of the content"),
-    422: Kind("Unprocessable Content", "The body, the query or a header breaks the rules that errors lists"),
-    431: Kind("Request Header Fields Too Large", "A header is longer than the limit, or there are too many"),
-    500: Kind("Internal Server Error", "The service failed; the log knows more under request_id"),
-    503: Kind("Service Unavailable", "The database is away or too busy"),
+# All problems; docs/errors.md says what to do about each. The titles stand here because the phrases of
+# http.HTTPStatus differ between Python versions.
+PROBLEM_TYPES: dict[int, ProblemType] = {
+    400: ProblemType("Bad Request", "The request is not well-formed HTTP"),
+    401: ProblemType("Unauthorized", "No credentials, or bad ones"),
+    403: ProblemType("Forbidden", "The credentials do not allow this"),
+    404: ProblemType(
+        "Not Found", "Nothing here that the caller may see: an unknown, malformed or foreign id"
+    ),
+    405: ProblemType("Method Not Allowed", "This path has no such method"),
+    406: ProblemType("Not Acceptable", "Accept excludes the type of the response"),
+    408: ProblemType("Request Timeout", "The request did not arrive in time"),
+    409: ProblemType("Conflict", "The first request with this Idempotency-Key is still running"),
+    412: ProblemType("Precondition Failed", "If-Match names another version. Nothing was changed"),
+    413: ProblemType("Content Too Large", "The body is larger than the limit"),
+    414: ProblemType("URI Too Long", "The first line of the request is longer than the limit"),
+    415: ProblemType("Unsupported Media Type", "The Content-Type of the body is not JSON"),
+    416: ProblemType("Range Not Satisfiable", "Range lies outside of the content"),
+    422: ProblemType("Unprocessable Content", "The body, query or a header breaks the rules in `errors`"),
+    431: ProblemType("Request Header Fields Too Large", "A header is too long, or there are too many"),
+    500: ProblemType("Internal Server Error", "The service failed. The log has the reason under request_id"),
+    503: ProblemType("Service Unavailable", "The database is away or too busy"),
 }
 
 
-def init_app(app: Flask) -> None:
-    """Answer every error of this application with a problem document."""
-    app.register_error_handler(Error, _foreseen)
-    app.register_error_handler(HTTPException, _http)
-    app.register_error_handler(ParseException, _malformed)
-    app.register_error_handler(Exception, _unforeseen)
+def register_error_handlers(scaffold: Flask | Blueprint) -> None:
+    """Make every error of this application or blueprint a problem document."""
+    scaffold.register_error_handler(Error, _domain_error)
+    # By status, since Flask prefers an application's handler for a status to a blueprint's for HTTPException.
+    for status in default_exceptions:
+        scaffold.register_error_handler(status, _http_error)
+    scaffold.register_error_handler(Exception, _unexpected_error)
 
 
 def document(
     status: HTTPStatus, detail: str, request_id: str, errors: list[dict[str, object]] | None = None
 ) -> bytes:
-    """Build a problem document; without a detail it says what the status means."""
-    kind = KINDS.get(status) or Kind(status.phrase, status.description)
+    """Build a problem document. Without a detail it says what the status means."""
+    problem = PROBLEM_TYPES.get(status) or ProblemType(status.phrase, status.description)
     body: dict[str, object] = {
         "type": "about:blank",
-        "title": kind.title,
+        "title": problem.title,
         "status": status.value,
-        "detail": detail or kind.meaning,
+        "detail": detail or problem.meaning,
         "request_id": request_id,
     }
     if errors is not None:
@@ -105,7 +107,7 @@ def document(
     return orjson.dumps(body)
 
 
-def _foreseen(error: Error) -> Response:
+def _domain_error(error: Error) -> Response:
     status = _STATUS[type(error)]
     response = _problem(status, str(error), errors=error.errors if isinstance(error, Invalid) else None)
     if isinstance(error, Unauthenticated):
@@ -116,7 +118,7 @@ def _foreseen(error: Error) -> Response:
     return response
 
 
-def _http(error: HTTPException) -> Response:
+def _http_error(error: HTTPException) -> Response:
     response = _problem(HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR), error.description or "")
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):
@@ -124,16 +126,10 @@ def _http(error: HTTPException) -> Response:
     return response
 
 
-def _malformed(error: ParseException) -> Response:
-    # gunicorn reads the head before it calls us, and the body when we ask for it.
-    return _problem(HTTPStatus.BAD_REQUEST, "The body is not chunked as it should be")
-
-
-def _unforeseen(error: Exception) -> Response:
-    log.error("unforeseen error", exc_info=error)
-    return _problem(
-        HTTPStatus.INTERNAL_SERVER_ERROR, "The service failed; the log knows more under this request_id"
-    )
+def _unexpected_error(error: Exception) -> Response:
+    response = _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "")
+    log.error("unexpected error", exc_info=error, extra={"request_id": response.headers.get("X-Request-ID")})
+    return response
 
 
 def _problem(status: HTTPStatus, detail: str, errors: list[dict[str, object]] | None = None) -> Response:
@@ -142,5 +138,6 @@ def _problem(status: HTTPStatus, detail: str, errors: list[dict[str, object]] | 
         record.reasons += (
             [str(error["type"]) for error in errors] if errors else [status.phrase.lower().replace(" ", "_")]
         )
-    body = document(status, detail, record.request_id if record else "", errors)
-    return Response(body, status.value, content_type=TYPE)
+    name = record.request_id if record else request_id(request.headers.get("X-Request-ID", ""))
+    body = document(status, detail, name, errors)
+    return Response(body, status.value, content_type=TYPE, headers={"X-Request-ID": name})

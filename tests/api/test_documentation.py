@@ -40,10 +40,10 @@ def test_document_is_kept(client: FlaskClient) -> None:
 
 def test_every_route_is_there(app: Flask, document: dict[str, Any]) -> None:
     served = {
-        (method.lower(), re.sub(r"<\w+:(\w+)>", r"{\1}", rule.rule), rule.endpoint.rpartition(".")[2])
+        (method.lower(), re.sub(r"<(\w+)>", r"{\1}", rule.rule), rule.endpoint.rpartition(".")[2])
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
-        if not rule.endpoint.startswith("docs.")
+        if not rule.endpoint.startswith("mai_sessions_docs.")
     }
     documented = [
         (method, path, operation["operationId"]) for method, path, operation in operations(document)
@@ -77,7 +77,7 @@ def test_no_example_is_left_over(document: dict[str, Any]) -> None:
 
 
 def test_every_error_is_a_problem(document: dict[str, Any]) -> None:
-    meanings = {kind.title.replace(" ", ""): str(status) for status, kind in problems.KINDS.items()}
+    meanings = {kind.title.replace(" ", ""): str(status) for status, kind in problems.PROBLEM_TYPES.items()}
     for _, _, operation in operations(document):
         errors = {status: response for status, response in operation["responses"].items() if status >= "4"}
         assert errors
@@ -90,7 +90,7 @@ def test_every_error_is_a_problem(document: dict[str, Any]) -> None:
 
 def test_errors_are_explained() -> None:
     headings = re.findall(r"^## (\d+) (.*)$", (DOCS / "errors.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert headings == [(str(status), kind.title) for status, kind in problems.KINDS.items()]
+    assert headings == [(str(status), kind.title) for status, kind in problems.PROBLEM_TYPES.items()]
 
 
 def test_page_asks_no_other_host(client: FlaskClient) -> None:

@@ -36,7 +36,7 @@ def test_not_ready_without_its_database() -> None:
         assert int(response.headers["Retry-After"]) > 0
         assert client.get("/health").status_code == 200
         assert client.get("/api/v1/sessions").status_code == 503
-    app.extensions["mai-sessions"].close()
+    app.extensions["mai_sessions"].close()
 
 
 def test_detailed(client: FlaskClient) -> None:
@@ -50,7 +50,7 @@ def test_detailed(client: FlaskClient) -> None:
 def test_detailed_answers_while_the_database_hangs(make_app: Callable[..., Flask], conn: object) -> None:
     app = make_app(threads=1)
     client = app.test_client()
-    with app.extensions["mai-sessions"].connection() as pooled:
+    with app.extensions["mai_sessions"].database.connection() as pooled:
         backend = pooled.info.backend_pid
     os.kill(backend, signal.SIGSTOP)
     try:
@@ -77,4 +77,4 @@ def test_detailed_without_its_database() -> None:
     assert body["services"]["postgres"]["details"]["pool_available"] == 0
     # Those that gave up wait no more.
     assert body["services"]["postgres"]["details"]["requests_waiting"] <= 1
-    app.extensions["mai-sessions"].close()
+    app.extensions["mai_sessions"].close()

@@ -20,7 +20,7 @@ def samples(client: FlaskClient) -> dict[tuple[str, frozenset[tuple[str, str]]],
 
 def test_numbers(client: FlaskClient) -> None:
     # As a worker does when it begins.
-    client.application.extensions["mai-sessions"].open()
+    client.application.extensions["mai_sessions"].open()
     before = samples(client)
     key = {"Idempotency-Key": str(uuid4())}
     for _ in range(2):

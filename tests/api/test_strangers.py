@@ -24,7 +24,7 @@ TABLES = ("users", "sessions", "messages", "attachments")
 @pytest.fixture
 def ids(app: Flask, conn: psycopg.Connection[Any]) -> dict[str, str]:
     """A stranger's identifiers, by the names that they have in the routes."""
-    with app.extensions["mai-sessions"].connection() as pooled:
+    with app.extensions["mai_sessions"].database.connection() as pooled:
         sessions.create_session(
             pooled, STRANGER, session_id=SESSION_ID, title="t", agent_name="chat", model_id=None
         )

@@ -283,7 +283,7 @@ WITH_KEY = {"auth": "jwt", "jwt_key": pem(RSA)}
         pytest.param(WITH_SECRET, token(exp=None), id="no exp"),
         pytest.param(WITH_SECRET, token(exp="soon"), id="exp is text"),
         pytest.param(WITH_SECRET, token(exp=float("inf")), id="exp is infinite"),
-        pytest.param(WITH_SECRET, token(nbf=time.time() + 60), id="not yet"),
+        pytest.param(WITH_SECRET, token(nbf=time.time() + 3600), id="not yet"),
         pytest.param(WITH_SECRET, token(sub=None), id="no sub"),
         pytest.param(WITH_SECRET, token(sub=""), id="empty sub"),
         pytest.param(WITH_SECRET, token(sub="x" * 256), id="long sub"),

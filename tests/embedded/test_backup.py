@@ -275,7 +275,7 @@ def test_a_server_of_the_site(
         Settings(database_url=as_role("app", new_database), migrate="check")
     ).test_client() as client:
         assert client.post(SESSIONS, json={}).status_code == 201
-        client.application.extensions["mai-sessions"].close()
+        client.application.extensions["mai_sessions"].close()
     assert run("backup", tmp_path / "y", DATABASE_URL=source, PATH=str(tmp_path)) == (
         "Error: there is no pg_dump: install PostgreSQL's client programs, of the server's version\n"
     )

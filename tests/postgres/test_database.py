@@ -20,7 +20,7 @@ def test_connection_that_the_server_ended_is_not_lent(
 ) -> None:
     with psycopg.connect(server_url, autocommit=True) as superuser:
         for _ in range(10):
-            with app.extensions["mai-sessions"].connection() as pooled:
+            with app.extensions["mai_sessions"].database.connection() as pooled:
                 pid = pooled.info.backend_pid
             superuser.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
             assert client.get("/api/v1/sessions").status_code == 200
@@ -28,7 +28,7 @@ def test_connection_that_the_server_ended_is_not_lent(
 
 def test_without_options_the_role_sets_what_matters(make_app: Callable[..., Flask]) -> None:
     app = make_app(prepare="off")
-    with app.extensions["mai-sessions"].connection() as pooled:
+    with app.extensions["mai_sessions"].database.connection() as pooled:
         assert not pooled.prepares
         for name, value in {
             "timezone": "UTC",
@@ -79,7 +79,7 @@ def test_connection_that_ends_under_a_statement_is_told(
 ) -> None:
     with (
         psycopg.connect(server_url, autocommit=True) as superuser,
-        app.extensions["mai-sessions"].connection() as pooled,
+        app.extensions["mai_sessions"].database.connection() as pooled,
     ):
         fetch_one(pooled, "SELECT /* first */ 1", {})
         superuser.execute("SELECT pg_terminate_backend(%s, 5000)", [pooled.info.backend_pid])
@@ -93,7 +93,7 @@ def test_connection_that_breaks_after_a_last_word_is_told(app: Flask, conn: Conn
     """As in an immediate shutdown: libpq cannot send, but has something to read, and takes the connection for
     a good one.
     """
-    with app.extensions["mai-sessions"].connection() as pooled:
+    with app.extensions["mai_sessions"].database.connection() as pooled:
         pooled.execute("LISTEN words")
         conn.execute("NOTIFY words")
         broken = socket.socket(fileno=pooled.pgconn.socket)
@@ -102,7 +102,7 @@ def test_connection_that_breaks_after_a_last_word_is_told(app: Flask, conn: Conn
         broken.detach()
         with pytest.raises(Unavailable):
             fetch_one(pooled, "SELECT /* first */ 1", {})
-    with app.extensions["mai-sessions"].connection() as pooled:
+    with app.extensions["mai_sessions"].database.connection() as pooled:
         assert fetch_one(pooled, "SELECT /* first */ 1", {}) == (1,)
 
 
@@ -120,7 +120,7 @@ def test_statement_stays_prepared_after_a_rollback(conn: Connection) -> None:
 
 def test_citus_plans_for_values(make_app: Callable[..., Flask], conn: psycopg.Connection[Any]) -> None:
     def mode() -> str:
-        with make_app().extensions["mai-sessions"].connection() as pooled:
+        with make_app().extensions["mai_sessions"].database.connection() as pooled:
             return str(pooled.execute("SHOW plan_cache_mode").fetchone()[0])
 
     assert mode() == "force_generic_plan"

@@ -22,7 +22,7 @@ from mai_sessions.postgres import database as db
 from mai_sessions.postgres import migrations
 from mai_sessions.postgres.connection import Connection, fetch_one
 from mai_sessions.postgres.database import Database
-from mai_sessions.telemetry.request_record import waited
+from mai_sessions.telemetry.request_record import RequestRecord, current
 
 SESSIONS = "/api/v1/sessions"
 # A statement that is in the way of the replay is cancelled at once.
@@ -99,7 +99,7 @@ def app(make_app: Callable[..., Flask], replica: Replica, monkeypatch: pytest.Mo
 
 def is_replica_read(app: Flask) -> bool:
     """Whether a read that may be a moment old is the replica's."""
-    database: Database = app.extensions["mai-sessions"]
+    database: Database = app.extensions["mai_sessions"].database
     row = database.stale_read(fetch_one, "SELECT /* replicated */ pg_is_in_recovery()", {})
     assert row
     return bool(row[0])
@@ -144,9 +144,9 @@ def test_what_may_be_a_moment_old(app: Flask, client: FlaskClient, replica: Repl
 
 
 def test_a_request_that_has_waited_for_a_thread(app: Flask) -> None:
-    token = waited.set(db.REPLICA_WAIT * 2)
+    token = current.set(RequestRecord("", "GET", queue_seconds=db.REPLICA_WAIT * 2))
     assert is_replica_read(app)
-    waited.reset(token)
+    current.reset(token)
 
 
 def test_a_replica_whose_schema_is_behind(
@@ -188,7 +188,7 @@ def test_a_conflict_with_recovery(app: Flask, replica: Replica, caplog: pytest.L
 
     thread = threading.Thread(target=replay)
     thread.start()
-    assert app.extensions["mai-sessions"].stale_read(read) is False
+    assert app.extensions["mai_sessions"].database.stale_read(read) is False
     thread.join()
     assert "SerializationFailure 40001: canceling statement due to conflict with recovery" in caplog.text
     wait_until(lambda: is_replica_read(app))

@@ -21,7 +21,7 @@ def sizes(conn: psycopg.Connection[Any]) -> list[int]:
 
 def test_streaming_into_one_message(app: Flask, conn: psycopg.Connection[Any]) -> None:
     words = [f"word{number}" for number in range(250)]
-    with app.extensions["mai-sessions"].connection() as pooled:
+    with app.extensions["mai_sessions"].database.connection() as pooled:
         sessions.create_session(
             pooled, "u", session_id=SESSION_ID, title="t", agent_name="chat", model_id=None
         )

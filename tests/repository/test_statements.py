@@ -154,11 +154,11 @@ def wire(make_app: Callable[..., Flask]) -> Iterator[Wire]:
     """An application of one connection, on which libpq writes down each message."""
     app = make_app(threads=1)
     with TemporaryFile("ab+") as trace:
-        with app.extensions["mai-sessions"].connection() as conn:
+        with app.extensions["mai_sessions"].database.connection() as conn:
             conn.pgconn.trace(trace.fileno())
             conn.pgconn.set_trace_flags(Trace.SUPPRESS_TIMESTAMPS)
         yield Wire(app, trace)
-        with app.extensions["mai-sessions"].connection() as conn:
+        with app.extensions["mai_sessions"].database.connection() as conn:
             conn.pgconn.untrace()
 
 

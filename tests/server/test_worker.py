@@ -74,7 +74,7 @@ def test_what_is_no_http_is_a_problem(service: Service, log: Path, request_: byt
         assert connection.recv(1) == b""
     problem = json.loads(body)
     assert got == problem["status"] == status
-    assert problem["title"] == problems.KINDS[status].title
+    assert problem["title"] == problems.PROBLEM_TYPES[status].title
     assert headers["Content-Type"] == "application/problem+json"
     assert headers["X-Request-ID"] == problem["request_id"]
     assert problem["request_id"] in log.read_text()
@@ -194,7 +194,7 @@ def test_a_body_that_breaks_off_is_not_taken_for_the_whole(
         connection.sendall(POST + framing + b"\r\n\r\n" + begun)
         connection.shutdown(socket.SHUT_WR)
         status, _, body = answer(connection)
-        assert (status, json.loads(body)["detail"]) == (400, "The body is not whole")
+        assert (status, json.loads(body)["detail"]) == (400, "The body is incomplete")
 
 
 def test_stops_although_clients_are_connected(

@@ -48,14 +48,15 @@ def test_one_line_per_request(client: FlaskClient, stream: io.StringIO) -> None:
     [event] = events(stream)
     assert event.pop("time").endswith("+00:00")
     assert 0 < event.pop("db_ms") < event.pop("ms")
-    assert event.pop("message").startswith("GET /api/v1/sessions/<session_id:session_id> 200 in ")
+    assert event.pop("message").startswith("GET /api/v1/sessions/<session_id> 200 in ")
     assert event == {
         "level": "INFO",
         "logger": "mai_sessions.requests",
         "request_id": "mine",
         "user": "default-user",
         "method": "GET",
-        "route": "/api/v1/sessions/<session_id:session_id>",
+        "route": "/api/v1/sessions/<session_id>",
+        "queue_ms": 0.0,
         "status": 200,
         "statements": 1,
         "bytes": size,
@@ -98,7 +99,7 @@ def test_defect_is_told_by_place_and_kind(
         except KeyError as error:
             raise ValueError(CANARY) from error
 
-    monkeypatch.setitem(app.view_functions, "root.get_health", fail)
+    monkeypatch.setitem(app.view_functions, "mai_sessions_service.get_health", fail)
     response = app.test_client().get("/health", headers={"X-Request-ID": "mine"}, buffered=True)
     assert response.status_code == 500
     assert CANARY not in response.text

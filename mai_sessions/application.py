@@ -1,0 +1,61 @@
+"""The whole application: the API with logs, metrics, security headers, CORS, documentation and health."""
+
+from flask import Flask, Request, request
+from werkzeug.routing import MapAdapter
+
+from mai_sessions.api import service_blueprint
+from mai_sessions.config import Settings
+from mai_sessions.extension import MaiSessions
+from mai_sessions.openapi import document, page
+from mai_sessions.postgres import migrations
+from mai_sessions.telemetry import middleware
+from mai_sessions.telemetry.metrics import Metrics
+from mai_sessions.web import cors, problems, security_headers
+from mai_sessions.web.state import EXTENSION, State, current_state
+
+
+class _Application(Flask):
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Match by path and method alone.
+
+        No route depends on a host, and werkzeug needs longer to read the host than for the rest.
+        """
+        if request is None:
+            return None
+        environ = request.environ
+        path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
+        script_name = environ.get("SCRIPT_NAME", "")
+        return MapAdapter(self.url_map, "", script_name, "", request.scheme, path, request.method)
+
+
+def _require_identity() -> None:
+    """Authenticate where no blueprint does: unknown paths, and routes that are added to the application."""
+    if request.blueprint is None and request.method != "OPTIONS":
+        current_state().authenticate()
+
+
+def create_app(settings: Settings | None = None) -> Flask:
+    """Make the application, and bring the database's schema up to date.
+
+    Raises StartupError when a setting is wrong, or the database cannot be reached or used.
+    """
+    settings = settings or Settings.from_environ()
+    app = _Application(__package__, static_folder=None)
+    # Nothing redirects: neither `//health` nor `/health/`.
+    app.url_map.strict_slashes = app.url_map.merge_slashes = False
+    MaiSessions().init_app(app, settings=settings)
+    state: State = app.extensions[EXTENSION]
+    state.metrics = Metrics()
+    middleware.init_app(app, state.metrics)
+    problems.register_error_handlers(app)
+    security_headers.init_app(app)
+    cors.init_app(app, settings)
+    app.before_request(_require_identity)
+    app.register_blueprint(service_blueprint)
+    app.register_blueprint(page.blueprint)
+    state.openapi = document.build(app)
+    # Last, so that wrong settings change nothing in the database.
+    migrations.migrate(settings.database_url, settings.migrate)
+    if settings.migrate != "off":
+        state.database.refuse_unfit_connections()
+    return app

@@ -1,0 +1,58 @@
+"""`MaiSessions`: the API as an extension of any Flask application."""
+
+from collections.abc import Callable
+
+from flask import Flask
+
+from mai_sessions.api import blueprint
+from mai_sessions.auth.identity import authentication, identified_by
+from mai_sessions.config import Settings
+from mai_sessions.content.tokens import load_tokenizer
+from mai_sessions.errors import StartupError
+from mai_sessions.postgres.database import Database
+from mai_sessions.web.state import EXTENSION, State
+
+DEFAULT_PREFIX = "/api/v1"
+
+
+class MaiSessions:
+    """The API, for one or several Flask applications.
+
+    `identify` returns the user id of the present request, 1 to 255 characters, or None for nobody, which is a
+    401. Without it, MAI_SESSIONS_AUTH says how users are authenticated.
+
+        sessions = MaiSessions(identify=lambda: current_user.get_id())
+        sessions.init_app(app, url_prefix="/chat/api")
+    """
+
+    def __init__(self, app: Flask | None = None, *, identify: Callable[[], str | None] | None = None) -> None:
+        self._identify = identify
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(
+        self, app: Flask, *, url_prefix: str = DEFAULT_PREFIX, settings: Settings | None = None
+    ) -> None:
+        """Register the routes below `url_prefix`, and nothing else of the application.
+
+        The settings are those of `app.config` whose keys begin with MAI_SESSIONS_, unless they are passed. The
+        environment is not read. The database is not reached before the first request: create its tables with
+        `flask mai-sessions migrate`. Raises StartupError when a setting is wrong.
+        """
+        settings = settings or Settings.from_config(app.config)
+        if self._identify is None:
+            authenticate, url_signer = authentication(settings)
+        elif settings.auth == "none":
+            authenticate, url_signer = identified_by(self._identify), None
+        else:
+            raise StartupError(f"MAI_SESSIONS_AUTH={settings.auth} does not go together with identify")
+        url_prefix = url_prefix.rstrip("/")
+        app.extensions[EXTENSION] = State(
+            settings=settings,
+            url_prefix=url_prefix,
+            database=Database(settings),
+            authenticate=authenticate,
+            url_signer=url_signer,
+            count_tokens=load_tokenizer(settings.tokenizer),
+        )
+        app.register_blueprint(blueprint, url_prefix=url_prefix)

@@ -1,0 +1,157 @@
+"""How the body and the query of a request are read and checked."""
+
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from flask import Request, request
+from marshmallow import EXCLUDE, Schema, ValidationError
+from webargs.flaskparser import FlaskParser
+from werkzeug.exceptions import (
+    BadRequest,
+    ClientDisconnected,
+    HTTPException,
+    RequestEntityTooLarge,
+    UnsupportedMediaType,
+)
+
+from mai_sessions.content.json_text import is_deeper, parse_json
+from mai_sessions.content.parts import BrokenValue
+from mai_sessions.errors import Invalid
+from mai_sessions.web.state import current_state
+
+_LOCATIONS = {"json": "body"}
+_CHUNK = 64 * 1024
+_INCOMPLETE = "The body is incomplete"
+# Arrays, objects, strings and all other values. The largest body holds 20 million empty arrays, which become
+# gigabytes of Python objects.
+MAX_JSON_VALUES = 100_000
+
+
+class Parser(FlaskParser):
+    """webargs' parser, with orjson, and limits on what it builds."""
+
+    DEFAULT_UNKNOWN_BY_LOCATION = {"json": EXCLUDE, "query": EXCLUDE}  # noqa: RUF012 - the form that webargs asks for
+
+    def load_json(self, req: Request, schema: Schema) -> Any:
+        """Parse the body. An empty one is an empty object."""
+        mimetype = req.mimetype
+        if mimetype and mimetype != "application/json" and not mimetype.endswith("+json"):
+            raise UnsupportedMediaType("The body must be application/json")
+        body = _read(req)
+        if not body:
+            return {}
+        if _has_too_many_values(body):
+            raise Invalid(
+                "The body holds too many values",
+                [_error(["body"], f"More than {MAX_JSON_VALUES} values.", "too_many")],
+            )
+        try:
+            value = parse_json(body)
+        except BrokenValue as error:
+            detail = (
+                "The body is not JSON" if error.reason == "json" else f"body.{_dotted(error.path)}: {error}"
+            )
+            raise Invalid(detail, [_error(["body", *error.path], str(error), error.reason)]) from None
+        if is_deeper(value, limit := current_state().settings.max_json_depth):
+            raise Invalid(
+                "The body is nested too deep", [_error(["body"], f"Nested deeper than {limit}.", "too_deep")]
+            )
+        return value
+
+    def load_querystring(self, req: Request, schema: Schema) -> Any:
+        """Parse the query. Raises Invalid if it is not UTF-8."""
+        try:
+            return super().load_querystring(req, schema)
+        except UnicodeDecodeError as error:
+            raise Invalid("The query is not UTF-8", [_error(["query"], str(error), "utf8")]) from None
+
+    def handle_error(self, error: ValidationError, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise Invalid for what marshmallow found."""
+        errors = [
+            _error([_LOCATIONS.get(location, location), *loc], text, getattr(text, "type", "invalid"))
+            for location, messages in error.messages_dict.items()
+            for loc, text in _flatten(messages)
+        ]
+        raise Invalid(" ".join(f"{_dotted(e['loc'])}: {e['msg']}" for e in errors), errors)
+
+
+def parse(schema: Schema, location: str) -> dict[str, Any]:
+    """Load a location of the request (`json` or `query`) with a schema. Raises Invalid."""
+    values: dict[str, Any] = _PARSER.parse(schema, request, location=location)
+    return values
+
+
+_PARSER = Parser()
+
+
+def _read(req: Request) -> bytes:
+    """Return the whole body. Raises RequestEntityTooLarge, and ClientDisconnected when a part is missing.
+
+    werkzeug's own method takes ten times as long, and returns the beginning of a broken body as if it were all.
+    """
+    limit = current_state().settings.max_body
+    # Code of the application around has read the body before us.
+    if "stream" in vars(req):
+        body: bytes = req.get_data()
+        if len(body) > limit:
+            raise RequestEntityTooLarge
+        return body
+    length, stream = req.content_length, req.environ["wsgi.input"]
+    if length is None and not req.environ.get("wsgi.input_terminated"):
+        return b""
+    # A chunked body has no length: one byte above the limit shows that it is too long.
+    wanted = limit + 1 if length is None else length
+    try:
+        if wanted <= limit or length is None:
+            body = stream.read(wanted)
+            if length is not None and len(body) < length:
+                raise ClientDisconnected(_INCOMPLETE)
+            if len(body) <= limit:
+                return body
+        # A client that is still sending does not read the response, and sees a broken connection instead. So
+        # read on, within bounds.
+        for _ in range(limit // _CHUNK):
+            if not stream.read(_CHUNK):
+                break
+    except OSError:
+        raise ClientDisconnected(_INCOMPLETE) from None
+    except HTTPException:
+        raise
+    # Every WSGI server has exceptions of its own for a body that is not framed as HTTP says.
+    except Exception:
+        raise BadRequest("The body is not chunked correctly") from None
+    raise RequestEntityTooLarge
+
+
+def _error(loc: list[str | int], msg: str, type: str) -> dict[str, Any]:
+    return {"loc": loc, "msg": str(msg), "type": type}
+
+
+def _has_too_many_values(body: bytes) -> bool:
+    """Tell whether the JSON holds more than MAX_JSON_VALUES, by the delimiters before each value."""
+    if len(body) <= MAX_JSON_VALUES or _count_delimiters(body) <= MAX_JSON_VALUES:
+        return False
+    # Texts hold these characters too: count them outside of strings only.
+    bare = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    if bare.count(b'"') > 2 * MAX_JSON_VALUES:
+        return True
+    return sum(map(_count_delimiters, bare.split(b'"')[::2])) > MAX_JSON_VALUES
+
+
+def _count_delimiters(body: bytes) -> int:
+    return body.count(b",") + body.count(b"[") + body.count(b"{")
+
+
+def _dotted(path: Iterable[str | int]) -> str:
+    return ".".join(map(str, path))
+
+
+def _flatten(messages: Any) -> list[tuple[list[str | int], str]]:
+    """Make marshmallow's nested messages a list of paths and texts."""
+    if isinstance(messages, dict):
+        return [
+            ([*([] if key == "_schema" else [key]), *loc], text)
+            for key, nested in messages.items()
+            for loc, text in _flatten(nested)
+        ]
+    return [([], text) for text in messages]

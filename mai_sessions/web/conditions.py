@@ -1,0 +1,58 @@
+"""Conditional requests (RFC 9110 §13): entity tags, If-Match and If-None-Match."""
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from flask import g, request
+
+from mai_sessions.ids import parse_id
+from mai_sessions.web.state import current_state
+
+
+def entity_tag(version: object) -> str:
+    """Make the value of an entity tag of a version.
+
+    Where image URLs are signed it also names their period: the same version then has other URLs later."""
+    return f"{version}{_tag_suffix()}"
+
+
+def is_known(tag: str) -> bool:
+    """Tell whether the caller of a GET or HEAD has the representation with this entity tag already."""
+    return request.method in ("GET", "HEAD") and not {tag, "*"}.isdisjoint(_tags("If-None-Match"))
+
+
+def if_none_match_versions() -> list[UUID]:
+    """List the versions in If-None-Match whose image URLs have not changed since."""
+    suffix = _tag_suffix()
+    return _versions(tag.removesuffix(suffix) for tag in _tags("If-None-Match") if tag.endswith(suffix))
+
+
+def if_match_versions() -> list[UUID] | None:
+    """List the versions in If-Match, or return None where any version will do."""
+    if request.headers.get("If-Match", "*").strip() == "*":
+        return None
+    return _versions(tag.partition(".")[0] for tag in _tags("If-Match"))
+
+
+def _tag_suffix() -> str:
+    signer = current_state().url_signer
+    if signer is None:
+        return ""
+    # The period may end while a request is served.
+    if "mai_sessions_tag_suffix" not in g:
+        g.mai_sessions_tag_suffix = f".{signer.period()}"
+    suffix: str = g.mai_sessions_tag_suffix
+    return suffix
+
+
+def _versions(tags: Iterable[str]) -> list[UUID]:
+    return [version for tag in tags if (version := parse_id(tag)) and str(version) == tag]
+
+
+def _tags(header: str) -> list[str]:
+    """List the entity tags in a header, as the service wrote them.
+
+    A proxy that compresses a response weakens its tag (nginx: `W/"…"`). The tag still names the same version,
+    so it counts in If-Match too, where RFC 9110 §13.1.1 would never match it."""
+    value = request.headers.get(header)
+    return [tag.strip().removeprefix("W/").strip('"') for tag in value.split(",")] if value else []
