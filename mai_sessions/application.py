@@ -55,7 +55,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.register_blueprint(page.blueprint)
     state.openapi = document.build(app)
     # Last, so that wrong settings change nothing in the database.
-    migrations.migrate(settings.database_url, settings.migrate)
     if settings.migrate != "off":
-        state.database.refuse_unfit_connections()
+        state.database.check_session_settings()
+    migrations.migrate(settings.database_url, settings.migrate)
     return app

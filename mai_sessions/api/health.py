@@ -9,7 +9,7 @@ from flask import Response, url_for
 
 from mai_sessions.errors import Unavailable
 from mai_sessions.postgres import migrations
-from mai_sessions.postgres.database import Database
+from mai_sessions.postgres.pool import Pool
 from mai_sessions.schemas.health import Alive, DetailedHealth, Health, Ready, Service
 from mai_sessions.web.blueprint import service
 from mai_sessions.web.database import connection
@@ -68,19 +68,19 @@ def get_detailed() -> Response:
     database = current_state().database
     postgres: dict[str, object] = {"ok": True}
     try:
-        database.probe(PROBE_TIMEOUT)
+        database.primary.probe(PROBE_TIMEOUT)
     except Unavailable as error:
         postgres = {"ok": False, "error": str(error)}
     latency_ms = round((perf_counter() - start) * 1000, 3)
-    figures = database.pool_figures()
-    details: dict[str, object] = dict(figures)
+    stats = database.primary.stats()
+    details: dict[str, object] = dict(stats)
     if replica := database.replica:
         details["replica"] = _replica_health(replica)
     body = {
         "status": "unhealthy"
         if not postgres["ok"]
         else "degraded"
-        if figures["requests_waiting"]
+        if stats["requests_waiting"]
         else "healthy",
         "services": {"postgres": {**postgres, "latency_ms": latency_ms, "details": details}},
         "total_latency_ms": latency_ms,
@@ -90,10 +90,10 @@ def get_detailed() -> Response:
     return json_response(orjson.dumps(body))
 
 
-def _replica_health(replica: Database) -> dict[str, object]:
+def _replica_health(replica: Pool) -> dict[str, object]:
     """How the replica is; without it all is served, so it makes nothing unhealthy."""
     try:
         lag = replica.replication_lag(REPLICA_PROBE_TIMEOUT)
     except Unavailable as error:
-        return {"ok": False, "error": str(error), **replica.pool_figures()}
-    return {"ok": True, "lag_seconds": lag, **replica.pool_figures()}
+        return {"ok": False, "error": str(error), **replica.stats()}
+    return {"ok": True, "lag_seconds": lag, **replica.stats()}

@@ -1,50 +1,38 @@
 """Changes of the schema: numbered SQL files, each applied once, in order, by whoever starts first.
 
-A file is called `NNNN_verb_noun.sql` and is never edited after its release. Two header lines mean something:
-
-`-- migrate: breaking`: code that does not know the file must not run on a database that has it.
-
-`-- migrate: no-transaction`: the file is one `CREATE [UNIQUE] INDEX CONCURRENTLY IF NOT EXISTS name …;` or
-`DROP INDEX CONCURRENTLY IF EXISTS name;`, which PostgreSQL refuses inside a transaction. An interrupted one
-runs again, after the INVALID index of that name is dropped.
-
-Session locks need a direct connection: what is pending is not applied through a pooler. Start with `check`
-there, and migrate past it."""
+Session locks need a direct connection, and a cluster changes its schema on the coordinator alone: pending files
+are applied neither through a pooler nor on a worker node. Start with `check` there, and migrate past it."""
 
 import logging
-import re
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
-from hashlib import sha256
-from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Any, NamedTuple
 
 import psycopg
 
 from mai_sessions.errors import StartupError
+from mai_sessions.postgres.cluster import distributed_statements, is_distributed, is_worker
+from mai_sessions.postgres.messages import first_line, without_password
+from mai_sessions.postgres.migration_files import MIGRATIONS, Migration, discover
+from mai_sessions.postgres.session_settings import MEANING, is_direct
 
 log = logging.getLogger(__name__)
 
-MIGRATIONS = files("mai_sessions.sql") / "migrations"
 OLDEST_POSTGRESQL = 15
 LOCK_KEY = int.from_bytes(b"mai-sess")
-LOCK_WAIT = 300.0  # seconds that a starter waits for another one's migrations
-LOCK_POLL = 0.1  # seconds between its looks
+LOCK_WAIT = 300.0  # seconds that a starter waits for the migrations of another
+LOCK_POLL = 0.1  # seconds between two attempts
 LOCK_TIMEOUT = "5s"  # longest that a statement may queue for a table, since all traffic queues behind it
 LOCK_PAUSE = 2.0  # seconds for that traffic before the next try
 LOCK_TRIES = 5
 
-# Polled: who waits inside pg_advisory_lock() holds a snapshot, and CREATE INDEX CONCURRENTLY waits for all
-# snapshots.
+# Polled: a session that waits inside pg_advisory_lock() holds a snapshot, and CREATE INDEX CONCURRENTLY waits
+# for all snapshots.
 TRY_LOCK = "SELECT pg_try_advisory_lock(%(key)s)"
-
-# A pooler makes up the number that it gives its clients, as they have no process of their own.
-SELECT_IS_DIRECT = "SELECT pg_backend_pid() = %(backend_pid)s"
 
 SET_TIMEOUTS = (
     "SELECT set_config('lock_timeout', %(lock)s, false), set_config('statement_timeout', '0', false)"
@@ -65,11 +53,18 @@ CREATE TABLE IF NOT EXISTS schema_migrations (
 COMMENT ON TABLE schema_migrations IS 'One row for each file of sql/migrations that this database has';
 """
 
-SELECT_APPLIED = "SELECT version, name, sha256, breaking, applied_at FROM schema_migrations ORDER BY version"
+# Seconds: the text of a timestamp depends on the session, whose settings may be those of a pooler.
+SELECT_APPLIED = """
+SELECT version, name, sha256, breaking, extract(epoch FROM applied_at)::float8
+  FROM public.schema_migrations
+ ORDER BY version
+"""
 
-SELECT_IS_APPLIED = (
-    "SELECT /* is_current */ EXISTS (SELECT FROM schema_migrations WHERE version = %(version)s)"
-)
+SELECT_IS_APPLIED = """
+SELECT /* is_current */ EXISTS (SELECT FROM public.schema_migrations WHERE version = %(version)s)
+"""
+
+SET_SETTING = "SELECT set_config(%(name)s, %(value)s, false)"
 
 INSERT_APPLIED = """
 INSERT INTO schema_migrations (version, name, sha256, breaking)
@@ -93,52 +88,17 @@ END
 $$;
 """
 
-_FILE_NAME = re.compile(r"(\d{4})_[a-z0-9]+(?:_[a-z0-9]+)+\.sql")
-_HEADER = re.compile(r"^-- migrate: *(.*?) *$", re.MULTILINE)
-_COMMENT = re.compile(r"--.*")
-_CONCURRENT_INDEX = re.compile(
-    r"(?:CREATE (?:UNIQUE )?INDEX CONCURRENTLY IF NOT EXISTS|DROP INDEX CONCURRENTLY IF EXISTS) (\w+)\b[^;]*;"
-)
-
 Connection = psycopg.Connection[Any]
 
 
-@dataclass(frozen=True)
-class Migration:
-    """A file. `name` is the file's without `.sql`; `index` is the one that it makes or drops outside a
-    transaction.
-    """
-
-    version: int
-    name: str
-    sql: str
-    sha256: str
-    breaking: bool
-    index: str | None
-
-
 class Applied(NamedTuple):
-    """A row of schema_migrations."""
+    """A row of schema_migrations. `applied_at` is in seconds since 1970."""
 
     version: int
     name: str
     sha256: str
     breaking: bool
-    applied_at: datetime
-
-
-def discover(directory: Traversable = MIGRATIONS) -> list[Migration]:
-    """Read the files of a directory, in order. Raises StartupError for one that breaks the rules above."""
-    paths = sorted(
-        (path for path in directory.iterdir() if path.name.endswith(".sql")), key=lambda path: path.name
-    )
-    migrations = [_parse(path) for path in paths]
-    if not migrations:
-        raise StartupError("no migration files: the installation of mai-sessions is broken")
-    for expected, migration in enumerate(migrations, start=1):
-        if migration.version != expected:
-            raise StartupError(f"migration {migration.name} stands where number {expected:04} should")
-    return migrations
+    applied_at: float
 
 
 def migrate(database_url: str, mode: str, directory: Traversable = MIGRATIONS) -> None:
@@ -165,7 +125,9 @@ def apply(database_url: str, directory: Traversable = MIGRATIONS) -> Iterator[Mi
     with _connection(database_url) as conn:
         if not _pending(migrations, _applied(conn)):
             return
-        _refuse_pooler(conn)
+        _refuse_indirect(conn)
+        for name, value in MEANING.items():
+            conn.execute(SET_SETTING, {"name": name, "value": value})
         _take_lock(conn)
         conn.execute(CREATE_BOOKKEEPING)
         for migration in _pending(migrations, _applied(conn)):
@@ -179,7 +141,9 @@ def apply(database_url: str, directory: Traversable = MIGRATIONS) -> Iterator[Mi
 def status(database_url: str, directory: Traversable = MIGRATIONS) -> list[tuple[str, datetime | None]]:
     """List each migration that the code or the database has, with the time it was applied or None."""
     with _connection(database_url) as conn:
-        applied: dict[str, datetime | None] = {row.name: row.applied_at for row in _applied(conn)}
+        applied: dict[str, datetime | None] = {
+            row.name: datetime.fromtimestamp(row.applied_at, UTC) for row in _applied(conn)
+        }
     return sorted(
         (dict.fromkeys((migration.name for migration in discover(directory)), None) | applied).items()
     )
@@ -195,6 +159,7 @@ def pending_sql(database_url: str, directory: Traversable = MIGRATIONS) -> str:
         script = [
             "\\set ON_ERROR_STOP on",
             "SET client_encoding = 'UTF8';",
+            *(merge(SET_SETTING, {"name": name, "value": value}) + ";" for name, value in MEANING.items()),
             merge(SCRIPT_LOCK, {"key": LOCK_KEY}),
             CREATE_BOOKKEEPING,
         ]
@@ -205,7 +170,8 @@ def pending_sql(database_url: str, directory: Traversable = MIGRATIONS) -> str:
                 drop = merge(DROP_INVALID_INDEX, vars(migration)) + "\\gexec"
                 script += [timeouts, drop, migration.sql, insert]
             else:
-                script += [timeouts, "BEGIN;", insert, migration.sql, "COMMIT;"]
+                statements = distributed_statements(migration) if is_distributed(conn) else [migration.sql]
+                script += [timeouts, "BEGIN;", insert, *statements, "COMMIT;"]
     return "\n\n".join(part.strip() for part in script) + "\n"
 
 
@@ -220,27 +186,6 @@ def is_current(conn: Connection) -> bool:
 @cache
 def _newest_version() -> int:
     return discover()[-1].version
-
-
-def _parse(path: Traversable) -> Migration:
-    match = _FILE_NAME.fullmatch(path.name)
-    if not match:
-        raise StartupError(f"migration {path.name}: its name is not NNNN_verb_noun.sql in lower case")
-    sql = path.read_text(encoding="utf-8")
-    headers = set(_HEADER.findall(sql))
-    if unknown := headers - {"breaking", "no-transaction"}:
-        raise StartupError(f"migration {path.name}: unknown header `-- migrate: {min(unknown)}`")
-    index = None
-    if "no-transaction" in headers:
-        statement = _CONCURRENT_INDEX.fullmatch(" ".join(_COMMENT.sub("", sql).split()))
-        if not statement:
-            raise StartupError(
-                f"migration {path.name}: without a transaction it must be one CREATE INDEX CONCURRENTLY IF NOT EXISTS "
-                "or DROP INDEX CONCURRENTLY IF EXISTS"
-            )
-        index = statement[1]
-    digest = sha256(sql.encode()).hexdigest()
-    return Migration(int(match[1]), path.name.removesuffix(".sql"), sql, digest, "breaking" in headers, index)
 
 
 def _pending(migrations: list[Migration], applied: list[Applied]) -> list[Migration]:
@@ -282,26 +227,35 @@ def _connection(database_url: str) -> Generator[Connection]:
             connect_timeout=5,
         )
     except (psycopg.Error, UnicodeError) as error:
-        raise StartupError(f"cannot reach PostgreSQL: {_without_password(error, database_url)}") from None
+        raise StartupError(f"cannot reach PostgreSQL: {without_password(error, database_url)}") from None
     with conn:
         if conn.info.server_version < OLDEST_POSTGRESQL * 10000:
             version = conn.info.parameter_status("server_version")
             raise StartupError(
                 f"PostgreSQL {version} is too old: mai-sessions needs {OLDEST_POSTGRESQL} or newer"
             )
+        if (encoding := conn.info.parameter_status("server_encoding")) != "UTF8":
+            raise StartupError(
+                f"the database is encoded in {encoding}: create one with ENCODING 'UTF8' TEMPLATE template0"
+            )
         try:
             yield conn
         except psycopg.Error as error:
-            raise StartupError(f"migrations: {_first_line(error)}") from error
+            raise StartupError(f"migrations: {first_line(error)}") from error
 
 
-def _refuse_pooler(conn: Connection) -> None:
-    """Leave a pooler's server connections alone: the lock and the timeouts would stay on them, for whoever
-    gets them next.
+def _refuse_indirect(conn: Connection) -> None:
+    """Raise StartupError for a pooler, where the lock and the settings would stay on a session that is given to
+    others, and for a worker node.
     """
-    if conn.execute(SELECT_IS_DIRECT, {"backend_pid": conn.info.backend_pid}).fetchone() != (True,):
+    if not is_direct(conn):
         raise StartupError(
             "migrations are pending, and need a connection past the pooler: run `mai-sessions migrate` there"
+        )
+    if is_worker(conn):
+        raise StartupError(
+            "migrations are pending, and DATABASE_URL is a worker node: run `mai-sessions migrate` and "
+            "sql/dba/citus/distribute.sql on the coordinator"
         )
 
 
@@ -319,27 +273,34 @@ def _run(conn: Connection, migration: Migration) -> None:
     conn.execute(SET_TIMEOUTS, {"lock": "0" if migration.index else LOCK_TIMEOUT})
     for attempt in range(1, LOCK_TRIES + 1):
         try:
-            if migration.index:
-                for (drop,) in conn.execute(DROP_INVALID_INDEX, vars(migration)).fetchall():
-                    conn.execute(drop.encode())
-                conn.execute(migration.sql.encode())
-                conn.execute(INSERT_APPLIED, vars(migration))
-            else:
-                with conn.transaction():
-                    # First, so that a runner without the lock meets this row before it has done anything.
-                    conn.execute(INSERT_APPLIED, vars(migration))
-                    conn.execute(migration.sql.encode())
+            _run_once(conn, migration)
             return
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
             log.warning(
-                "migration %s, try %d of %d: %s", migration.name, attempt, LOCK_TRIES, _first_line(error)
+                "migration %s, try %d of %d: %s", migration.name, attempt, LOCK_TRIES, first_line(error)
             )
             time.sleep(LOCK_PAUSE)
         except psycopg.Error as error:
-            raise StartupError(f"migration {migration.name} failed: {_first_line(error)}") from error
+            raise StartupError(f"migration {migration.name} failed: {first_line(error)}") from error
     raise StartupError(
         f"migration {migration.name} got no lock in {LOCK_TRIES} tries; see pg_stat_activity for who holds it"
     )
+
+
+def _run_once(conn: Connection, migration: Migration) -> None:
+    if migration.index:
+        for (drop,) in conn.execute(DROP_INVALID_INDEX, vars(migration)).fetchall():
+            conn.execute(drop.encode())
+        conn.execute(migration.sql.encode())
+        conn.execute(INSERT_APPLIED, vars(migration))
+        return
+    # One by one: Citus sends the text of a statement to its nodes, where it may be no more than one.
+    statements = distributed_statements(migration) if is_distributed(conn) else migration.statements
+    with conn.transaction():
+        # First, so that a runner without the lock meets this row before it has done anything.
+        conn.execute(INSERT_APPLIED, vars(migration))
+        for statement in statements:
+            conn.execute(statement.encode())
 
 
 def _applied(conn: Connection) -> list[Applied]:
@@ -347,18 +308,3 @@ def _applied(conn: Connection) -> list[Applied]:
         return [Applied(*row) for row in conn.execute(SELECT_APPLIED)]
     except psycopg.errors.UndefinedTable:
         return []
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
-
-
-def _without_password(error: Exception, database_url: str) -> str:
-    """Return the first line of libpq's message, without what it quotes that can be a piece of the password."""
-    malformed = isinstance(error, psycopg.ProgrammingError)
-    password = database_url.rpartition("@")[0].partition("://")[2].partition(":")[2]
-    return re.sub(
-        r"""(["'])(.*?)\1""",
-        lambda quoted: "…" if malformed or quoted[2] in password or "@" in quoted[2] else quoted[0],
-        _first_line(error).removeprefix("connection failed: "),
-    )

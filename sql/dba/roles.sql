@@ -75,11 +75,17 @@ GRANT pg_monitor TO :"readonly";
 -- What the service sets on each of its connections, for those that come through a pooler, where it cannot. Citus finds the shard by
 -- the values, so there a plan for any value finds none.
 SELECT format('ALTER ROLE %I SET %I = %L', :'app', s.name, s.value)
-  FROM (VALUES ('TimeZone',          'UTC'),
-               ('statement_timeout', :'statement_timeout'),
-               ('plan_cache_mode',   CASE WHEN EXISTS (SELECT FROM pg_extension WHERE extname = 'citus') THEN 'auto'
-                                          ELSE 'force_generic_plan' END),
-               ('jit',               'off')) AS s (name, value)
+  FROM (VALUES ('TimeZone',                      'UTC'),
+               ('DateStyle',                     'ISO, MDY'),
+               ('client_encoding',               'UTF8'),
+               ('extra_float_digits',            '1'),
+               ('standard_conforming_strings',   'on'),
+               ('default_transaction_isolation', 'read committed'),
+               ('search_path',                   'public'),
+               ('statement_timeout',             :'statement_timeout'),
+               ('plan_cache_mode',               CASE WHEN EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')
+                                                      THEN 'auto' ELSE 'force_generic_plan' END),
+               ('jit',                           'off')) AS s (name, value)
  WHERE NOT EXISTS (
        SELECT FROM pg_db_role_setting AS r
         WHERE r.setrole = to_regrole(quote_ident(:'app')) AND r.setdatabase = 0 AND s.name || '=' || s.value = ANY (r.setconfig))

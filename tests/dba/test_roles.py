@@ -114,6 +114,12 @@ def test_roles_may_have_other_names(new_database: str, run_script: RunScript) ->
         run_script(SCRIPT, url=new_database, **names, statement_timeout="5s")
         assert settings(conn, names["app"]) == [
             "TimeZone=UTC",
+            "DateStyle=ISO, MDY",
+            "client_encoding=UTF8",
+            "extra_float_digits=1",
+            "standard_conforming_strings=on",
+            "default_transaction_isolation=read committed",
+            "search_path=public",
             "statement_timeout=5s",
             "plan_cache_mode=auto",
             "jit=off",

@@ -10,12 +10,16 @@ import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from mai_sessions.errors import StartupError, Unavailable
+from mai_sessions.postgres import migrations
 from mai_sessions.postgres.connection import Connection, fetch_one
+from mai_sessions.postgres.session_settings import MEANING, PLANS
 
 
-def test_connection_that_the_server_ended_is_not_lent(
+def test_connection_that_the_server_closed_is_not_checked_out(
     app: Flask, client: FlaskClient, conn: psycopg.Connection[Any], server_url: str
 ) -> None:
     with psycopg.connect(server_url, autocommit=True) as superuser:
@@ -31,7 +35,8 @@ def test_without_options_the_role_sets_what_matters(make_app: Callable[..., Flas
     with app.extensions["mai_sessions"].database.connection() as pooled:
         assert not pooled.prepares
         for name, value in {
-            "timezone": "UTC",
+            **MEANING,
+            "datestyle": "ISO, MDY",
             "statement_timeout": "10s",
             "plan_cache_mode": "force_generic_plan",
             "jit": "off",
@@ -39,27 +44,89 @@ def test_without_options_the_role_sets_what_matters(make_app: Callable[..., Flas
             assert pooled.execute(f"SHOW {name}".encode()).fetchone() == (value,)
 
 
-def test_a_role_without_a_limit_is_refused(make_app: Callable[..., Flask], database_url: str) -> None:
-    with pytest.raises(StartupError, match=r"statement_timeout 0, and needs UTC and a limit"):
-        make_app(prepare="off", database_url=database_url)
+# What a role or a database may set, and the service cannot work with.
+UNFIT = {
+    "TimeZone": "America/Chicago",
+    "DateStyle": "German",
+    "extra_float_digits": "0",
+    "standard_conforming_strings": "off",
+    "default_transaction_isolation": "repeatable read",
+    "search_path": "pg_temp",
+    "plan_cache_mode": "auto",
+    "jit": "on",
+    "statement_timeout": "0",
+}
 
 
-def test_a_role_of_another_timezone_is_refused(
-    make_app: Callable[..., Flask], make_migrated_database: Callable[[], str]
-) -> None:
+@pytest.fixture(scope="module")
+def pinned_database(make_migrated_database: Callable[[], str]) -> str:
+    """A database whose own settings are those that the service needs."""
     url = make_migrated_database()
     with psycopg.connect(url, autocommit=True) as conn:
-        conn.execute(f"ALTER DATABASE {conn.info.dbname} SET timezone = 'America/Chicago'".encode())
-        conn.execute(f"ALTER DATABASE {conn.info.dbname} SET statement_timeout = '10s'".encode())
-    with pytest.raises(StartupError, match=r"timezone America/Chicago and"):
-        make_app(prepare="off", database_url=url)
-    # The options go before.
-    assert make_app(database_url=url).test_client().get("/api/v1/sessions").status_code == 200
+        for name, value in {**MEANING, **PLANS, "statement_timeout": "10s"}.items():
+            conn.execute(alter_database(conn, name, value))
+    return url
 
 
-def test_a_dead_replica_is_left_alone(
-    make_app: Callable[..., Flask], caplog: pytest.LogCaptureFixture
+def alter_database(conn: psycopg.Connection[Any], name: str, value: str) -> sql.Composed:
+    return sql.SQL("ALTER DATABASE {} SET {} = {}").format(
+        sql.Identifier(conn.info.dbname), sql.Identifier(name), sql.Literal(value)
+    )
+
+
+@pytest.mark.parametrize(("name", "value"), UNFIT.items())
+def test_unfit_setting_is_overridden_or_refused(
+    make_app: Callable[..., Flask], pinned_database: str, name: str, value: str
 ) -> None:
+    with psycopg.connect(pinned_database, autocommit=True) as conn:
+        [(fit,)] = conn.execute("SELECT current_setting(%s)", [name]).fetchall()
+        conn.execute(alter_database(conn, name, value))
+        try:
+            with pytest.raises(StartupError, match=rf"the session has {name} .*sql/dba/roles\.sql"):
+                make_app(prepare="off", database_url=pinned_database)
+            # The options of a connection override it.
+            client = make_app(database_url=pinned_database).test_client()
+            session = client.post("/api/v1/sessions", json={"title": "Trip"}).get_json()["id"]
+            message = {"role": "user", "content": "a \\ lighthouse", "response_time_ms": 0.1 + 0.2}
+            added = client.post(f"/api/v1/sessions/{session}/messages", json=message)
+            assert added.status_code == 201
+            assert added.get_json().items() >= message.items()
+            assert client.get("/api/v1/search?q=lighthouse").get_json()["results"]
+            assert client.get("/api/v1/analytics/usage").status_code == 200
+        finally:
+            conn.execute(alter_database(conn, name, fit))
+    make_app(prepare="off", database_url=pinned_database)
+
+
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1", "EUC_JP"])
+def test_database_of_another_encoding_is_refused_unchanged(
+    make_app: Callable[..., Flask], server_url: str, encoding: str
+) -> None:
+    name = f"test_{encoding.lower()}"
+    url = make_conninfo(server_url, dbname=name)
+    with psycopg.connect(server_url, autocommit=True) as superuser:
+        superuser.execute(f"DROP DATABASE IF EXISTS {name}".encode())
+        create = f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
+        superuser.execute(create.encode())
+        try:
+            with pytest.raises(StartupError, match=rf"server_encoding {encoding}.*ENCODING 'UTF8'"):
+                make_app(database_url=url, migrate="on")
+            with pytest.raises(StartupError, match=rf"encoded in {encoding}.*ENCODING 'UTF8'"):
+                migrations.migrate(url, "on")
+            with psycopg.connect(url, client_encoding="UTF8") as conn:
+                assert conn.execute("SELECT to_regclass('public.schema_migrations')").fetchone() == (None,)
+        finally:
+            superuser.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+def test_options_of_the_url_are_kept(make_app: Callable[..., Flask], database_url: str) -> None:
+    url = make_conninfo(database_url, options="-c work_mem=7MB -c datestyle=German")
+    with make_app(database_url=url).extensions["mai_sessions"].database.connection() as pooled:
+        assert pooled.execute("SHOW work_mem").fetchone() == ("7MB",)
+        assert pooled.execute("SHOW datestyle").fetchone() == ("ISO, DMY",)
+
+
+def test_dead_replica_is_left_alone(make_app: Callable[..., Flask], caplog: pytest.LogCaptureFixture) -> None:
     app = make_app(read_url="host=127.0.0.1 port=1 dbname=none")
     client = app.test_client()
     client.post("/api/v1/sessions", json={"title": "Trip"})
@@ -74,7 +141,7 @@ def test_a_dead_replica_is_left_alone(
     assert health["services"]["postgres"]["details"]["replica"]["ok"] is False
 
 
-def test_connection_that_ends_under_a_statement_is_told(
+def test_connection_that_ends_under_a_statement_is_unavailable(
     app: Flask, conn: Connection, server_url: str
 ) -> None:
     with (
@@ -89,7 +156,7 @@ def test_connection_that_ends_under_a_statement_is_told(
             fetch_one(pooled, "SELECT /* second */ 1", {})
 
 
-def test_connection_that_breaks_after_a_last_word_is_told(app: Flask, conn: Connection) -> None:
+def test_connection_that_breaks_after_a_notification_is_unavailable(app: Flask, conn: Connection) -> None:
     """As in an immediate shutdown: libpq cannot send, but has something to read, and takes the connection for
     a good one.
     """

@@ -38,11 +38,35 @@ def test_prepared_statements_are_refused_at_start(pooler: PgBouncer, make_app: C
         make_app(database_url=pooler.url)
 
 
-def test_dropped_options_are_noticed(database_url: str, make_app: Callable[..., Flask]) -> None:
+def test_pooler_without_prepared_statements_is_noticed_at_start(
+    database_url: str, make_app: Callable[..., Flask]
+) -> None:
+    """It drops the options in silence, and the role carries the settings: only the statements tell."""
     with pgbouncer(database_url, **DROPS_OPTIONS) as pooler:
-        with pytest.raises(StartupError, match="statement_timeout 0"):
-            make_app(database_url=pooler.url_of("mai_sessions", "readonly"))
-        make_app(database_url=pooler.url)
+        for _ in range(3):
+            with pytest.raises(
+                StartupError, match=r"no prepared statements .*: set MAI_SESSIONS_PREPARE=off"
+            ):
+                make_app(database_url=pooler.url)
+        make_app(database_url=pooler.url, prepare="off")
+
+
+def test_pooler_of_sessions_keeps_prepared_statements(
+    database_url: str, make_app: Callable[..., Flask]
+) -> None:
+    pools_sessions = {**DROPS_OPTIONS, "pool_mode = transaction": "pool_mode = session"}
+    with pgbouncer(database_url, **pools_sessions) as pooler:
+        client = make_app(database_url=pooler.url).test_client()
+        for _ in range(2):
+            assert client.get(SESSIONS).status_code == 200
+
+
+def test_dropped_options_are_noticed(database_url: str, make_app: Callable[..., Flask]) -> None:
+    with (
+        pgbouncer(database_url, **DROPS_OPTIONS) as pooler,
+        pytest.raises(StartupError, match="statement_timeout 0"),
+    ):
+        make_app(database_url=pooler.url_of("mai_sessions", "readonly"))
 
 
 def test_migrations_go_past_it(new_database: str) -> None:

@@ -91,7 +91,7 @@ def replica(data_dir: Path, run_program: Callable[..., str]) -> Iterator[Replica
 @pytest.fixture
 def app(make_app: Callable[..., Flask], replica: Replica, monkeypatch: pytest.MonkeyPatch) -> Flask:
     """The application over both; a replica that failed is soon tried again."""
-    monkeypatch.setattr(db, "REPLICA_REST", 0.5)
+    monkeypatch.setattr(db, "REPLICA_COOLDOWN", 0.5)
     app = make_app(database_url=replica.primary_url, read_url=replica.url)
     wait_until(lambda: is_replica_read(app))
     return app

@@ -2,9 +2,10 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from pglast import parse_sql
 
 from mai_sessions.errors import StartupError
-from mai_sessions.postgres.migrations import discover
+from mai_sessions.postgres.migration_files import Migration, created_table, discover, split_statements
 
 
 def test_reads_the_files_in_order(directory: Path) -> None:
@@ -98,3 +99,25 @@ def test_refuses_anything_else_without_transaction(directory: Path, statements: 
         StartupError, match=r"0003_add_it\.sql: without a transaction it must be one CREATE INDEX"
     ):
         discover(directory)
+
+
+def test_script_is_split_where_a_statement_ends() -> None:
+    script = """
+        -- A comment; with a semicolon, and a ' quote.
+        CREATE TABLE notes (body text DEFAULT 'it''s; here', "odd;name" text); /* another; */
+        COMMENT ON TABLE notes IS E'a \\'; b';
+        DO $x$ BEGIN NULL; END $x$;
+        SELECT 1
+        -- the end;
+    """
+    statements = list(split_statements(script))
+    assert [created_table(statement) for statement in statements] == ["notes", None, None, None]
+    assert statements[0].startswith("-- A comment;")
+    assert statements[0].endswith("text);")
+    assert statements[2] == "DO $x$ BEGIN NULL; END $x$;"
+    assert list(split_statements("-- nothing;\n")) == []
+
+
+@pytest.mark.parametrize("migration", discover(), ids=lambda migration: migration.name)
+def test_statements_are_those_that_the_parser_finds(migration: Migration) -> None:
+    assert len(migration.statements) == len(parse_sql(migration.sql))

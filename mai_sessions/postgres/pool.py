@@ -1,0 +1,171 @@
+"""A pool of connections to one server."""
+
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+
+import psycopg
+import psycopg_pool
+
+from mai_sessions.config import Settings
+from mai_sessions.errors import StartupError
+from mai_sessions.postgres.connection import Connection, raise_ours
+from mai_sessions.postgres.messages import first_line, without_password
+from mai_sessions.postgres.session_settings import (
+    check_prepared_statements,
+    check_session_settings,
+    connection_parameters,
+)
+from mai_sessions.postgres.watchdog import Watchdog
+
+# How long after statement_timeout a connection is aborted, in seconds.
+WATCHDOG_GRACE = 1.0
+
+# What has been received and not yet replayed. A replica that receives nothing counts from the last transaction
+# that it has.
+REPLICATION_LAG = """
+    SELECT /* replication_lag */ CASE
+           WHEN NOT pg_is_in_recovery() THEN 0
+           WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() AND EXISTS (SELECT FROM pg_stat_wal_receiver) THEN 0
+           ELSE extract(epoch FROM now() - pg_last_xact_replay_timestamp()) END::float8"""
+
+
+class Pool:
+    """Connections to one server, as many as there are threads at most.
+
+    It is built closed, so that a process may fork, and opened in the process that uses it, at the latest by the
+    first checkout."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        """Make the pool of `settings.database_url`; `name` is for logs and metrics."""
+        self.name = name
+        self._url = settings.database_url
+        self._parameters = connection_parameters(settings)
+        self._max_checkout_seconds = settings.statement_timeout + WATCHDOG_GRACE
+        self._pool = psycopg_pool.ConnectionPool(
+            self._url,
+            connection_class=Connection,
+            open=False,
+            min_size=1,
+            max_size=settings.threads,
+            # The pool doubles its pauses between attempts to connect, and would stay away as long again as the
+            # outage took. So it gives up after one second and reconnects at once.
+            # https://www.psycopg.org/psycopg3/docs/api/pool.html (reconnect_timeout)
+            reconnect_timeout=1,
+            reconnect_failed=reconnect_now,
+            kwargs=self._parameters,
+            configure=self._configure,
+            name=name,
+        )
+        # Idle connections go to the same hung server: replace them.
+        self._watchdog = Watchdog(aborted=self._pool.drain)
+
+    def open(self) -> None:
+        """Start connecting, without waiting for the first connection."""
+        self._pool.open()
+        self._watchdog.start()
+
+    def close(self) -> None:
+        """Close every connection. A closed pool cannot be opened again."""
+        self._pool.close()
+
+    def check(self) -> None:
+        """Connect as the pool will. Raises StartupError, with the reason, for a server that cannot be used."""
+        with self._connect() as first, self._connect() as second:
+            try:
+                check_session_settings(first)
+                if first.prepares:
+                    check_prepared_statements(first, second)
+            except psycopg.Error as error:
+                raise StartupError(f"PostgreSQL cannot be used: {first_line(error)}") from None
+
+    def _connect(self) -> Connection:
+        try:
+            return Connection.connect(self._url, **self._parameters)
+        except (psycopg.Error, UnicodeError) as error:
+            reason = without_password(error, self._url)
+            hint = " (docs/deploy.md explains poolers)" if "startup parameter" in reason else ""
+            raise StartupError(f"cannot reach PostgreSQL: {reason}{hint}") from None
+
+    @contextmanager
+    def checkout(self, timeout: float, max_seconds: float | None = None) -> Generator[Connection]:
+        """Check out an autocommit connection, within `timeout` seconds.
+
+        It is aborted when it is not back after `max_seconds`, by default a little more than statement_timeout.
+        Raises Conflict and Unavailable in place of the psycopg errors that mean these, here and in the block."""
+        conn = None
+        try:
+            conn = self._acquire(timeout)
+            self._watchdog.watch(conn, max_seconds or self._max_checkout_seconds)
+            yield conn
+        except psycopg.Error as error:
+            raise_ours(error)
+            raise
+        finally:
+            if conn:
+                self._watchdog.forget(conn)
+                self._pool.putconn(conn)
+
+    def probe(self, timeout: float) -> None:
+        """Wait for a connection, and then for a response, each at most `timeout` seconds. Raises Unavailable."""
+        with self.checkout(timeout, max_seconds=timeout) as conn:
+            conn.run("SELECT /* probe */ 1", {})
+
+    def replication_lag(self, timeout: float) -> float | None:
+        """Return by how many seconds the server is behind its primary, or None where it cannot know.
+
+        Waits as `probe` does. Raises Unavailable."""
+        with self.checkout(timeout, max_seconds=timeout) as conn:
+            [(lag,)] = conn.run(REPLICATION_LAG, {})
+        return None if lag is None else float(lag)
+
+    def stats(self) -> dict[str, int]:
+        """Count the connections (allowed, open, idle) and the requests that wait for one."""
+        stats = self._pool.get_stats()
+        # Until it has a connection again, the pool counts the requests that have given up, too. At most every
+        # thread waits.
+        stats["requests_waiting"] = min(stats["requests_waiting"], stats["pool_max"])
+        return {name: stats[name] for name in ("pool_max", "pool_size", "pool_available", "requests_waiting")}
+
+    def _configure(self, conn: Connection) -> None:
+        # The pool's own thread must not wait for ever either.
+        self._watchdog.watch(conn, self._max_checkout_seconds)
+        try:
+            check_session_settings(conn)
+        finally:
+            self._watchdog.forget(conn)
+
+    def _acquire(self, timeout: float) -> Connection:
+        """Take a connection that the server has not closed.
+
+        The pool's own check pauses for a second after the second closed connection."""
+        if self._pool.closed:
+            self.open()
+        if timeout <= 0:
+            raise psycopg_pool.TooManyRequests("too long a wait for a thread")
+        deadline = time.monotonic() + timeout
+        while True:
+            conn = self._pool.getconn(deadline - time.monotonic())
+            if is_open(conn):
+                return conn
+            self._pool.putconn(conn)
+
+
+def is_open(conn: Connection) -> bool:
+    """Tell whether the server has left an idle connection open. It has sent nothing but its end, so no round
+    trip is needed.
+
+    `consume_input` keeps the interpreter's lock; `poll` would release it, and take it again beside busy threads."""
+    try:
+        # A server that shuts down sends a message first, and only then the end.
+        conn.pgconn.consume_input()
+        conn.pgconn.consume_input()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
+def reconnect_now(pool: psycopg_pool.ConnectionPool[Connection]) -> None:
+    """Make the pool connect again: a checkout starts an attempt, which serves all requests that wait."""
+    with suppress(psycopg_pool.PoolTimeout):
+        pool.putconn(pool.getconn(timeout=0.001))
