@@ -58,6 +58,13 @@ class Settings:
         "Threads of each worker, and the most database connections that it opens",
         check=validate.Range(min=1),
     )
+    worker: str = _setting(
+        "MAI_SESSIONS_WORKER",
+        "epoll",
+        "`epoll`: no slow client occupies a thread; it needs Linux, elsewhere it is `gthread`. `gthread`: gunicorn's own worker, "
+        "for TLS, HTTP/2, an access log or hooks; slow clients occupy its threads, and each connection ends after one response",
+        check=validate.OneOf(["epoll", "gthread"]),
+    )
     max_body: int = _setting(
         "MAI_SESSIONS_MAX_BODY",
         64 * 1024 * 1024,

@@ -44,7 +44,7 @@ def test_what_is_printed_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "suggestion"),
     [
-        ("MAI_SESSIONS_WORKER", "MAI_SESSIONS_WORKERS?"),
+        ("MAI_SESSIONS_WORKRS", "MAI_SESSIONS_WORKERS?"),
         ("MAI_SESSIONS_JWT_SECRETFILE", "MAI_SESSIONS_JWT_SECRET_FILE?"),
         ("MAI_SESSIONS_ZZZ", "MAI_SESSIONS_ZZZ"),
     ],

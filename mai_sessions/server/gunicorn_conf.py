@@ -22,6 +22,7 @@ from gunicorn.workers.base import Worker
 from mai_sessions.auth.identity import refuse_public_address
 from mai_sessions.config import Settings
 from mai_sessions.errors import StartupError
+from mai_sessions.server.gthread import GthreadWorker
 from mai_sessions.telemetry import logs, metrics
 from mai_sessions.web.state import EXTENSION, State
 
@@ -30,14 +31,13 @@ _settings = Settings.from_environ()
 bind = _settings.bind
 workers = _settings.workers
 threads = _settings.threads
-# A Mac, on which somebody tries it, has no epoll. gunicorn's own worker serves there, and slow clients hold
-# its threads.
-worker_class: type | str = "gthread"
-if hasattr(select, "epoll"):
+worker_class: type = GthreadWorker
+# macOS, where somebody may try the service, has no epoll.
+if _settings.worker == "epoll" and hasattr(select, "epoll"):
     from mai_sessions.server.worker import ClientWorker
 
     worker_class = ClientWorker
-    ClientWorker.client_timeout = _settings.client_timeout
+    ClientWorker.settings = _settings
 
 # The migrations run once, before any fork, and a worker that takes the place of a dead one needs no database
 # to start.
@@ -59,9 +59,10 @@ forwarded_allow_ips = "*"
 # A Unix socket that gunicorn binds is 0660: whoever can open it may name themselves any user under MAI_SESSIONS_AUTH=proxy.
 umask = 0o117
 
-# Longer than nginx keeps an idle connection to us (60 s): were we to close first, a request under way would
-# meet a 502.
-keepalive = 65
+# Longer than nginx keeps an idle connection to the service (60 s): if the service closed it first, a request
+# under way would meet a 502. gunicorn's own worker promises keep-alive before it knows whether the application
+# has read the body, and then closes, which is a 502 for somebody else's request.
+keepalive = 0 if worker_class is GthreadWorker else 65
 
 # A worker shows that it lives by touching a file; on a busy disk that can block it for so long that it is
 # killed.

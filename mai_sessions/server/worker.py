@@ -1,230 +1,106 @@
-"""gunicorn's threaded worker, whose threads wait for requests themselves, and no client can keep.
+"""A gthread worker in which no client occupies a thread, however slowly it sends or reads.
 
-gunicorn's main thread hands each request to a thread, and is told when it is done, which is a sixth of the
-work of a short request. Here it accepts connections, closes them and looks after their time; the threads take
-from an epoll whoever has sent something.
+gunicorn's main thread hands each request to a thread, and is notified when the thread is done, which is a sixth
+of the work of a short request. Here the main thread accepts connections, closes them and enforces their
+deadlines. The threads take clients from one epoll queue, first come, first served: a thread receives what has
+arrived, runs the application once a whole request is there, sends what the socket takes, and puts the client
+back at the end of the queue. gunicorn parses the requests; the responses are sent from here.
 
-A client that sends nothing, or slowly, holds no thread: one begins when the request is there, or the first 64
-KiB of it. Who sends the rest of it slowly, or takes the answer slowly, holds a thread for a limited time.
-What is no HTTP is told so with a problem.
+What is overridden of gunicorn.workers.gthread.ThreadWorker; tests/server/test_upstream.py notices when an
+upgrade changes one of them:
 
-gunicorn reads the requests. The answers are sent from here, each in one piece.
+| method | why | what differs |
+| --- | --- | --- |
+| check_config | it is called once, in the master | refuses what only gthread does; fits worker_connections to ulimit -n |
+| init_process | the epoll is each process's own | makes it, and reads the settings as attributes |
+| run | the threads take clients themselves | starts them first |
+| accept | a thread per connection costs more | registers the client with the epoll; makes room; survives EMFILE |
+| set_accept_enabled | accept() fails while files are short | accepts nothing for a moment after EMFILE |
+| wait_for_and_dispatch_events | deadlines belong to the main thread | enforces them, too |
+| _cap_keepalive | connections are kept elsewhere | caps the deadlines of ours |
 """
 
 import errno
 import math
-import re
+import resource
 import select
 import socket
-import struct
-from collections import deque
-from email.utils import formatdate
-from functools import lru_cache, partial
-from http import HTTPStatus
+from functools import partial
 from selectors import EVENT_READ
-from ssl import SSLError
 from threading import Lock, Thread
-from time import monotonic, time
-from typing import Any, cast
+from time import monotonic
+from typing import Any
 
-from gunicorn import SERVER
 from gunicorn.config import Config
-from gunicorn.http import wsgi
+from gunicorn.glogging import Logger
+from gunicorn.http.errors import LimitRequestHeaders, NoMoreData
+from gunicorn.workers.gthread import ThreadWorker
+from werkzeug.exceptions import RequestTimeout, ServiceUnavailable
 
-# The types are those of the release before, which did not have the first two.
-from gunicorn.http.errors import (  # type: ignore[attr-defined]
-    InvalidResponseHeader,
-    InvalidResponseHeaderName,
-    LimitRequestHeaders,
-    LimitRequestLine,
-    ParseException,
-)
-from gunicorn.http.parser import RequestParser
-from gunicorn.util import write_nonblock
-from gunicorn.workers.gthread import TConn, ThreadWorker
-from werkzeug.exceptions import RequestTimeout
+from mai_sessions.config import Settings
+from mai_sessions.server.client_socket import LOWEST_RATE, Client, ClientSocket
+from mai_sessions.server.request import BufferedRequest
+from mai_sessions.server.response import ApplicationResponse, error_response
 
-from mai_sessions.telemetry.request_record import QUEUE_SECONDS, request_id
-from mai_sessions.web import problems
-from mai_sessions.web.security_headers import HEADERS
-
-# Bytes a second, below which a client's time runs out.
-LOWEST_RATE = 16 * 1024
-# Seconds that a client has to hear an answer after which the connection ends, before what it still sends is
-# cut off; and to ask a worker that stops once more.
+# Seconds that a connection stays open after its last response, for what the client still sends: closed at
+# once, the client would see a reset and lose the response. Also for the last request to a stopping worker.
 LINGER = 2.0
-_DRAIN = 64 * 1024
-# Bytes of a request that are there before a thread takes it, if it has so many.
-_BEGINNING = 64 * 1024
-_LENGTH = re.compile(rb"(?i)\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n")
-_CHUNKED = re.compile(rb"(?i)\r\ntransfer-encoding:")
-_EXPECTS = re.compile(rb"(?i)\r\nexpect:")
-_LAST_CHUNK = re.compile(rb"(?:^|\r\n)0+[ \t]*(?:;[^\r\n]*)?\r\n")
-# Seconds between two looks at who waits for a thread, and at whose time is over.
-_LOOK = 0.25
-# Seconds that a thread waits for what has not come in its time; none at all would be without end.
-_NO_TIME = 0.001
-_WITHOUT_BODY = ("204", "304")
-_FRAMING = {"CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING"}
-_TOO_LATE = problems.PROBLEM_TYPES[HTTPStatus.REQUEST_TIMEOUT].meaning
-
-_STATUS: dict[type[Exception], HTTPStatus] = {
-    LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
-    LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-    RequestTimeout: HTTPStatus.REQUEST_TIMEOUT,
-    # The application's own fault, and not the client's.
-    InvalidResponseHeader: HTTPStatus.INTERNAL_SERVER_ERROR,
-    InvalidResponseHeaderName: HTTPStatus.INTERNAL_SERVER_ERROR,
-}
-
-
-@lru_cache(maxsize=1)
-def _date(second: int) -> str:
-    return formatdate(second, usegmt=True)
-
-
-def _head(version: tuple[int, int], status: str, headers: list[tuple[str, str]]) -> bytes:
-    """Write the head of an answer. Raises InvalidResponseHeader for one that would be taken for several, or
-    for the body.
-    """
-    lines = [f"HTTP/{version[0]}.{version[1]} {status}", *(f"{name}: {value}" for name, value in headers)]
-    head = "\r\n".join(lines)
-    if head.count("\r") != len(lines) - 1 or head.count("\n") != len(lines) - 1:
-        raise InvalidResponseHeader
-    return f"{head}\r\n\r\n".encode("latin-1")
-
-
-class ClientSocket(socket.socket):
-    """A client's connection. Times are in seconds; each piece of LOWEST_RATE bytes brings the client one
-    more.
-
-    Each call that waits lets go of the interpreter's lock, and may wait long to get it back; so it makes few.
-    """
-
-    def __init__(self, plain: socket.socket, seconds: float) -> None:
-        """Take over an accepted connection, on which no single wait is longer than so many seconds."""
-        super().__init__(plain.family, plain.type, plain.proto, plain.detach())
-        super().setblocking(True)
-        # What no thread has read yet.
-        self.received = b""
-        self.limit(seconds)
-
-    def limit(self, seconds: float) -> None:
-        """Let no single wait for the client be longer."""
-        # By the kernel: a timeout of Python's would be a poll() more for each call.
-        timeval = struct.pack("ll", int(seconds), int(seconds % 1 * 1_000_000))
-        self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
-        self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
-        self._seconds = seconds
-
-    def begin(self) -> None:
-        """Begin the time for a request."""
-        self._deadline = monotonic() + self._seconds
-
-    def settimeout(self, value: float | None) -> None:
-        """Leave the time to `limit`."""
-
-    def setblocking(self, flag: bool) -> None:
-        """Leave the time to `limit`."""
-
-    def receive(self) -> bool:
-        """Receive what is there, without waiting, and tell whether a thread has something to do: a request,
-        or the end.
-        """
-        try:
-            data = super().recv(_BEGINNING, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        except OSError:
-            # For a thread to meet it.
-            return True
-        self.received += data
-        return not data or self.has_request()
-
-    def has_request(self) -> bool:
-        """Whether a request has been received, or as much of one as is waited for."""
-        head, end, body = self.received.partition(b"\r\n\r\n")
-        # Who expects it sends the body only when a thread has said "Continue".
-        if len(self.received) >= _BEGINNING or (end and _EXPECTS.search(head)):
-            return True
-        if not end:
-            return False
-        if length := _LENGTH.search(head + b"\r\n"):
-            return len(body) >= int(length[1])
-        if _CHUNKED.search(head):
-            return _LAST_CHUNK.search(body) is not None
-        return True
-
-    def recv(self, bufsize: int, flags: int = 0) -> bytes:
-        """Receive. Raises RequestTimeout, also for a client that keeps sending, but too little."""
-        if self.received:
-            data, self.received = self.received[:bufsize], self.received[bufsize:]
-            return data
-        try:
-            data = super().recv(bufsize, flags)
-        except BlockingIOError:
-            raise RequestTimeout(_TOO_LATE) from None
-        self._deadline += len(data) / LOWEST_RATE
-        if monotonic() > self._deadline:
-            raise RequestTimeout(_TOO_LATE)
-        return data
-
-    def sendall(self, data: Any, flags: int = 0) -> None:
-        """Send everything. Raises ConnectionResetError for a client that takes too little."""
-        rest = memoryview(data)
-        deadline = monotonic() + self._seconds + len(rest) / LOWEST_RATE
-        try:
-            while rest:
-                rest = rest[self.send(rest, flags) :]
-                if rest and monotonic() > deadline:
-                    raise BlockingIOError
-        except BlockingIOError:
-            raise ConnectionResetError(errno.ECONNRESET, "The client does not take the answer") from None
-
-
-class Client(TConn):
-    """A connection, and the times of its state."""
-
-    def __init__(self, cfg: Config, plain: socket.socket, address: Any, server: Any, seconds: float) -> None:
-        """Take over an accepted connection. `seconds` are what a wait for the client may take."""
-        super().__init__(cfg, ClientSocket(plain, seconds), address, server)
-        # When its time is over, since when it has been seen to wait for a thread, and whether it was late
-        # with a request.
-        self.until = monotonic() + seconds
-        self.waits_since = math.inf
-        self.is_late = False
-        # How long its request queued for a thread.
-        self.queue_seconds = 0.0
-
-    @property
-    def events(self) -> int:
-        """What a thread is to be woken by, once."""
-        # Who is late need not send anything to be told so.
-        return select.EPOLLONESHOT | select.EPOLLIN | (select.EPOLLOUT if self.is_late else 0)
+# Seconds between two sweeps over the waiting clients.
+SWEEP_INTERVAL = 0.25
+# Seconds that a new client has for its request although others want its place.
+EVICTION_AGE = 1.0
+# The most memory, in bodies of the largest size, of clients that send a body or take a response slowly.
+MAX_HELD_BODIES = 4
+# Files that a worker has open beside its clients: log, metrics, database connections, epoll.
+_OTHER_FILES = 64
+# What only gunicorn's own worker does: HTTP/2, uWSGI, the PROXY protocol, TLS, hooks around each request.
+_GTHREAD_SETTINGS = (
+    "http_protocols",
+    "http2_cleartext",
+    "protocol",
+    "proxy_protocol",
+    "certfile",
+    "keyfile",
+    "pre_request",
+    "post_request",
+)
+_NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 class ClientWorker(ThreadWorker):
-    """What it overrides is gunicorn's own, with its names. Only the main thread closes connections."""
+    """Serves the application. Only the main thread closes connections."""
 
-    # Seconds that a client may take, beside what LOWEST_RATE brings.
-    client_timeout: float
+    settings: Settings
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # The clients that no thread serves, by descriptor. Who takes one out has it.
+        # The clients that no thread serves, by descriptor, the longest idle first; and what they hold.
+        # Whoever takes a client out of it serves or closes it.
         self._idle: dict[int, Client] = {}
-        # So that none is closed before it is watched, too.
+        self._held = 0
         self._lock = Lock()
-        self._lingering: deque[Client] = deque()
-        self._looked = 0.0
+        self._lingering: list[Client] = []
+        self._swept = 0.0
+        self._accepts_from = 0.0
+        self._max_held = MAX_HELD_BODIES * self.settings.max_body
+
+    @classmethod
+    def check_config(cls, cfg: Config, log: Logger) -> None:
+        """Refuse the settings that only gunicorn's own worker knows, and fit the number of clients to the
+        number of open files.
+        """
+        super().check_config(cfg, log)
+        default = Config().settings
+        for name in _GTHREAD_SETTINGS:
+            if cfg.settings[name].get() != default[name].get():
+                raise SystemExit(f"Error: gunicorn's setting {name} needs MAI_SESSIONS_WORKER=gthread")
+        if log.access_log_enabled:
+            raise SystemExit("Error: gunicorn's access log needs MAI_SESSIONS_WORKER=gthread")
+        _fit_open_files(cfg, log)
 
     def init_process(self) -> None:
         """Make what is each process's own, and run."""
         self._events = select.epoll()
-        hooks = [self.cfg.settings[name] for name in ("pre_request", "post_request")]
-        has_hooks = any(hook.get() is not hook.default for hook in hooks)
-        # TLS, a log of its own, hooks around each request: who wants one has gunicorn's own way of answering.
-        self._gunicorn_answers = self.cfg.is_ssl or self.log.access_log_enabled or has_hooks
         # As attributes: gunicorn looks a setting up in three calls, and thirty settings for a request.
         vars(self.cfg).update({name: setting.get() for name, setting in self.cfg.settings.items()})
         super().init_process()
@@ -238,86 +114,141 @@ class ClientWorker(ThreadWorker):
     # --- The main thread ---
 
     def accept(self, listener: socket.socket) -> None:
-        """Accept a connection, if another worker has not."""
+        """Accept a connection, if another worker has not, and make room for the next."""
         try:
             plain, address = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
+        except OSError as error:
+            if error.errno not in _NO_FILES:
+                raise
+            self.log.warning("Accepting no connection for a moment: %s", error.strerror)
+            self._accepts_from = monotonic() + SWEEP_INTERVAL
+            self.set_accept_enabled(False)
+            self.evict_idle()
+            return
+        if listener.family == socket.AF_UNIX:
+            # The peer chooses the path that its socket is bound to, and so what would pass for an address.
+            address = ""
         self.nr_conns += 1
-        client = Client(self.cfg, plain, address, listener.getsockname(), self.client_timeout)
+        sock = ClientSocket(plain, self.settings.max_body, self.settings.client_timeout)
+        client = Client(sock, address, listener.getsockname())
         with self._lock:
-            self._idle[client.sock.fileno()] = client
-            self._events.register(client.sock, client.events)
+            self._idle[sock.fileno()] = client
+            self._events.register(sock, client.events)
+        if self.nr_conns > self.max_keepalived:
+            self.evict_idle()
+
+    def set_accept_enabled(self, enabled: bool | None) -> None:
+        """Accept connections, or not, and not while files are short."""
+        super().set_accept_enabled(bool(enabled) and monotonic() >= self._accepts_from)
 
     def wait_for_and_dispatch_events(self, timeout: float | None) -> None:
-        """Accept and close, and look at who waits."""
-        super().wait_for_and_dispatch_events(_LOOK if timeout is None else min(timeout, _LOOK))
+        """Accept and close, and enforce the deadlines."""
+        super().wait_for_and_dispatch_events(
+            SWEEP_INTERVAL if timeout is None else min(timeout, SWEEP_INTERVAL)
+        )
         now = monotonic()
-        if now > self._looked + _LOOK:
-            self._looked = now
-            self._look_who_waits(now)
-            self._end_overdue(now)
-            self._make_room()
+        if now > self._swept + SWEEP_INTERVAL:
+            self._swept = now
+            self.mark_queued(now)
+            self.expire(now)
+            while self.nr_conns > self.max_keepalived and self.evict_idle():
+                pass
 
     def _cap_keepalive(self, deadline: float) -> None:
         for client in list(self._idle.values()):
-            client.until = min(client.until, deadline)
+            client.sock.deadline = min(client.sock.deadline, deadline)
 
-    def _look_who_waits(self, now: float) -> None:
-        # Who is there to be taken has found every thread busy, or will find one in a moment.
+    def mark_queued(self, now: float) -> None:
+        """Note since when each client waits for a thread."""
         for descriptor, _ in self._events.poll(0):
-            if client := self._idle.get(descriptor):
-                client.waits_since = min(client.waits_since, now)
-                self._events.modify(descriptor, client.events)
-
-    def _end_overdue(self, now: float) -> None:
-        for descriptor, client in list(self._idle.items()):
-            # Who waits for a thread is not late.
-            if client.until > now or client.waits_since <= now:
-                continue
-            if not client.data_ready or client.is_late:
-                self._drop_idle(descriptor)
-                continue
             with self._lock:
-                if self._idle.get(descriptor) is client:
-                    # For a thread to say what is wrong with what there is.
-                    client.is_late, client.until = True, now + LINGER
+                if client := self._idle.get(descriptor):
+                    client.queued_since = min(client.queued_since, now)
                     self._events.modify(descriptor, client.events)
-        while self._lingering and self._lingering[0].until < now:
-            self._close_lingering(self._lingering[0])
 
-    def _make_room(self) -> None:
-        """Close the connections that have been idle for longest: more clients than there is room for do not
-        shut others out.
+    def expire(self, now: float) -> None:
+        """Respond 503 to the clients that have waited for a thread too long, have a thread respond 408 to those
+        that are late with a request, and close the connections of the others whose time is over.
         """
         for descriptor, client in list(self._idle.items()):
-            if self.nr_conns <= self.max_keepalived:
-                break
-            if client.initialized and not client.data_ready:
-                self._drop_idle(descriptor)
+            if client.queued_since <= now:
+                if not client.response and now - client.queued_since > self.settings.pool_timeout:
+                    self._refuse(descriptor)
+            elif client.sock.deadline <= now:
+                if client.response or client.timed_out or not client.sock.buffered:
+                    self._drop_idle(descriptor)
+                    continue
+                with self._lock:
+                    if self._idle.get(descriptor) is client:
+                        client.timed_out, client.sock.deadline = True, now + LINGER
+                        self._events.modify(descriptor, client.events)
+        for client in [client for client in self._lingering if client.sock.deadline < now]:
+            self._close_lingering(client)
+
+    def evict_idle(self) -> bool:
+        """Close one connection, so that more clients than there is room for do not shut others out: one that
+        lingers, else the longest idle one, else one that has not sent a whole request for EVICTION_AGE. False if
+        there is none.
+        """
+        if self._lingering:
+            self._close_lingering(self._lingering[0])
+            return True
+        newest = monotonic() - EVICTION_AGE
+        with self._lock:
+            # A client that waits for a thread stays.
+            waiting = {fd: client for fd, client in self._idle.items() if client.queued_since is math.inf}
+            # A dictionary begins with the longest idle one.
+            evicted = next((fd for fd, client in waiting.items() if client.number and not client.held), None)
+            if evicted is None:
+                late = [fd for fd, client in waiting.items() if not client.response and client.since < newest]
+                evicted = min(late, key=lambda fd: waiting[fd].sock.deadline, default=None)
+        if evicted is not None:
+            self._drop_idle(evicted)
+        return evicted is not None
+
+    def shed_load(self) -> None:
+        """Refuse the clients that hold most, until what they hold together fits into memory."""
+        while self._idle and self._held > self._max_held:
+            with self._lock:
+                descriptor = max(self._idle, key=lambda fd: self._idle[fd].held)
+            self._refuse(descriptor)
+
+    def _refuse(self, descriptor: int) -> None:
+        """Respond 503 in the main thread, to a client that may be in the middle of a request or response."""
+        client = self._take(descriptor)
+        if client is None:
+            return
+        if client.response is None:
+            client.sock.fill_buffer()
+            client.sock.is_request_buffered()
+            self._respond_error(client, ServiceUnavailable())
+            client.sock.take_head()
+            try:
+                if client.response is not None and client.response.send(client.sock):
+                    self._linger(client)
+                    return
+            except OSError:
+                self.log.debug("A client that waited for a thread is gone")
+        self._drop(client)
 
     def _linger(self, client: Client) -> None:
-        """Close a connection, without waiting for the client to close its end."""
+        """End a connection as the response has announced. The client may take LINGER seconds to close its side,
+        and longer while it still sends a body that was refused.
+        """
         try:
             client.sock.shutdown(socket.SHUT_WR)
         except OSError:
             self._drop(client)
             return
-        client.sock.setblocking(False)
-        client.until = monotonic() + LINGER
+        client.sock.start_deadline(LINGER)
         self._lingering.append(client)
-        self.poller.register(client.sock, EVENT_READ, partial(self._drain, client))
+        self.poller.register(client.sock, EVENT_READ, partial(self._discard, client))
 
-    def _drain(self, client: Client, connection: socket.socket) -> None:
-        """Take what a client still sends: were it left unread, the client would hear that the connection
-        broke, and no answer.
-        """
-        try:
-            if connection.recv(_DRAIN):
-                return
-        except (OSError, RequestTimeout):
-            pass
-        self._close_lingering(client)
+    def _discard(self, client: Client, _connection: socket.socket) -> None:
+        if not client.sock.discard():
+            self._close_lingering(client)
 
     def _close_lingering(self, client: Client) -> None:
         self.poller.unregister(client.sock)
@@ -325,135 +256,128 @@ class ClientWorker(ThreadWorker):
         self._drop(client)
 
     def _drop_idle(self, descriptor: int) -> None:
-        with self._lock:
-            client = self._take(descriptor)
-        if client:
+        if client := self._take(descriptor):
             self._drop(client)
 
     def _drop(self, client: Client) -> None:
         self.nr_conns -= 1
-        client.close()
+        client.sock.close()
+        if client.response:
+            try:
+                raise ConnectionResetError(errno.ECONNRESET, "The client does not take the response")
+            except ConnectionResetError:
+                # The request's log line tells that its client was disconnected by the error that is handled.
+                client.response.close()
 
     # --- The threads ---
 
     def _serve(self) -> None:
-        """Take a client that has sent something, and then the next."""
+        """Take the client that has waited longest, give it its turn, and take the next."""
         while True:
             for descriptor, _ in self._events.poll(maxevents=1):
                 if client := self._take(descriptor):
                     try:
-                        self._go_on(client)
+                        self.serve_client(client)
                     except BaseException:
-                        # Whatever it is, the thread has others to serve.
+                        # The thread has others to serve.
                         self.log.exception("A connection fails")
                         self.method_queue.defer(self._drop, client)
 
-    def _go_on(self, client: Client) -> None:
-        # None: with TLS it is another socket, whose client only the kernel limits.
-        connection = None if self.cfg.is_ssl else cast(ClientSocket, client.sock)
-        ready = connection is None or connection.receive()
-        while ready or client.is_late:
-            if connection and not ready:
-                connection.limit(_NO_TIME)
-            client.data_ready = True
-            # Time spent queueing for a thread counts against the pool timeout.
-            client.queue_seconds = max(0.0, monotonic() - client.waits_since)
-            if not self.handle(client) or client.is_late:
-                self.method_queue.defer(self._linger, client)
+    def serve_client(self, client: Client) -> None:
+        """Receive what has arrived, or run the application, and send what the client takes."""
+        sock = client.sock
+        if client.response is None:
+            if not sock.is_request_buffered():
+                sock.fill_buffer()
+            if not sock.is_request_buffered() and not client.timed_out:
+                if sock.expects_continue:
+                    sock.expects_continue = False
+                    sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+                self._wait(client)
                 return
-            client.data_ready, client.waits_since = False, math.inf
-            client.until = monotonic() + (self.cfg.keepalive if self.alive else LINGER)
-            # The next request may have come with this one.
-            unreader = cast(RequestParser, client.parser).unreader
-            if connection:
-                connection.received = unreader.take_buffered() + connection.received
-                ready = connection.has_request()
-            else:
-                ready = unreader.buf.getvalue() != b""
-        if connection and connection.received and not client.data_ready:
-            client.data_ready, client.until = True, monotonic() + self.client_timeout
-        client.waits_since = math.inf
-        with self._lock:
-            self._idle[client.sock.fileno()] = client
-            self._events.modify(client.sock, client.events)
+            self._respond(client)
+        if client.response is None:
+            self.method_queue.defer(self._drop, client)
+            return
+        try:
+            is_sent = client.response.send(sock)
+        except OSError:
+            self.method_queue.defer(self._drop, client)
+            return
+        if not is_sent:
+            allowed = self.settings.client_timeout + client.response.size / LOWEST_RATE
+            sock.deadline = client.since + allowed
+            self._wait(client)
+            return
+        keep_alive, client.response = client.response.keep_alive, None
+        if keep_alive:
+            sock.keep_alive(self.cfg.keepalive if self.alive else LINGER)
+            self._wait(client)
+        else:
+            self.method_queue.defer(self._linger, client)
 
     def _take(self, descriptor: int) -> Client | None:
-        """Take a client that no thread serves, unless somebody else has."""
-        return self._idle.pop(descriptor, None)
+        """Take a client that no thread serves, unless another has."""
+        with self._lock:
+            client = self._idle.pop(descriptor, None)
+            if client:
+                self._held -= client.held
+        return client
 
-    def handle(self, conn: TConn) -> bool:
-        """Serve a request, and tell whether the connection goes on."""
-        if not self.cfg.is_ssl:
-            cast(ClientSocket, conn.sock).begin()
-        return super().handle(conn)
+    def _wait(self, client: Client) -> None:
+        """Put a client at the end of the queue, from where it is taken when it is ready."""
+        client.queued_since = math.inf
+        with self._lock:
+            self._idle[client.sock.fileno()] = client
+            self._held += client.held
+            self._events.modify(client.sock, client.events)
+        if self._held > self._max_held:
+            self.method_queue.defer(self.shed_load)
 
-    def handle_request(self, req: Any, conn: TConn) -> bool:
-        """Have the application answer, and tell whether the connection goes on.
+    def _respond(self, client: Client) -> None:
+        """Parse a client's request and run the application. Leaves no response where the client ended first."""
+        client.since = monotonic()
+        client.number += 1
+        sock = client.sock
+        try:
+            if client.timed_out:
+                raise RequestTimeout
+            if not sock.buffered:
+                return
+            request = BufferedRequest(client, self.cfg)
+            self._count_request()
+            response = ApplicationResponse(self.wsgi, request.environ(self.settings.max_body))
+            try:
+                keep_alive = request.finish() and self.alive and self.cfg.keepalive > 0
+                response.begin(request.method, request.version, keep_alive)
+            except BaseException:
+                response.close()
+                raise
+            client.response = response
+        except NoMoreData:
+            if not sock.has_ended:
+                self._respond_error(client, LimitRequestHeaders("no end of the head"))
+        except Exception as error:
+            self._respond_error(client, error)
 
-        gunicorn's own takes as long to send an answer as to read a request. This one sends it in one piece.
-        """
-        if self._gunicorn_answers:
-            return super().handle_request(req, conn)
+    def _respond_error(self, client: Client, error: Exception) -> None:
+        client.response = error_response(error, self.settings.cors_origins, client.sock.origin)
+
+    def _count_request(self) -> None:
         self.nr += 1
         if self.nr >= self.max_requests and self.alive:
             self.log.info("Enough requests: another worker takes the place of this one")
             self.alive = False
-        goes_on = self.alive and self.cfg.keepalive > 0 and not req.should_close()
-        _, environ = wsgi.create(req, conn.sock, conn.client, conn.server, self.cfg)
-        environ["wsgi.multithread"] = True
-        environ[QUEUE_SECONDS] = cast(Client, conn).queue_seconds
-        given: list[Any] = []
 
-        def start_response(*status_and_headers: Any) -> None:
-            given[:] = status_and_headers[:2]
 
-        pieces = self.wsgi(environ, start_response)
-        try:
-            body = b"".join(pieces)
-            status, headers = given
-            if req.method == "HEAD" or status[:3] in _WITHOUT_BODY:
-                body = b""
-            elif "Content-Length" not in dict(headers):
-                headers = [*headers, ("Content-Length", str(len(body)))]
-            own = [
-                ("Server", SERVER),
-                ("Date", _date(int(time()))),
-                ("Connection", "keep-alive" if goes_on else "close"),
-            ]
-            conn.sock.sendall(_head(req.version, status, own + headers) + body)
-        finally:
-            if hasattr(pieces, "close"):
-                pieces.close()
-        if not environ.keys() & _FRAMING:
-            # Without a body there is no rest of it to look for, which gunicorn does before and after each
-            # request.
-            cast(RequestParser, conn.parser).mesg = None
-        return goes_on
-
-    def handle_error(self, req: object, client: socket.socket, addr: object, exc: BaseException) -> None:
-        """Say with a problem what is no HTTP."""
-        status = next(
-            (status for kind, status in _STATUS.items() if isinstance(exc, kind)), HTTPStatus.BAD_REQUEST
-        )
-        if not isinstance(exc, ParseException | RequestTimeout | SSLError):
-            status = HTTPStatus.INTERNAL_SERVER_ERROR
-        name = request_id("")
-        log = self.log.exception if status is HTTPStatus.INTERNAL_SERVER_ERROR else self.log.warning
-        # By its kind: the text of the error quotes what it met, a token in a header included.
-        log("Invalid request: %s", type(exc).__name__, extra={"request_id": name})
-        body = problems.document(status, "", name)
-        headers = [
-            *HEADERS,
-            ("Content-Type", problems.TYPE),
-            ("X-Request-ID", name),
-            ("Content-Length", str(len(body))),
-        ]
-        head = _head(
-            (1, 1),
-            f"{status.value} {problems.PROBLEM_TYPES[status].title}",
-            [*headers, ("Connection", "close")],
-        )
-        try:
-            write_nonblock(client, head + body)
-        except OSError:
-            self.log.debug("Nobody takes the answer to an invalid request")
+def _fit_open_files(cfg: Config, log: Logger) -> None:
+    """Raise the limit of open files as far as the worker's clients need and it may be; else take fewer clients."""
+    others = _OTHER_FILES + 2 * cfg.threads
+    needed = cfg.worker_connections + others
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft in range(needed):
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft in range(needed):
+        cfg.set("worker_connections", max(soft - others, cfg.threads + 1))
+        log.warning("ulimit -n is %d: each worker keeps only %d connections", soft, cfg.worker_connections)

@@ -1,6 +1,7 @@
 """Which pages of other origins may call: by default none."""
 
 import re
+from collections.abc import Collection
 
 from flask import Flask
 from flask_cors import CORS
@@ -9,6 +10,23 @@ from mai_sessions.config import Settings
 from mai_sessions.errors import StartupError
 
 _ORIGIN = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d+)?").fullmatch
+
+# The headers that a page of another origin may read.
+EXPOSED = ("ETag", "Location", "Link", "Idempotency-Replayed", "X-Request-ID", "Retry-After")
+
+
+def problem_headers(origins: Collection[str], origin: str) -> list[tuple[str, str]]:
+    """Make the CORS headers of a response that reaches no application, for the request's Origin ("" without)."""
+    if not origins:
+        return []
+    vary = ("Vary", "Origin")
+    if origin not in origins:
+        return [vary]
+    return [
+        ("Access-Control-Allow-Origin", origin),
+        ("Access-Control-Expose-Headers", ", ".join(EXPOSED)),
+        vary,
+    ]
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -28,14 +46,7 @@ def init_app(app: Flask, settings: Settings) -> None:
             origins=[re.compile(re.escape(origin) + r"\Z") for origin in settings.cors_origins],
             methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=["Content-Type", "Authorization", "Idempotency-Key", "If-Match", "If-None-Match"],
-            expose_headers=[
-                "ETag",
-                "Location",
-                "Link",
-                "Idempotency-Replayed",
-                "X-Request-ID",
-                "Retry-After",
-            ],
+            expose_headers=list(EXPOSED),
             max_age=600,
             always_send=False,
         )

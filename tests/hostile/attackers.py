@@ -1,15 +1,12 @@
 """Clients that mean no good, over raw sockets, and one that means well beside them."""
 
-import re
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from http.client import HTTPException, HTTPResponse
-from pathlib import Path
 from threading import Event, Thread
 
-import psutil
 from support.chats import SESSIONS
 from support.figures import FULL, Figures
 from support.service import Service, call
@@ -96,9 +93,3 @@ def ask(service: Service, *pieces: bytes) -> str:
             for piece in pieces:
                 connection.sendall(piece)
         return outcome(connection)
-
-
-def most_memory(workers: set[psutil.Process]) -> int:
-    """The most bytes of memory that any of them has ever held."""
-    statuses = "".join(Path(f"/proc/{worker.pid}/status").read_text() for worker in workers)
-    return max(int(kib) * 1024 for kib in re.findall(r"^VmHWM:\s*(\d+) kB$", statuses, re.MULTILINE))

@@ -12,11 +12,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from attackers import CLOSED, MAX_BODY, ask, beside_another, connect, most_memory, outcome
+from attackers import CLOSED, MAX_BODY, ask, beside_another, connect, outcome
 from support.chats import SESSIONS
 from support.figures import FULL, Figures
 from support.nginx import Site
-from support.service import Service, workers_of
+from support.service import Service, most_memory, workers_of
 
 HEAD = f"POST {SESSIONS} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n".encode()
 GIGABYTE = 1024**3

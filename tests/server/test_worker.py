@@ -1,17 +1,15 @@
-"""gunicorn's worker as we have changed it: who is slow holds no thread for long, and who sends no HTTP is
-told by a problem.
-"""
+"""The worker: slow clients occupy no thread, and what is not HTTP is refused with a problem."""
 
 import json
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from http.client import HTTPResponse
+from http.client import HTTPResponse, IncompleteRead
 from pathlib import Path
 
 import pytest
-from support.service import Service, call, running
+from support.service import Service, call, most_memory, running, wait_until, workers_of
 
 from mai_sessions.web import problems
 from mai_sessions.web.security_headers import HEADERS
@@ -213,26 +211,64 @@ def test_serves_where_there_is_no_epoll(make_migrated_database: Callable[[], str
     (tmp_path / "sitecustomize.py").write_text("import select\ndel select.epoll\n")
     with running(make_migrated_database(), tmp_path / "log", PYTHONPATH=str(tmp_path)) as service:
         assert is_live(service)
-        assert (tmp_path / "log").read_text().count("Using worker: gthread") == 1
+        assert (tmp_path / "log").read_text().count("Using worker: GthreadWorker") == 1
 
 
-# Around our own application, which answers neither.
-ANSWERS = """
+# Around the service's application, whose responses are of one piece.
+RESPONSES = """
+import threading
+
 from mai_sessions import create_app
 
 app = create_app()
-ours = app.wsgi_app
+service = app.wsgi_app
+released = threading.Event()
+
+
+def one_two():
+    yield b"one, "
+    yield b"two"
+
+
+def waits():
+    yield b"one,"
+    released.wait(60)
+    yield b" two"
+
+
+def release():
+    released.set()
+    yield b'"released"'
+
+
+def endless():
+    while True:
+        yield bytes(65536)
+
+
+def breaks():
+    yield b"one, "
+    raise ValueError
+
+
+RESPONSES = {
+    "/split": ([("X-Note", "a\\r\\nX-Other: b")], one_two),
+    "/pieces": ([], one_two),
+    "/waits": ([], waits),
+    "/release": ([], release),
+    "/endless": ([], endless),
+    "/breaks": ([], breaks),
+    "/short": ([("Content-Length", "9")], one_two),
+    "/long": ([("Content-Length", "3")], one_two),
+}
 
 
 def wsgi_app(environ, start_response):
-    headers = {"/split": [("X-Note", "a\\r\\nX-Other: b")], "/pieces": []}.get(environ["PATH_INFO"])
-    return ours(environ, start_response) if headers is None else pieces(headers, start_response)
-
-
-def pieces(headers, start_response):
+    if environ["PATH_INFO"] not in RESPONSES:
+        return service(environ, start_response)
+    headers, pieces = RESPONSES[environ["PATH_INFO"]]
     start_response("200 OK", headers)
-    yield b"one, "
-    yield b"two"
+    return pieces()
 
 
 app.wsgi_app = wsgi_app
@@ -243,21 +279,66 @@ app.wsgi_app = wsgi_app
 def other(
     make_migrated_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    """A service whose application answers in other ways, too."""
+    """A service of one process whose application responds in other ways, too."""
     directory = tmp_path_factory.mktemp("other")
-    (directory / "wsgi.py").write_text(ANSWERS)
+    (directory / "wsgi.py").write_text(RESPONSES)
     with running(
-        make_migrated_database(), directory / "log", GUNICORN_CMD_ARGS=f"--chdir={directory}"
+        make_migrated_database(),
+        directory / "log",
+        MAI_SESSIONS_WORKERS="1",
+        GUNICORN_CMD_ARGS=f"--chdir={directory}",
     ) as service:
         yield service
 
 
-def test_an_answer_in_pieces_is_sent_whole(other: Service) -> None:
+def test_response_in_pieces_is_sent_whole(other: Service) -> None:
     with closing(other.connect()) as http:
         for method, body in [("GET", b"one, two"), ("HEAD", b""), ("GET", b"one, two")]:
             http.request(method, "/pieces")
             response = http.getresponse()
             assert (response.status, response.read()) == (200, body)
+
+
+def test_piece_is_sent_before_the_next_is_made(other: Service) -> None:
+    with closing(other.connect()) as http, closing(other.connect()) as releasing:
+        http.request("GET", "/waits")
+        response = http.getresponse()
+        assert response.read(4) == b"one,"
+        assert call(releasing, "GET", "/release") == (200, "released")
+        assert response.read() == b" two"
+
+
+def test_slow_reader_of_a_long_response_costs_one_piece_of_memory(other: Service) -> None:
+    before = most_memory(workers_of(other.process.pid))
+    with ExitStack() as stack:
+        for _ in range(4):
+            connection = stack.enter_context(closing(connect(other)))
+            connection.sendall(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert connection.recv(1)
+        assert is_live(other)
+        with closing(connect(other)) as reader:
+            reader.sendall(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n")
+            received = 0
+            while received < 100 * 1024**2:
+                received += len(reader.recv(1024**2))
+    assert most_memory(workers_of(other.process.pid)) - before < 32 * 1024**2
+
+
+@pytest.mark.parametrize("path", ["/breaks", "/short"])
+def test_response_that_breaks_off_is_not_taken_for_the_whole(other: Service, path: str) -> None:
+    with closing(other.connect()) as http:
+        http.request("GET", path)
+        response = http.getresponse()
+        with pytest.raises(IncompleteRead):
+            response.read()
+    assert is_live(other)
+
+
+def test_body_beyond_the_content_length_is_not_sent(other: Service) -> None:
+    with closing(other.connect()) as http:
+        for _ in range(2):
+            http.request("GET", "/long")
+            assert http.getresponse().read() == b"one"
 
 
 def test_a_header_that_would_be_two_is_not_sent(other: Service) -> None:
@@ -279,10 +360,56 @@ def test_a_client_of_http_1_0_is_answered_and_left(other: Service) -> None:
     assert heard.endswith(b"\r\n\r\none, two")
 
 
-def test_gunicorns_log_of_requests_can_be_had(
-    make_migrated_database: Callable[[], str], tmp_path: Path
+@pytest.mark.parametrize(
+    ("arguments", "setting"),
+    [
+        ("--access-logfile=-", "access log"),
+        ("--http2-cleartext=both", "setting http2_cleartext"),
+        ("--proxy-protocol=auto", "setting proxy_protocol"),
+        ("--certfile=/etc/hostname --keyfile=/etc/hostname", "setting certfile"),
+    ],
+)
+def test_setting_of_gthread_stops_the_start(
+    make_migrated_database: Callable[[], str], tmp_path: Path, arguments: str, setting: str
 ) -> None:
-    arguments = f"--access-logfile={tmp_path / 'access'}"
-    with running(make_migrated_database(), tmp_path / "log", GUNICORN_CMD_ARGS=arguments) as service:
-        assert is_live(service)
-    assert '"GET /health/live HTTP/1.1" 200' in (tmp_path / "access").read_text()
+    log = tmp_path / "log"
+    with (
+        pytest.raises(AssertionError),
+        running(make_migrated_database(), log, GUNICORN_CMD_ARGS=arguments),
+    ):
+        pass
+    assert f"Error: gunicorn's {setting} needs MAI_SESSIONS_WORKER=gthread" in log.read_text().splitlines()
+
+
+@pytest.fixture(scope="module")
+def gthread(
+    make_migrated_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Service, Path]]:
+    """A service with gunicorn's own worker and its access log."""
+    directory = tmp_path_factory.mktemp("gthread")
+    arguments = f"--access-logfile={directory / 'access'}"
+    with running(
+        make_migrated_database(),
+        directory / "log",
+        MAI_SESSIONS_WORKER="gthread",
+        GUNICORN_CMD_ARGS=arguments,
+    ) as service:
+        yield service, directory
+
+
+def test_gthread_writes_an_access_log(gthread: tuple[Service, Path]) -> None:
+    service, directory = gthread
+    assert is_live(service)
+    assert "Using worker: GthreadWorker" in (directory / "log").read_text()
+    # The line is written when the response is out.
+    wait_until(lambda: '"GET /health/live HTTP/1.1" 200' in (directory / "access").read_text())
+
+
+def test_gthread_ends_the_connection_after_a_response(gthread: tuple[Service, Path]) -> None:
+    service, _ = gthread
+    with closing(connect(service)) as connection:
+        connection.sendall(
+            POST + b"Content-Type: text/plain\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000
+        )
+        status, headers, _ = answer(connection)
+        assert (status, headers["Connection"]) == (415, "close")

@@ -1,6 +1,7 @@
 """The real server: gunicorn over a real PostgreSQL, reached over HTTP."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -103,3 +104,9 @@ def workers_of(pid: int) -> set[psutil.Process]:
     may still be listed.
     """
     return {child for child in psutil.Process(pid).children() if child.status() != psutil.STATUS_ZOMBIE}
+
+
+def most_memory(workers: set[psutil.Process]) -> int:
+    """The most bytes of memory that any of them has ever held."""
+    statuses = "".join(Path(f"/proc/{worker.pid}/status").read_text() for worker in workers)
+    return max(int(kib) * 1024 for kib in re.findall(r"^VmHWM:\s*(\d+) kB$", statuses, re.MULTILINE))

@@ -1,0 +1,28 @@
+"""gunicorn's own threaded worker, for TLS, HTTP/2, an access log, hooks, and where there is no epoll."""
+
+import socket
+from typing import Any
+
+from gunicorn.http.errors import UnsupportedTransferCoding
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+
+class GthreadWorker(ThreadWorker):
+    """Believes no address that a peer has chosen, and takes no coding of a body but chunked."""
+
+    def enqueue_req(self, conn: TConn) -> None:
+        """Hand a connection to a thread, without the path that its Unix peer is bound to."""
+        if conn.sock.family == socket.AF_UNIX:
+            conn.client = ""
+        super().enqueue_req(conn)
+
+    def handle_request(self, req: Any, conn: TConn) -> bool:
+        """Run the application, unless the request's body has another coding."""
+        check_transfer_coding(req)
+        return super().handle_request(req, conn)
+
+
+def check_transfer_coding(request: Any) -> None:
+    """Raise UnsupportedTransferCoding for a body that is coded otherwise than chunked, which nobody decodes."""
+    if any(name == "TRANSFER-ENCODING" and value.lower() != "chunked" for name, value in request.headers):
+        raise UnsupportedTransferCoding("chunked alone is decoded")
