@@ -97,7 +97,8 @@ def ours(database_url: str, **environ: str) -> AbstractContextManager[Server]:
     """Run our service as it is served."""
     port = _free_port()
     environ = {"DATABASE_URL": database_url, "MAI_SESSIONS_BIND": f"127.0.0.1:{port}", **environ}
-    return _running("ours", port, [str(_BIN / "gunicorn"), "wsgi:app"], TREE, environ)
+    command = [str(_BIN / "gunicorn"), "--config=python:mai_sessions.server.gunicorn_conf"]
+    return _running("ours", port, [*command, "mai_sessions.server.wsgi:app"], TREE, environ)
 
 
 def limit() -> AbstractContextManager[Server]:

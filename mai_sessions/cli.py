@@ -1,28 +1,25 @@
-"""The console script `mai-sessions`."""
+"""The commands of `mai-sessions`, and of `flask mai-sessions` in an application that registers MaiSessions."""
 
 import signal
-import socket
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import click
-from gunicorn.app.base import BaseApplication
-from gunicorn.arbiter import Arbiter
-from gunicorn.util import is_ipv6, parse_address
+from flask import has_app_context
+from flask.cli import ScriptInfo
 
-from mai_sessions import create_app
-from mai_sessions.auth.identity import refuse_public_address
 from mai_sessions.config import Settings
 from mai_sessions.embedded import backup
 from mai_sessions.errors import StartupError
 from mai_sessions.postgres import migrations
+from mai_sessions.postgres.database import Database
+from mai_sessions.web.state import EXTENSION, current_state
 
 _DATA_DIR = click.option(
     "--data-dir", type=click.Path(path_type=Path), help="Where the private PostgreSQL keeps its data."
@@ -32,15 +29,46 @@ _DATA_DIR = click.option(
 class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
-            return super().invoke(ctx)
+            return self._invoke(ctx)
         except StartupError as error:
             raise click.ClickException(str(error)) from error
+
+    def _invoke(self, ctx: click.Context) -> object:
+        return super().invoke(ctx)
+
+
+class _FlaskGroup(_Group):
+    """The commands of `main` that make sense in another application, with the settings of that application."""
+
+    _LEFT_OUT = ("serve", "upgrade")
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name in main.list_commands(ctx) if name not in self._LEFT_OUT]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return None if cmd_name in self._LEFT_OUT else main.get_command(ctx, cmd_name)
+
+    def _invoke(self, ctx: click.Context) -> object:
+        app = ctx.ensure_object(ScriptInfo).load_app()
+        if EXTENSION not in app.extensions:
+            raise StartupError("this application does not register MaiSessions")
+        with app.app_context():
+            return super()._invoke(ctx)
+
+
+def _settings() -> Settings:
+    return current_state().settings if has_app_context() else Settings.from_environ()
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="mai-sessions")
 def main() -> None:
     """Keep the chats of an LLM frontend."""
+
+
+@click.group("mai-sessions", cls=_FlaskGroup)
+def flask_group() -> None:
+    """Manage the sessions and messages of this application."""
 
 
 @main.command()
@@ -57,12 +85,15 @@ def serve(
     host: str | None, port: int | None, data_dir: Path | None, workers: int | None, threads: int | None
 ) -> None:
     """Serve the API, over DATABASE_URL or else over a private PostgreSQL, until Ctrl-C."""
+    # Not with the module, which `flask` imports for every command.
+    from mai_sessions.server import serve as server  # noqa: PLC0415
+
     settings = Settings.from_environ()
     settings = replace(settings, workers=workers or settings.workers, threads=threads or settings.threads)
-    bind, url = _listen(settings, host, port)
+    bind, url = server.listen(settings, host, port)
     _exit_on_signals()
     with _database(settings, data_dir) as database_url:
-        _Gunicorn(replace(settings, bind=bind, database_url=database_url), url).run()
+        server.Gunicorn(replace(settings, bind=bind, database_url=database_url), url).run()
 
 
 @main.command()
@@ -74,29 +105,8 @@ def config(markdown: bool) -> None:
     if markdown:
         click.echo(Settings.markdown())
         return
-    for name, value in Settings.from_environ().in_force():
+    for name, value in _settings().in_force():
         click.echo(f"{name}={value}")
-
-
-def _listen(settings: Settings, host: str | None, port: int | None) -> tuple[str, str]:
-    """Take the port before anything is started, and give it as gunicorn's `bind`, and the URL of the API."""
-    try:
-        address = parse_address(settings.bind)
-        if not isinstance(address, tuple):
-            if host is None and port is None:
-                return settings.bind, settings.bind
-            address = ("127.0.0.1", 8000)
-        host, port = host or address[0], address[1] if port is None else port
-        listener = socket.socket(socket.AF_INET6 if is_ipv6(host) else socket.AF_INET)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-    except OSError as error:
-        raise StartupError(f"cannot listen on {host}:{port}: {error.strerror}") from None
-    except (OverflowError, RuntimeError) as error:
-        raise StartupError(f"MAI_SESSIONS_BIND: {error}") from None
-    refuse_public_address(settings, listener.getsockname()[0])
-    port = listener.getsockname()[1]
-    return f"fd://{listener.detach()}", f"http://{f'[{host}]' if is_ipv6(host) else host}:{port}/api/v1"
 
 
 def _exit_on_signals() -> None:
@@ -127,30 +137,6 @@ def _private_postgres() -> ModuleType:
     return private_postgres
 
 
-class _Gunicorn(BaseApplication):
-    def __init__(self, settings: Settings, url: str) -> None:
-        self._settings = settings
-        self._url = url
-        super().__init__()
-
-    def load_config(self) -> None:
-        from mai_sessions.server import gunicorn_conf  # noqa: PLC0415 - to import it reads the settings, and may fail
-
-        for name in vars(gunicorn_conf).keys() & self.cfg.settings:
-            self.cfg.set(name, getattr(gunicorn_conf, name))
-        for name in ("bind", "workers", "threads"):
-            self.cfg.set(name, getattr(self._settings, name))
-
-        def when_ready(server: Arbiter) -> None:
-            gunicorn_conf.when_ready(server)
-            click.echo(f"The API is at {self._url}")
-
-        self.cfg.set("when_ready", when_ready)
-
-    def load(self) -> Callable[..., Any]:
-        return create_app(self._settings)
-
-
 @main.command()
 @click.option(
     "--status", "action", flag_value="status", help="List the migrations and when each was applied."
@@ -161,7 +147,7 @@ class _Gunicorn(BaseApplication):
 )
 def migrate(action: str | None) -> None:
     """Apply the pending migrations to the database of DATABASE_URL."""
-    database_url = Settings.from_environ().database_url
+    database_url = _settings().database_url
     if action == "status":
         for name, applied_at in migrations.status(database_url):
             when = f"{applied_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z" if applied_at else "pending"
@@ -173,6 +159,15 @@ def migrate(action: str | None) -> None:
     else:
         for migration in migrations.apply(database_url):
             click.echo(f"applied {migration.name}")
+
+
+@main.command()
+def check() -> None:
+    """Check the settings, the connection to PostgreSQL and the schema; exit with 1 if one of them is wrong."""
+    settings = _settings()
+    Database(settings).check_session_settings()
+    migrations.migrate(settings.database_url, "check")
+    click.echo("ok")
 
 
 _FILE = click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
@@ -197,7 +192,7 @@ def restore(file: Path, data_dir: Path | None, force: bool) -> None:
     """Make the database what a backup in FILE says, and apply the migrations that came after it."""
     with _reached(data_dir, make=True) as (database_url, programs):
         backup.restore(database_url, file, programs=programs, force=force, progress=_show)
-        migrations.migrate(database_url, Settings.from_environ().migrate)
+        migrations.migrate(database_url, _settings().migrate)
     click.echo(f"{file} is restored", err=True)
 
 
@@ -221,7 +216,7 @@ def upgrade(data_dir: Path | None, programs: Path | None) -> None:
 def _reached(data_dir: Path | None, *, make: bool = False) -> Generator[tuple[str, Path | None]]:
     """Give the URI of the database, and where the programs are that go with it; None is the PATH."""
     _exit_on_signals()
-    if database_url := Settings.from_environ().database_url:
+    if database_url := _settings().database_url:
         yield database_url, None
         return
     embedded = _private_postgres()

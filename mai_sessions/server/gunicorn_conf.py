@@ -1,4 +1,4 @@
-"""The settings and hooks of gunicorn, for `gunicorn wsgi:app` and for `mai-sessions serve` alike."""
+"""The settings and hooks of gunicorn, for `mai-sessions serve` and for gunicorn's own command (see wsgi.py)."""
 
 import atexit
 import fcntl
@@ -26,7 +26,10 @@ from mai_sessions.server.gthread import GthreadWorker
 from mai_sessions.telemetry import logs, metrics
 from mai_sessions.web.state import EXTENSION, State
 
-_settings = Settings.from_environ()
+try:
+    _settings = Settings.from_environ()
+except StartupError as error:
+    raise SystemExit(f"Error: {error}") from None
 
 bind = _settings.bind
 workers = _settings.workers

@@ -1,4 +1,4 @@
-"""`mai-sessions serve` and `gunicorn wsgi:app`, as an operator meets them."""
+"""`mai-sessions serve` and gunicorn's own command, as an operator meets them."""
 
 import http.client
 import os
@@ -14,10 +14,10 @@ from urllib.request import urlopen
 
 import psutil
 import pytest
+from support.service import GUNICORN, TREE
 
 from mai_sessions.embedded.private_postgres import postgresql
 
-TREE = Path(__file__).parents[2]
 SCRIPTS = Path(sys.executable).parent
 ENVIRON = {
     name: value
@@ -169,7 +169,7 @@ def test_data_directory_not_writable() -> None:
 def command(request: pytest.FixtureRequest) -> list[object]:
     if request.param == "serve":
         return [SCRIPTS / "mai-sessions", "serve", "--port=0"]
-    return [SCRIPTS / "gunicorn", "--bind=127.0.0.1:0", "wsgi:app"]
+    return [*GUNICORN, "--bind=127.0.0.1:0"]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_setting_that_does_not_fit(command: list[object]) -> None:
 
 
 def test_gunicorn_needs_a_database_url() -> None:
-    assert "DATABASE_URL" in refused([SCRIPTS / "gunicorn", "wsgi:app"])
+    assert "DATABASE_URL" in refused(GUNICORN)
 
 
 def test_serve_needs_a_database_url_without_the_extra() -> None:
@@ -215,9 +215,10 @@ def test_serve_needs_a_database_url_without_the_extra() -> None:
 def test_private_postgresql_stops_when_the_start_fails(data_dir: Path) -> None:
     code = """
 from mai_sessions import cli, errors
+from mai_sessions.server import serve
 def fail(settings):
     raise errors.StartupError("no such luck")
-cli.create_app = fail
+serve.create_app = fail
 cli.main()
 """
     line = refused([sys.executable, "-c", code, "serve", "--port=0", f"--data-dir={data_dir}"])
@@ -229,7 +230,7 @@ def test_gunicorn_serves_the_given_database(data_dir: Path, tmp_path: Path) -> N
     path = tmp_path / "http"
     with postgresql(data_dir) as uri:
         process = psutil.Popen(
-            [SCRIPTS / "gunicorn", "wsgi:app"],
+            GUNICORN,
             env=ENVIRON
             | {"DATABASE_URL": uri, "MAI_SESSIONS_BIND": f"unix:{path}", "MAI_SESSIONS_WORKERS": "1"},
             cwd=TREE,

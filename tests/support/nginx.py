@@ -3,7 +3,6 @@
 import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
 
-from support.service import TREE, Service, free_port
+from support.service import GUNICORN, TREE, Service, free_port
 
 SITE = TREE / "deploy" / "nginx.conf"
 
@@ -32,7 +31,7 @@ class Site(Service):
 
     def start(self) -> None:
         """Start gunicorn as systemd does: it is handed the socket, unless it has to bind one by itself."""
-        command = [str(Path(sys.executable).with_name("gunicorn")), "wsgi:app"]
+        command = list(GUNICORN)
         handed = []
         if "MAI_SESSIONS_BIND" not in self.environ:
             handed = [self.listener.fileno()]

@@ -17,6 +17,11 @@ import orjson
 import psutil
 
 TREE = Path(__file__).parents[2]
+GUNICORN = [
+    str(Path(sys.executable).with_name("gunicorn")),
+    "--config=python:mai_sessions.server.gunicorn_conf",
+    "mai_sessions.server.wsgi:app",
+]
 
 
 @dataclass
@@ -64,7 +69,7 @@ def free_port() -> int:
 
 @contextmanager
 def running(database_url: str, log: Path, **environ: str) -> Iterator[Service]:
-    """Run `gunicorn wsgi:app` until it is no longer needed."""
+    """Run gunicorn as docs/deploy.md says, for the length of a `with`."""
     port = free_port()
     environ = {
         **os.environ,
@@ -72,11 +77,10 @@ def running(database_url: str, log: Path, **environ: str) -> Iterator[Service]:
         "MAI_SESSIONS_BIND": f"127.0.0.1:{port}",
         **environ,
     }
-    command = [Path(sys.executable).with_name("gunicorn"), "wsgi:app"]
     with log.open("ab") as output:
         # In a group of its own, so that a test can kill it whole.
         process = subprocess.Popen(
-            command, cwd=TREE, env=environ, stdout=output, stderr=output, start_new_session=True
+            GUNICORN, cwd=TREE, env=environ, stdout=output, stderr=output, start_new_session=True
         )
     service = Service(port, database_url, process)
     try:

@@ -1,0 +1,65 @@
+"""`mai-sessions serve`: gunicorn, started from Python."""
+
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import click
+from gunicorn.app.base import BaseApplication
+from gunicorn.arbiter import Arbiter
+from gunicorn.util import is_ipv6, parse_address
+
+from mai_sessions import create_app
+from mai_sessions.auth.identity import refuse_public_address
+from mai_sessions.config import Settings
+from mai_sessions.errors import StartupError
+
+
+def listen(settings: Settings, host: str | None, port: int | None) -> tuple[str, str]:
+    """Bind the port before anything else starts. Return it as gunicorn's `bind`, and the URL of the API.
+
+    Raises StartupError.
+    """
+    try:
+        address = parse_address(settings.bind)
+        if not isinstance(address, tuple):
+            if host is None and port is None:
+                return settings.bind, settings.bind
+            address = ("127.0.0.1", 8000)
+        host, port = host or address[0], address[1] if port is None else port
+        listener = socket.socket(socket.AF_INET6 if is_ipv6(host) else socket.AF_INET)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        raise StartupError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    except (OverflowError, RuntimeError) as error:
+        raise StartupError(f"MAI_SESSIONS_BIND: {error}") from None
+    refuse_public_address(settings, listener.getsockname()[0])
+    port = listener.getsockname()[1]
+    return f"fd://{listener.detach()}", f"http://{f'[{host}]' if is_ipv6(host) else host}:{port}/api/v1"
+
+
+class Gunicorn(BaseApplication):
+    """gunicorn with the settings of the package, which prints the URL when it is ready."""
+
+    def __init__(self, settings: Settings, url: str) -> None:
+        self._settings = settings
+        self._url = url
+        super().__init__()
+
+    def load_config(self) -> None:
+        from mai_sessions.server import gunicorn_conf  # noqa: PLC0415 - the import reads the settings
+
+        for name in vars(gunicorn_conf).keys() & self.cfg.settings:
+            self.cfg.set(name, getattr(gunicorn_conf, name))
+        for name in ("bind", "workers", "threads"):
+            self.cfg.set(name, getattr(self._settings, name))
+
+        def when_ready(server: Arbiter) -> None:
+            gunicorn_conf.when_ready(server)
+            click.echo(f"The API is at {self._url}")
+
+        self.cfg.set("when_ready", when_ready)
+
+    def load(self) -> Callable[..., Any]:
+        return create_app(self._settings)

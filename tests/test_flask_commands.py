@@ -1,0 +1,52 @@
+"""`flask mai-sessions`, the commands in an application of somebody else."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from click.testing import Result
+from flask import Flask
+from flask.cli import ScriptInfo
+
+from mai_sessions import MaiSessions
+from mai_sessions.cli import flask_group
+
+
+@pytest.fixture
+def run() -> Callable[..., Result]:
+    def run(app: Flask, *arguments: str) -> Result:
+        return app.test_cli_runner().invoke(flask_group, arguments, obj=ScriptInfo(create_app=lambda: app))
+
+    return run
+
+
+def make_host(url: str, **config: Any) -> Flask:
+    app = Flask("host")
+    app.config.update(MAI_SESSIONS_DATABASE_URL=url, **config)
+    MaiSessions(app, identify=lambda: "ann")
+    return app
+
+
+def test_commands_use_the_settings_of_the_application(
+    run: Callable[..., Result], new_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://of-the-host")
+    app = make_host(new_database, MAI_SESSIONS_THREADS=7)
+    assert run(app, "check").exit_code == 1
+    assert run(app, "migrate").exit_code == 0
+    assert run(app, "check").output == "ok\n"
+    assert "MAI_SESSIONS_THREADS=7\n" in run(app, "config").output
+
+
+def test_commands_of_the_server_are_left_out(run: Callable[..., Result], database_url: str) -> None:
+    app = make_host(database_url)
+    assert "serve" not in run(app, "--help").output
+    assert run(app, "serve").exit_code == 2
+
+
+def test_application_without_the_extension_is_named(run: Callable[..., Result]) -> None:
+    result = run(Flask("other"), "check")
+    assert (result.exit_code, result.output) == (
+        1,
+        "Error: this application does not register MaiSessions\n",
+    )
