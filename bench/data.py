@@ -141,7 +141,7 @@ def _naive(moment: datetime) -> datetime:
 
 
 def _vector(c: Conversation, m: Message) -> str:
-    return message_vector(c.user_id, c.id, m.id, m.content)
+    return message_vector(c.user_id, c.id, m.created_at, m.content)
 
 
 LAYOUTS: dict[str, dict[str, Callable[[Conversation], list[tuple[Any, ...]]]]] = {

@@ -2,6 +2,7 @@
 in an index.
 """
 
+from datetime import UTC, datetime
 from uuid import UUID
 
 import uuid_utils
@@ -25,3 +26,10 @@ def parse_id(text: str) -> UUID | None:
     except ValueError:
         return None
     return identifier if str(identifier) == text.lower() else None
+
+
+def made_at(identifier: UUID) -> datetime:
+    """Return when an identifier of version 7 was made, and now for one of another version."""
+    if identifier.version != 7:  # noqa: PLR2004 - the version of RFC 9562 that has a time
+        return datetime.now(UTC)
+    return datetime.fromtimestamp((identifier.int >> 80) / 1000, UTC)

@@ -58,6 +58,7 @@ EXAMPLES: dict[str, Any] = {
             }
         ],
         "next_cursor": None,
+        "truncated": False,
     },
     "Usage": {
         "total_messages": 3,

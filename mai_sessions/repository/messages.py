@@ -11,7 +11,7 @@ from mai_sessions.content.attachments import Attachment
 from mai_sessions.content.lexemes import message_vector
 from mai_sessions.errors import Conflict, NotFound, Stale
 from mai_sessions.idempotency import NO_KEY, IdempotencyKey, check_same_body
-from mai_sessions.ids import new_id
+from mai_sessions.ids import made_at, new_id
 from mai_sessions.postgres.connection import Connection, fetch_one
 from mai_sessions.repository.analytics import COUNT_MESSAGE, RECOUNT_MESSAGE
 
@@ -144,7 +144,7 @@ def append_message(
         "is_error": is_error,
         "images": [image.sha256 for image in images],
         "documents": list(documents),
-        "words": message_vector(user_id, session_id, message_id, content),
+        "words": message_vector(user_id, session_id, made_at(message_id), content),
         "sha256s": [attachment.sha256 for attachment in attachments],
         "content_types": [attachment.content_type for attachment in attachments],
         "contents": [attachment.content for attachment in attachments],
@@ -346,7 +346,9 @@ def patch_message(
         "message_id": message_id,
         "version": version,
         "content": content,
-        "words": None if content is None else message_vector(user_id, session_id, message_id, content),
+        "words": None
+        if content is None
+        else message_vector(user_id, session_id, made_at(message_id), content),
         "token_count": token_count,
         "model_id": model_id,
         "agent_name": agent_name,

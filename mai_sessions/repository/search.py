@@ -1,124 +1,198 @@
 """The statement that searches titles and messages.
 
-Ranked are the newest 200 messages and the newest 200 titles that match: titles first, then by ts_rank, then
-the newest first. What is written after the first page was read is left out of the pages that follow.
+Results are read in windows. A window is the newest 200 messages and the newest 200 titles that match and are
+older than the window before; in a window titles come first, then the best by ts_rank, then the newest.
+What is written after the first page was read is left out of the pages that follow.
 
-A word in most messages is what makes a search slow: every row that matches would be read to find the newest.
-So the statement looks among the last eight to sixteen days first, and everywhere only when they hold fewer
-than 200 matches. A key of the week, of eight days, among the words of each message makes the first look
-cheap. A prefix reads the index of all words that it begins, of one user.
+A word in most messages makes a search slow if every row that matches is read to find the newest. So the
+statement takes the first of these ways that finds 200 messages:
 
-PostgreSQL's CPU for one search, on a busy machine of two cores, of a user with 10,000 messages alone and of
-one with a million among two million:
+1. For a user with many messages of whom a sample of the newest often matches, it reads the newest messages of
+   the newest sessions. Such a search has one window.
+2. It asks the index for messages of the last eight to sixteen days, which have a key of their week.
+3. It asks the index for all messages.
 
-    no hit                        61 µs     95 µs
-    a rare word, 5 hits          175 µs    360 µs
-    two Chinese characters       183 µs    249 µs
-    a word in most messages       12 ms     82 ms
-    one letter                    16 ms    196 ms
-
-Words that have not entered the index yet, 1 MB at the most, are read as well: that adds up to 0.7 ms.
-
-The words cost an append of 400 characters 30 µs of PostgreSQL, 20 µs of Python and 3 kB of WAL; a PATCH of a
-growing answer of up to 4,000 characters takes 0.5 ms and 14 kB of WAL. A PATCH of other columns stays HOT.
+The index knows words. Where a query needs more (see `content.query`), the texts of a window are compared here,
+newest first, as many as MAX_COMPARED characters allow; a window ends where they do.
 """
 
-from datetime import UTC, datetime, timedelta
-from hashlib import md5
+import sys
+from datetime import datetime
+from itertools import islice
 from typing import LiteralString, NamedTuple
 from uuid import UUID
 
 import orjson
 
-from mai_sessions.content.lexemes import MAX_CHARACTERS, parse_query, scope, snippet
+from mai_sessions.content.lexemes import MAX_CHARACTERS
+from mai_sessions.content.query import Query, parse_query
+from mai_sessions.content.snippets import snippet
+from mai_sessions.pagination import ALWAYS, NEVER, SearchPosition, search_cursor
 from mai_sessions.postgres.connection import Connection, fetch_all
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-# Bounds that exclude nothing.
-ALWAYS = datetime.min.replace(tzinfo=UTC)
-NEVER = datetime.max.replace(tzinfo=UTC)
 ROLES = ("user", "assistant", "system", "tool")
+NOTHING_TO_SEARCH_FOR = "The query holds no word and no symbol to search for."
+
+# Windows that a request reads at most when none of their texts matches.
+MAX_WINDOWS = 3
+MAX_COMPARED = 1_000_000
+WINDOW = 200
 
 
-class Place(NamedTuple):
-    """Where a page begins: the keys of the result before it, and when the first page was read."""
+START = SearchPosition()
+# What comes before every result of a window.
+_BEST = START[:3]
 
-    rank: float
-    created_at: datetime
-    id: UUID
-    read_at: datetime
-
-
-START = Place(float("inf"), NEVER, UUID(int=0), NEVER)
-
-_MATCHES: LiteralString = """ AS MATERIALIZED (
-        SELECT m.id, m.session_id, m.seq, m.role, m.created_at, m.content, m.words
-          FROM messages AS m
-         WHERE m.user_id = %(user_id)s
+_MESSAGE_COLUMNS: LiteralString = "m.id, m.session_id, m.seq, m.role, m.created_at, m.content, m.words"
+_MESSAGE_FILTER: LiteralString = """
+               m.user_id = %(user_id)s
            AND m.session_id = coalesce(%(session_id)s::uuid, m.session_id)
            AND m.role = ANY (%(roles)s)
            AND m.agent_name IS NOT DISTINCT FROM coalesce(%(agent_name)s, m.agent_name)
            AND m.model_id IS NOT DISTINCT FROM coalesce(%(model_id)s, m.model_id)
-           AND m.created_at >= %(since)s AND m.created_at < %(until)s"""
-_NEWEST: LiteralString = """
-         ORDER BY m.created_at DESC, m.id DESC LIMIT 200)"""
+           AND m.created_at >= %(since)s AND m.created_at < %(until)s
+           AND (m.created_at, m.id) < (%(messages_before)s, %(message_before)s)"""
 
-SEARCH: LiteralString = (
-    """
-    WITH /* search */ newest AS (
-        SELECT floor(extract(epoch FROM least(max(updated_at), %(until)s)) / 691200)::int AS week
+SEARCH: LiteralString = f"""
+    WITH /* search */ latest_sessions AS MATERIALIZED (
+        SELECT id, message_count, updated_at
           FROM sessions
-         WHERE user_id = %(user_id)s),
-    recent"""
-    + _MATCHES
-    + """
+         WHERE user_id = %(user_id)s AND NOT archived
+         ORDER BY updated_at DESC, id DESC
+         LIMIT 64),
+    newest AS (
+        SELECT floor(extract(epoch FROM least(%(until)s, %(messages_before)s, greatest(
+                   (SELECT max(updated_at) FROM latest_sessions),
+                   (SELECT max(updated_at) FROM sessions WHERE user_id = %(user_id)s AND archived)))) / 691200)::int AS week),
+    sample AS MATERIALIZED (
+        SELECT count(*) FILTER (WHERE {_MESSAGE_FILTER}
+                                  AND m.words @@ %(query)s::tsquery) * 4 >= greatest(count(*), 4) AS is_common
+          FROM (SELECT id FROM latest_sessions LIMIT 8) AS s
+         CROSS JOIN LATERAL (
+               SELECT m.*
+                 FROM messages AS m
+                WHERE m.user_id = %(user_id)s AND m.session_id = s.id
+                ORDER BY m.seq DESC
+                LIMIT 3) AS m
+         WHERE %(may_be_common)s
+           AND ((SELECT session_count > 500 FROM users WHERE user_id = %(user_id)s)
+                OR (SELECT sum(message_count) > 5000 FROM latest_sessions))),
+    common AS MATERIALIZED (
+        SELECT {_MESSAGE_COLUMNS}
+          FROM latest_sessions AS s
+         CROSS JOIN LATERAL (
+               SELECT m.*
+                 FROM messages AS m
+                WHERE m.user_id = %(user_id)s AND m.session_id = s.id
+                ORDER BY m.seq DESC
+                LIMIT 500) AS m
+         WHERE (SELECT is_common FROM sample)
+           AND {_MESSAGE_FILTER}
+           AND m.words @@ %(query)s::tsquery
+         LIMIT {WINDOW}),
+    recent AS MATERIALIZED (
+        SELECT {_MESSAGE_COLUMNS}
+          FROM messages AS m
+         WHERE {_MESSAGE_FILTER}
            AND m.words @@ (
-               SELECT (%(query)s || format(' & (%%1$s_w%%2$s | %%1$s_w%%3$s)', %(scope)s::text, week, week - 1))::tsquery
-                 FROM newest)"""
-    + _NEWEST
-    + """,
-    ever"""
-    + _MATCHES
-    + """
-           AND m.words @@ %(query)s::tsquery AND (SELECT count(*) FROM recent) < 200"""
-    + _NEWEST
-    + """,
+               SELECT format(%(recent_query)s, to_hex(week), to_hex(week - 1), week, week - 1)::tsquery FROM newest)
+           AND (SELECT count(*) FROM common) < {WINDOW}
+         ORDER BY m.created_at DESC, m.id DESC
+         LIMIT {WINDOW}),
+    ever AS MATERIALIZED (
+        SELECT {_MESSAGE_COLUMNS}
+          FROM messages AS m
+         WHERE {_MESSAGE_FILTER}
+           AND m.words @@ %(query)s::tsquery
+           AND (SELECT count(*) FROM common) < {WINDOW} AND (SELECT count(*) FROM recent) < {WINDOW}
+         ORDER BY m.created_at DESC, m.id DESC
+         LIMIT {WINDOW}),
+    found AS (
+        SELECT f.*, sum(octet_length(content)) OVER newest_first AS compared, row_number() OVER newest_first AS place
+          FROM (SELECT * FROM common WHERE (SELECT count(*) FROM common) = {WINDOW}
+                 UNION ALL
+                SELECT * FROM recent WHERE (SELECT count(*) FROM recent) = {WINDOW}
+                 UNION ALL
+                SELECT * FROM ever) AS f
+        WINDOW newest_first AS (ORDER BY created_at DESC, id DESC)),
+    messages_in_window AS MATERIALIZED (
+        SELECT * FROM found WHERE compared <= %(max_compared)s OR place = 1),
     titles AS MATERIALIZED (
         SELECT t.session_id, t.created_at, t.words
           FROM session_titles AS t
          WHERE t.user_id = %(user_id)s AND t.words @@ %(query)s::tsquery AND %(with_titles)s
            AND t.session_id = coalesce(%(session_id)s::uuid, t.session_id)
            AND t.created_at >= %(since)s AND t.created_at < %(until)s
+           AND (t.created_at, t.session_id) < (%(titles_before)s, %(title_before)s)
            AND (%(agent_name)s::text IS NULL AND %(model_id)s::text IS NULL OR EXISTS (
                SELECT FROM sessions AS s
                 WHERE s.user_id = %(user_id)s AND s.id = t.session_id
                   AND s.agent_name = coalesce(%(agent_name)s, s.agent_name)
                   AND s.model_id IS NOT DISTINCT FROM coalesce(%(model_id)s, s.model_id)))
          ORDER BY t.created_at DESC, t.session_id DESC
-         LIMIT 200),
+         LIMIT {WINDOW}),
     ranked AS (
         SELECT session_id AS id, session_id, NULL::int AS seq, NULL AS role, created_at, NULL AS content,
                1 + ts_rank(words, %(query)s::tsquery)::float8 AS rank
           FROM titles
          UNION ALL
         SELECT id, session_id, seq, role, created_at, content, ts_rank(words, %(query)s::tsquery)::float8
-          FROM (SELECT * FROM recent WHERE (SELECT count(*) FROM recent) = 200
-                 UNION ALL
-                SELECT * FROM ever) AS m),
+          FROM messages_in_window),
     page AS (
         SELECT id, session_id, seq, role, created_at, content, rank
           FROM ranked
          WHERE (rank, created_at, id) < (%(after_rank)s, %(after_created_at)s, %(after_id)s)
          ORDER BY rank DESC, created_at DESC, id DESC
-         LIMIT %(limit)s + 1)
-    SELECT p.rank, p.created_at, p.id, now(), p.session_id,
+         LIMIT %(limit)s + 1),
+    window_end AS (
+        SELECT (SELECT count(*) FROM common) = {WINDOW} AS is_last,
+               m.created_at AS messages_before, m.id AS message_before,
+               t.created_at AS titles_before, t.session_id AS title_before
+          FROM (SELECT) AS one
+          LEFT JOIN (SELECT created_at, id FROM messages_in_window
+                      WHERE (SELECT count(*) = {WINDOW} OR count(*) > (SELECT count(*) FROM messages_in_window) FROM found)
+                      ORDER BY created_at, id LIMIT 1) AS m ON true
+          LEFT JOIN (SELECT created_at, session_id FROM titles
+                      WHERE (SELECT count(*) FROM titles) = {WINDOW}
+                      ORDER BY created_at, session_id LIMIT 1) AS t ON true)
+    SELECT e.*, now(), p.rank, p.created_at, p.id, p.session_id,
            (SELECT s.title FROM sessions AS s WHERE s.user_id = %(user_id)s AND s.id = p.session_id),
-           p.seq, p.role, left(p.content, %(max_characters)s), to_json(p.created_at)
-      FROM page AS p
+           p.seq, p.role, left(p.content, {MAX_CHARACTERS}), to_json(p.created_at)
+      FROM window_end AS e
+      LEFT JOIN page AS p ON true
      ORDER BY p.rank DESC, p.created_at DESC, p.id DESC"""
-)
+
+
+class WindowEnd(NamedTuple):
+    """Where a window ends: at the oldest message and title in it, or null if there are no older ones; whether it
+    is the last although there may be more; and when it was read.
+    """
+
+    is_last: bool
+    messages_before: datetime | None
+    message_before: UUID | None
+    titles_before: datetime | None
+    title_before: UUID | None
+    now: datetime
+
+
+class Row(NamedTuple):
+    """A message, or a title, which has no `seq`."""
+
+    rank: float
+    created_at: datetime
+    id: UUID
+    session_id: UUID
+    title: str
+    seq: int | None
+    role: str | None
+    content: str
+    created_at_json: str
+
+    @property
+    def text(self) -> str:
+        """What was searched."""
+        return self.title if self.seq is None else self.content
 
 
 def search(
@@ -133,57 +207,98 @@ def search(
     session_id: UUID | None = None,
     since: datetime = ALWAYS,
     until: datetime = NEVER,
-    after: tuple[float, datetime, UUID, datetime] = START,
+    after: SearchPosition = START,
 ) -> bytes:
-    """Find titles and messages that hold every word of `q`; a page of them as JSON, the best first.
+    """Find titles and messages that hold every word of `q`; a page of them as JSON, the best of a window first.
 
-    `since` is the first moment that counts, `until` the first that does not. `after` are the keys that
-    `next_cursor` was made of."""
+    `since` is the first moment that counts, `until` the first that does not. `after` is where the page begins:
+    what `next_cursor` was made of."""
     query = parse_query(user_id, q, session_id)
     if query is None:
-        return b'{"results":[],"next_cursor":null}'
-    place = Place(*after)
+        return orjson.dumps(
+            {"results": [], "next_cursor": None, "truncated": False, "detail": NOTHING_TO_SEARCH_FOR}
+        )
     params = {
         "user_id": user_id,
         "query": query.tsquery,
-        "scope": scope(user_id),
-        "limit": limit,
+        "recent_query": query.recent_tsquery,
         "roles": [role] if role else list(ROLES),
         "with_titles": role is None,
         "agent_name": agent_name,
         "model_id": model_id,
         "session_id": session_id,
         "since": since,
-        "until": min(until, place.read_at),
-        "after_rank": place.rank,
-        "after_created_at": place.created_at,
-        "after_id": place.id,
-        "max_characters": MAX_CHARACTERS,
+        "max_compared": MAX_COMPARED // query.compared_terms if query.compared_terms else sys.maxsize,
     }
-    rows = fetch_all(conn, SEARCH, params)
+    for _ in range(MAX_WINDOWS):
+        params["until"] = min(until, after.read_at)
+        end, rows = _read_window(conn, query, params, after, limit)
+        following = _next_position(end, rows, after, limit)
+        if rows or following is None:
+            break
+        after = following
     results = [
         {
-            "session": {"id": session_id, "title": title},
-            "message_id": None if seq is None else identifier,
-            "seq": seq,
-            "role": role,
-            "snippet": snippet(title if seq is None else content, query.terms),
+            "session": {"id": row.session_id, "title": row.title},
+            "message_id": None if row.seq is None else row.id,
+            "seq": row.seq,
+            "role": row.role,
+            "snippet": snippet(row.text, query.terms),
             # As PostgreSQL writes it, so that a moment reads the same in every reply.
-            "created_at": orjson.Fragment(created_at),
+            "created_at": orjson.Fragment(row.created_at_json),
         }
-        for _, _, identifier, _, session_id, title, seq, role, content, created_at in rows[:limit]
+        for row in rows[:limit]
     ]
-    next_cursor = None
+    return orjson.dumps(
+        {
+            "results": results,
+            "next_cursor": search_cursor(following) if following else None,
+            "truncated": following is None and end.is_last,
+        }
+    )
+
+
+def _read_window(
+    conn: Connection, query: Query, params: dict[str, object], after: SearchPosition, limit: int
+) -> tuple[WindowEnd, list[Row]]:
+    """Read where a window ends, and the best of its results after a place: one more than `limit` if there are."""
+    keys = after[: len(_BEST)]
+    # All of the window is read if some of it turns out not to match.
+    first_key, key_limit = (_BEST, 2 * WINDOW) if query.compared_terms else (keys, limit)
+    position = {
+        "after_rank": first_key[0],
+        "after_created_at": first_key[1],
+        "after_id": first_key[2],
+        "messages_before": after.messages_before,
+        "message_before": after.message_before,
+        "titles_before": after.titles_before,
+        "title_before": after.title_before,
+        "may_be_common": after.messages_before == NEVER and params["session_id"] is None,
+        "limit": key_limit,
+    }
+    records = fetch_all(conn, SEARCH, params | position)
+    end = WindowEnd(*records[0][: len(WindowEnd._fields)])
+    rows = (Row(*record[len(WindowEnd._fields) :]) for record in records)
+    found = (row for row in rows if row.id)
+    if query.compared_terms:
+        found = (row for row in found if row[: len(_BEST)] < keys and query.matches(row.text))
+    return end, list(islice(found, limit + 1))
+
+
+def _next_position(
+    end: WindowEnd, rows: list[Row], after: SearchPosition, limit: int
+) -> SearchPosition | None:
+    """Return where the page after these rows begins: in the same window, in the next one, or nowhere."""
+    read_at = min(end.now, after.read_at)
     if len(rows) > limit:
-        rank, created_at, identifier, now = rows[limit - 1][:4]
-        next_cursor = _cursor(Place(rank, created_at, identifier, min(now, place.read_at)))
-    return orjson.dumps({"results": results, "next_cursor": next_cursor})
-
-
-def _cursor(place: Place) -> str:
-    keys = f"{place.rank.hex()}~{_microseconds(place.created_at)}~{place.id}~{_microseconds(place.read_at)}"
-    return f"{keys}~{md5(keys.encode(), usedforsecurity=False).hexdigest()[:8]}"
-
-
-def _microseconds(moment: datetime) -> int:
-    return (moment - EPOCH) // timedelta(microseconds=1)
+        last = rows[limit - 1]
+        return after._replace(rank=last.rank, created_at=last.created_at, id=last.id, read_at=read_at)
+    if end.is_last or (end.messages_before is None and end.titles_before is None):
+        return None
+    return SearchPosition(
+        messages_before=end.messages_before or ALWAYS,
+        message_before=end.message_before or UUID(int=0),
+        titles_before=end.titles_before or ALWAYS,
+        title_before=end.title_before or UUID(int=0),
+        read_at=read_at,
+    )

@@ -2,12 +2,12 @@
 
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
 
 from marshmallow import Schema, fields
 
-from mai_sessions.ids import parse_id
-from mai_sessions.schemas.fields import Choice, Identifier, Integer, Text, TypedErrors, is_sealed, moment_of
+from mai_sessions.content.query import MAX_WORDS, split_terms
+from mai_sessions.pagination import SearchPosition, parse_search_cursor
+from mai_sessions.schemas.fields import Choice, Identifier, Integer, Text, TypedErrors
 from mai_sessions.schemas.messages import ROLES
 
 
@@ -24,34 +24,40 @@ class Moment(TypedErrors, fields.Field[datetime]):
         return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-class SearchCursor(TypedErrors, fields.Field[tuple[float, datetime, UUID, datetime]]):
+class SearchCursor(TypedErrors, fields.Field[SearchPosition]):
     """Where a page of results begins: keys, and a checksum by which a damaged one is told."""
 
     default_error_messages = {"invalid": "Not a cursor that this service gave."}  # noqa: RUF012
 
-    def _deserialize(
-        self, value: Any, attr: str | None, data: Any, **kwargs: Any
-    ) -> tuple[float, datetime, UUID, datetime]:
-        keys, _, checksum = str(value).rpartition("~")
-        if not is_sealed(keys, checksum):
-            raise self.make_error("invalid")
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> SearchPosition:
         try:
-            rank, created_at, identifier, read_at = keys.split("~")
-            result = float.fromhex(rank), moment_of(created_at), parse_id(identifier), moment_of(read_at)
-        except (ValueError, OverflowError):
+            return parse_search_cursor(str(value))
+        except ValueError:
             raise self.make_error("invalid") from None
-        if result[2] is None:
-            raise self.make_error("invalid")
-        return result[0], result[1], result[2], result[3]
+
+
+class SearchText(Text):
+    """Words to search for, not more than a search can compare."""
+
+    default_error_messages = {"too_many": f"At most {MAX_WORDS} words can be searched for."}  # noqa: RUF012
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        text: str = super()._deserialize(value, attr, data, **kwargs)
+        if sum(len(term.groups) for term in split_terms(text)) > MAX_WORDS:
+            raise self.make_error("too_many")
+        return text
 
 
 class SearchQuery(Schema):
     """What to search for, and where."""
 
-    q = Text(
+    q = SearchText(
         required=True,
         metadata={
-            "description": 'All words must occur, the last may be a beginning; `"quoted words"` stand side by side'
+            "description": "All words must occur, at most 32; the last may be a beginning, unless something other "
+            'than a letter or digit follows it; `"quoted words"` stand side by side; what touches must touch '
+            "(`3.14`, `a->b`). Found are the first 100,000 characters of a message, and of a word the first 16 "
+            "and what is compared with it, 40"
         },
     )
     limit = Integer(min=1, max=50, load_default=20)
@@ -88,9 +94,18 @@ class SearchResult(Schema):
 
 
 class SearchResults(Schema):
-    """A page of results, best match first."""
+    """A page of results. The newest 200 messages and titles that match come first, best match first; then older ones."""
 
     results = fields.List(fields.Nested(SearchResult), required=True)
     next_cursor = fields.String(
         required=True, allow_none=True, metadata={"description": "null on the last page"}
+    )
+    truncated = fields.Boolean(
+        required=True,
+        metadata={
+            "description": "Whether the results end here although there may be more: a very common word"
+        },
+    )
+    detail = fields.String(
+        metadata={"description": "Why nothing was searched for: the query has no word or symbol"}
     )

@@ -118,10 +118,10 @@ def test_a_user_is_moved(
         assert len(after[table]) == len(before[ANN][table]) + len(before[target][table])
     # The one that all users have is there once.
     assert len(after["attachments"]) == (2 if target == "new" else 3)
-    for session_id, message_id, content, words in conn.execute(
-        "SELECT session_id, id, content, words::text FROM messages WHERE user_id = %s", [target]
+    for session_id, created_at, content, words in conn.execute(
+        "SELECT session_id, created_at, content, words::text FROM messages WHERE user_id = %s", [target]
     ).fetchall():
-        vector = message_vector(target, session_id, message_id, content)
+        vector = message_vector(target, session_id, created_at, content)
         assert conn.execute("SELECT %s::tsvector::text", [vector]).fetchone() == (words,)
     for session_id, title, words in conn.execute(
         "SELECT s.id, s.title, t.words::text FROM sessions AS s JOIN session_titles AS t ON t.session_id = s.id "

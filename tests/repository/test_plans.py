@@ -15,7 +15,8 @@ import psycopg
 import pytest
 
 from mai_sessions import repository
-from mai_sessions.content.lexemes import message_vector, parse_query, part_query, scope, title_vector
+from mai_sessions.content.lexemes import message_vector, part_query, title_vector
+from mai_sessions.content.query import parse_query
 from mai_sessions.postgres.connection import Connection
 from mai_sessions.repository import analytics, messages, removals, sessions
 
@@ -63,8 +64,11 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "known_versions": ("uuid[]", []),
     "limit": ("int", 50),
     "locked": ("bool", False),
-    "max_characters": ("int", 100_000),
+    "max_compared": ("bigint", 1_000_000),
+    "may_be_common": ("bool", True),
+    "message_before": ("uuid", UUID(int=0)),
     "message_id": ("uuid", MESSAGE),
+    "messages_before": ("timestamptz", datetime.max.replace(tzinfo=UTC)),
     "messages_limit": ("int", 10),
     "model_id": ("text", None),
     "offset": ("int", 0),
@@ -73,15 +77,17 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "part": ("text", "rare"),
     "pieces": ("text", part_query(USER, "rare")),
     "query": ("text", _query.tsquery),
+    "recent_query": ("text", _query.recent_tsquery),
     "response_time_ms": ("float8", 1.5),
     "role": ("text", "user"),
     "roles": ("text[]", ["user", "assistant", "system", "tool"]),
-    "scope": ("text", scope(USER)),
     "session_id": ("uuid", SESSION),
     "sha256": ("text", "7" * 64),
     "sha256s": ("text[]", ["a" * 64]),
     "since": ("timestamptz", datetime.min.replace(tzinfo=UTC)),
     "title": ("text", "title"),
+    "title_before": ("uuid", UUID(int=0)),
+    "titles_before": ("timestamptz", datetime.max.replace(tzinfo=UTC)),
     "token_count": ("int", 1),
     "until": ("timestamptz", datetime.max.replace(tzinfo=UTC)),
     "user_id": ("text", USER),
@@ -121,7 +127,7 @@ def _seed(conn: psycopg.Connection[Any]) -> None:
             for seq in range(1, MESSAGES + 1):
                 message_id = UUID(int=session_id.int * 1_000 + seq)
                 content = f"common words {number} {seq} " + "rare" * (number == 3) + " and more" * 30
-                vector = message_vector(user_id, session_id, message_id, content)
+                vector = message_vector(user_id, session_id, when, content)
                 row = (user_id, session_id, message_id, seq, "user", content, 9, False, [], [], vector, when)
                 texts.append(row)
     days = [

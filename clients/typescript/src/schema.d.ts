@@ -502,6 +502,10 @@ export interface components {
             results: components["schemas"]["SearchResult"][];
             /** @description null on the last page */
             next_cursor: string | null;
+            /** @description Whether the results end here although there may be more: a very common word */
+            truncated: boolean;
+            /** @description Why nothing was searched for: the query has no word or symbol */
+            detail?: string;
         };
         SessionSummary: {
             /** Format: uuid */
@@ -1746,7 +1750,7 @@ export interface operations {
     search_all: {
         parameters: {
             query: {
-                /** @description All words must occur, the last may be a beginning; `"quoted words"` stand side by side */
+                /** @description All words must occur, at most 32; the last may be a beginning, unless something other than a letter or digit follows it; `"quoted words"` stand side by side; what touches must touch (`3.14`, `a->b`). Found are the first 100,000 characters of a message, and of a word the first 16 and what is compared with it, 40 */
                 q: string;
                 limit?: number;
                 role?: "user" | "assistant" | "system" | "tool";
@@ -1793,7 +1797,8 @@ export interface operations {
                      *           "created_at": "2025-11-22T09:15:09.654321+00:00"
                      *         }
                      *       ],
-                     *       "next_cursor": null
+                     *       "next_cursor": null,
+                     *       "truncated": false
                      *     }
                      */
                     "application/json": components["schemas"]["SearchResults"];

@@ -1,10 +1,10 @@
--- Messages and titles that a search does not find, or finds for another user.
+-- Messages and titles that a search does not find, finds for another user, or finds by the rules of an older release.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f words.sql
 -- Variables: user_id  whose rows are checked (default: everybody's)
 -- Role:      readonly
 -- Safety:    read only; reads the words of every message, which may take long. Safe while serving.
---            A PATCH of the content or title writes them anew; messages older than migration 0004 have none.
+--            `mai-sessions reindex` writes the words of older rules again, and those of messages older than migration 0004.
 
 \set ON_ERROR_STOP on
 \set variables 'user_id'
@@ -12,14 +12,21 @@
 
 BEGIN READ ONLY;
 SELECT w.user_id, w.session_id, w.seq,
-       CASE WHEN w.words = '' THEN 'no words' ELSE 'words of another user or session' END AS problem
+       CASE WHEN w.words = '' THEN 'no words'
+            WHEN l.old_key = ANY (l.lexemes) THEN 'words of older rules'
+            ELSE 'words of another user or session'
+             END AS problem
   FROM (SELECT user_id, session_id, seq, words FROM messages
          UNION ALL
         SELECT user_id, session_id, NULL, words FROM session_titles) AS w
- CROSS JOIN LATERAL (SELECT left(md5(w.user_id), 5) AS scope, tsvector_to_array(w.words) AS lexemes) AS l
+ CROSS JOIN LATERAL (
+       SELECT translate(left(encode(decode(md5(w.user_id), 'hex'), 'base64'), 3), '+/', '-_') AS prefix,
+              '_2' || translate(encode(substr(uuid_send(w.session_id), 14), 'base64'), '+/', '-_') AS key,
+              left(md5(w.user_id), 5) || '_s' || right(w.session_id::text, 12) AS old_key,
+              tsvector_to_array(w.words) AS lexemes) AS l
  WHERE (:'user_id' = '' OR w.user_id = :'user_id')
-   AND (l.scope || '_s' || right(w.session_id::text, 12) <> ALL (l.lexemes)
-        OR EXISTS (SELECT FROM unnest(l.lexemes) AS lexeme WHERE NOT starts_with(lexeme, l.scope)))
+   AND (l.prefix || l.key <> ALL (l.lexemes)
+        OR EXISTS (SELECT FROM unnest(l.lexemes) AS lexeme WHERE NOT starts_with(lexeme, l.prefix)))
  ORDER BY w.user_id, w.session_id, w.seq;
 \set found :ROW_COUNT
 COMMIT;

@@ -1,0 +1,164 @@
+"""Fold a text so that two spellings of one word compare equal.
+
+Folding maps each character by itself, so it takes time linear in the text, and each folded character belongs
+to exactly one character of the text. What a character folds to is derived from Unicode's own data: its
+compatibility decomposition (UAX #15), its case folding, its decimal value, its combining class and its name.
+
+Removed: combining marks that a writer may leave out (accents, Arabic and Hebrew vowel signs, nuktas), format
+and control characters, fillers, variation selectors, emoji modifiers, tatweel, terminal escape sequences.
+Kept, because they are letters to their readers: the vowel signs, tone marks and viramas of Indic and
+South-East Asian scripts, and the voicing marks of kana. Syllables of Hangul and voiced kana are decomposed.
+"""
+
+import re
+import unicodedata
+
+# ECMA-48: control sequences (colours), operating system commands (links, titles), other escapes.
+_ESCAPE_SEQUENCE = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]"
+)
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]")
+# Combining classes of marks that are part of a letter: 0 (vowel signs), 8 (kana voicing), 9 (viramas), and the
+# vowel signs and tone marks of Telugu, Thai, Lao and Tibetan.
+_KEPT_CLASSES = {0, 8, 9, 84, 91, 103, 107, 118, 122, 129, 130, 132}
+_IGNORABLE_NAME = re.compile(
+    r"VARIATION SELECTOR|\bFILLER$|GRAPHEME JOINER|VOWEL INHERENT|TATWEEL|LAJANYALAN|EMOJI MODIFIER"
+)
+_PUNCTUATION_NAMES = (
+    (re.compile(r"COMMA$"), ","),
+    (re.compile(r"(FULL STOP|DANDA)$"), "."),
+    (re.compile(r"SEMICOLON$"), ";"),
+    (re.compile(r"QUESTION MARK$"), "?"),
+    (re.compile(r"EXCLAMATION MARK$"), "!"),
+    (re.compile(r"SINGLE .*QUOTATION MARK|^MODIFIER LETTER (TURNED COMMA|APOSTROPHE)$"), "'"),
+    (re.compile(r"DOUBLE .*QUOTATION MARK"), '"'),
+)
+_BASE_NAMES = (
+    re.compile(r"((?:LATIN|GREEK|CYRILLIC) SMALL LETTER .+?) WITH "),
+    re.compile(r"(ARABIC LETTER (?:ALEF|WAW|YEH|KAF)) "),
+    re.compile(r"(HEBREW LETTER) FINAL( .+)"),
+)
+_SPELLED_NAME = re.compile(r"LATIN (?:SMALL (?:LETTER|LIGATURE)|LETTER SMALL CAPITAL) ([A-Z]{1,2})$")
+_NAMED = {
+    "LATIN SMALL LETTER DOTLESS I": "i",
+    "LATIN SMALL LETTER DOTLESS J": "j",
+    "LATIN SMALL LETTER ETH": "d",
+    "LATIN SMALL LETTER THORN": "th",
+    "LATIN SMALL LETTER ENG": "n",
+    "ARABIC LETTER FARSI YEH": "\N{ARABIC LETTER YEH}",
+    "ARABIC LETTER ALEF MAKSURA": "\N{ARABIC LETTER YEH}",
+    "ARABIC LETTER KEHEH": "\N{ARABIC LETTER KAF}",
+    "ARABIC LETTER SWASH KAF": "\N{ARABIC LETTER KAF}",
+    "ARABIC LETTER TEH MARBUTA": "\N{ARABIC LETTER HEH}",
+    "ARABIC LETTER HEH GOAL": "\N{ARABIC LETTER HEH}",
+    "ARABIC LETTER AE": "\N{ARABIC LETTER HEH}",
+    "MINUS SIGN": "-",
+    "FRACTION SLASH": "/",
+}
+
+
+def _is_removed(character: str) -> bool:
+    category = unicodedata.category(character)
+    if category in ("Cf", "Me") or (category == "Cc" and not character.isspace()):
+        return True
+    if category[0] == "M" and unicodedata.combining(character) not in _KEPT_CLASSES:
+        return True
+    return bool(_IGNORABLE_NAME.search(unicodedata.name(character, "")))
+
+
+def _fold_letter(character: str) -> str:
+    """Fold a character that is decomposed and in folded case."""
+    if _is_removed(character):
+        return ""
+    if (digit := unicodedata.decimal(character, None)) is not None:
+        return str(digit)
+    if character.isascii():
+        return character
+    name = unicodedata.name(character, "")
+    if name in _NAMED:
+        return _NAMED[name]
+    if unicodedata.category(character)[0] in "PL" and (punctuation := _fold_punctuation(name)):
+        return punctuation
+    spelled = _SPELLED_NAME.match(name)
+    return spelled[1].lower() if spelled else _base_letter(character, name)
+
+
+def _base_letter(character: str, name: str) -> str:
+    """Return the letter that a name is made from: of LATIN SMALL LETTER L WITH STROKE, l."""
+    base = next(filter(None, (pattern.match(name) for pattern in _BASE_NAMES)), None)
+    if base is None:
+        return character
+    try:
+        return _fold_character(unicodedata.lookup("".join(base.groups())))
+    except KeyError:  # The name is made from that of a letter that Unicode does not have.
+        return character
+
+
+def _fold_character(character: str) -> str:
+    category = unicodedata.category(character)
+    if category == "Pd":
+        return "-"
+    if category[0] == "S" and unicodedata.normalize("NFKC", character) == character:
+        # A symbol keeps its strokes: ≠ is not =.
+        return "" if _is_removed(character) else _NAMED.get(unicodedata.name(character, ""), character)
+    decomposed = unicodedata.normalize("NFKD", character)
+    unmarked = "".join(part for part in decomposed if not _is_removed(part))
+    folded = unicodedata.normalize("NFKD", unmarked.casefold())
+    return "".join(map(_fold_letter, folded))
+
+
+def _fold_punctuation(name: str) -> str:
+    return next((folded for pattern, folded in _PUNCTUATION_NAMES if pattern.search(name)), "")
+
+
+class _Folds(dict[int, str]):
+    """What each code point folds to, for `str.translate`; computed when it is first met."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        folded = _fold_character(character)
+        if unicodedata.category(character) not in ("Cn", "Co"):  # A million code points are unassigned.
+            self[code] = folded
+        return folded
+
+
+_folds = _Folds()
+
+
+def fold(text: str) -> str:
+    """Return the text as words are compared: see the module."""
+    if text.isascii() and not _CONTROL.search(text):
+        return text.lower()
+    return _sort_marks(_hide_escapes(text).translate(_folds))
+
+
+def fold_with_offsets(text: str) -> tuple[str, list[int]]:
+    """Return the folded text, and for each of its characters the index in `text` of what it was folded from.
+
+    The list has one more item, the length of `text`."""
+    if text.isascii() and not _CONTROL.search(text):
+        return text.lower(), list(range(len(text) + 1))
+    folds = [_folds[ord(character)] for character in _hide_escapes(text)]
+    offsets = [index for index, folded in enumerate(folds) for _ in folded]
+    return _sort_marks("".join(folds)), [*offsets, len(text)]
+
+
+def _hide_escapes(text: str) -> str:
+    """Replace each escape sequence with as many characters that fold to nothing."""
+    if "\x1b" not in text and "\x9b" not in text:
+        return text
+    return _ESCAPE_SEQUENCE.sub(lambda match: "\0" * len(match[0]), text)
+
+
+# Above U+1F000 all marks are variation selectors.
+_SORTED_MARKS = "".join(
+    character
+    for character in map(chr, range(0x0900, 0x1F000))
+    if unicodedata.combining(character) in _KEPT_CLASSES - {0}
+)
+_MARK_RUN = re.compile(f"[{_SORTED_MARKS}]{{2,}}")
+
+
+def _sort_marks(folded: str) -> str:
+    """Put runs of marks into canonical order, which normalization does in time quadratic in the run."""
+    return _MARK_RUN.sub(lambda run: "".join(sorted(run[0], key=unicodedata.combining)), folded)

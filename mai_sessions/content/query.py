@@ -1,0 +1,238 @@
+"""Read what somebody searches for: as a tsquery that finds rows, and as terms that are compared with the text.
+
+A query is split at white space into terms; "quoted words" are one term. The lexemes of all terms must be in a
+row. They tell of words and not of what is between them, so a term of several tokens, such as 3.14, a->b or
+"a phrase", must also be found in the text itself: `Query.matches`. The same patterns mark the hits of a snippet.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
+from uuid import UUID
+
+from mai_sessions.content.folding import fold
+from mai_sessions.content.lexemes import (
+    LETTER,
+    MAX_CHARACTERS,
+    MAX_WORD,
+    OPERATORS,
+    SPACELESS,
+    TRAILING,
+    prefixes,
+    session_key,
+    split_characters,
+    tokenize,
+)
+
+# Words of a query, those in quotes included.
+MAX_WORDS = 32
+# More lexemes of one term hardly find fewer rows.
+_MAX_LEXEMES = 12
+# Of a word of the query, so many characters are compared with the text: a text that nearly matches everywhere
+# costs as many steps at each of its characters.
+_MAX_COMPARED = 40
+
+_QUOTED_OR_PLAIN = re.compile('"([^"]*)"|([^"]+)')
+_WORD_END = re.compile(rf"(?:[0-9]|{LETTER}|[{SPACELESS}])$")
+_LETTER = re.compile(LETTER)
+_OPERATOR = re.compile(f"[{OPERATORS}]")
+_SPACELESS_CHARACTER = re.compile(f"[{SPACELESS}]")
+# What stands around words in a sentence, and is not meant.
+_OPENING, _CLOSING = "([{<'`¡¿«„“", ")]}>'`.,;:!?»”"
+_BRACKETS = "()[]{}"
+
+
+class Lexeme(NamedTuple):
+    """A lexeme that a row must have, or the beginning of one."""
+
+    text: str
+    is_prefix: bool
+
+
+class Term(NamedTuple):
+    """What must be found in a text: words that touch, or a phrase of such; the end may be a beginning."""
+
+    groups: tuple[str, ...]
+    is_prefix: bool
+    lexemes: tuple[Lexeme, ...]
+    # Whether a row that has all the lexemes may lack the term.
+    needs_text: bool
+
+
+class Query(NamedTuple):
+    """What finds rows, and what must be found in their text.
+
+    `recent_tsquery` is a format of PostgreSQL's: its four values are two weeks, in hexadecimal and in decimal."""
+
+    tsquery: str
+    recent_tsquery: str
+    terms: tuple[Term, ...]
+
+    @property
+    def compared_terms(self) -> int:
+        """How many of the terms must be compared with the text of the rows that are found."""
+        return sum(term.needs_text for term in self.terms)
+
+    def matches(self, text: str) -> bool:
+        """Tell whether all terms occur in a text."""
+        folded = fold(text[:MAX_CHARACTERS])
+        return all(
+            term_pattern((term,), is_ascii=folded.isascii()).search(folded)
+            for term in self.terms
+            if term.needs_text
+        )
+
+
+def parse_query(user_id: str, text: str, session_id: UUID | None = None) -> Query | None:
+    """Read a query. Return None if it holds nothing to search for."""
+    terms = split_terms(text)
+    if not terms:
+        return None
+    prefix, old_prefix = prefixes(user_id)
+    lexemes = list(dict.fromkeys(lexeme for term in terms for lexeme in term.lexemes))
+    parts = [_quote(prefix, lexeme) for lexeme in lexemes]
+    if session_id:
+        parts.append(_quote(prefix, Lexeme(session_key(session_id), False)))
+    tsquery = " & ".join(parts)
+    recent = f"{_escape(tsquery)} & ('{prefix}_w%1$s' | '{prefix}_w%2$s')"
+    if all(any(map(_is_word, term.lexemes)) for term in terms):
+        # Rows of version 0.1 have words only.
+        parts = [_quote(old_prefix, _by_old_rules(lexeme)) for lexeme in lexemes if _is_word(lexeme)]
+        if session_id:
+            parts.append(_quote(old_prefix, Lexeme(f"_s{session_id.hex[-12:]}", False)))
+        old = " & ".join(parts)
+        recent = f"({recent}) | ({_escape(old)} & ('{old_prefix}_w%3$s' | '{old_prefix}_w%4$s'))"
+        tsquery = f"({tsquery}) | ({old})"
+    return Query(tsquery, recent, terms)
+
+
+def _escape(tsquery: str) -> str:
+    return tsquery.replace("%", "%%")
+
+
+@lru_cache(maxsize=256)
+def split_terms(text: str) -> tuple[Term, ...]:
+    """Return the different terms of a query that hold something to search for."""
+    folded = fold(text)
+    may_be_prefix = bool(folded) and not folded[-1].isspace()
+    terms: list[Term] = []
+    for match in _QUOTED_OR_PLAIN.finditer(folded):
+        if match[1]:
+            terms.append(_term(tuple(match[1].split()), is_prefix=False))
+        else:
+            ends = may_be_prefix and match.end() == len(folded)
+            groups = match[0].split()
+            terms += [
+                _term((group,), is_prefix=ends and place == len(groups))
+                for place, group in enumerate(groups, 1)
+            ]
+    return tuple(dict.fromkeys(term for term in terms if term.lexemes))
+
+
+def _term(groups: tuple[str, ...], *, is_prefix: bool) -> Term:
+    trimmed = tuple(filter(None, map(_trim, groups)))
+    if not trimmed:
+        return Term((), False, (), False)
+    # Something else than a letter or digit behind a word ends it.
+    is_prefix = is_prefix and bool(_WORD_END.search(groups[-1]))
+    lexemes: list[Lexeme] = []
+    for group in trimmed:
+        lexemes += _group_lexemes(group, is_prefix=is_prefix and group is trimmed[-1])
+    chosen = sorted(dict.fromkeys(lexemes), key=lambda lexeme: -len(lexeme.text))[:_MAX_LEXEMES]
+    return Term(trimmed, is_prefix, tuple(chosen), len(trimmed) > 1 or not _is_told_by_lexeme(trimmed[0]))
+
+
+def _trim(group: str) -> str:
+    """Remove what a sentence puts around a word, unless nothing else is left."""
+    trimmed = group.lstrip(_OPENING + _BRACKETS).rstrip(_CLOSING + _BRACKETS)
+    return trimmed if any(tokenize(trimmed)) else group
+
+
+def _group_lexemes(group: str, *, is_prefix: bool) -> Iterator[Lexeme]:
+    for token in tokenize(group):
+        text = token[0]
+        match token.lastgroup:
+            case "word":
+                ends = is_prefix and token.end() == len(group) and len(text) < MAX_WORD
+                yield Lexeme(text[:MAX_WORD], ends)
+            case "run":
+                characters = split_characters(text)
+                if len(characters) == 1:
+                    # The first of a pair, or the last of a run.
+                    yield Lexeme(characters[0], True)
+                for pair in pairwise(characters):
+                    yield Lexeme("".join(pair), False)
+            case "operators":
+                for pair in pairwise(text):
+                    yield Lexeme("".join(pair), False)
+            case _:
+                if unicodedata.category(text)[0] == "S":
+                    yield Lexeme(text, False)
+
+
+def _is_told_by_lexeme(group: str) -> bool:
+    """Tell whether every text with the lexemes of a group has the group."""
+    token = next(tokenize(group), None)
+    if token is None or token[0] != group:
+        return False
+    if token.lastgroup == "run":
+        return len(split_characters(group)) <= len("中文")
+    return token.lastgroup == "symbol" or (token.lastgroup == "word" and len(group) < MAX_WORD)
+
+
+def _is_word(lexeme: Lexeme) -> bool:
+    return not _OPERATOR.match(lexeme.text) and unicodedata.category(lexeme.text[0])[0] != "S"
+
+
+def _by_old_rules(lexeme: Lexeme) -> Lexeme:
+    # They had 64 characters of a word.
+    return lexeme._replace(is_prefix=lexeme.is_prefix or len(lexeme.text) == MAX_WORD)
+
+
+def _quote(prefix: str, lexeme: Lexeme) -> str:
+    escaped = (prefix + lexeme.text).replace("\\", "\\\\").replace("'", "''")
+    return f"'{escaped}'{':*' * lexeme.is_prefix}"
+
+
+@lru_cache(maxsize=256)
+def term_pattern(terms: tuple[Term, ...], *, is_ascii: bool) -> re.Pattern[str]:
+    """Return the pattern of any of the terms in folded text, which is ASCII or not."""
+    letter = "[a-z]" if is_ascii else LETTER
+    longest_first = sorted(terms, key=lambda term: -sum(map(len, term.groups)))
+    return re.compile("|".join(_term_source(term, letter) for term in longest_first))
+
+
+def _term_source(term: Term, letter: str) -> str:
+    *before, last = term.groups
+    groups = [_group_source(group, letter, is_prefix=False) for group in before]
+    return r"[\W_]+".join([*groups, _group_source(last, letter, is_prefix=term.is_prefix)])
+
+
+def _group_source(group: str, letter: str, *, is_prefix: bool) -> str:
+    compared = group[:_MAX_COMPARED]
+    # The first character comes first, and then what must not be before it: so `re` skips to it.
+    first = re.escape(compared[0])
+    source = (
+        f"{first}(?<!{_same_kind(compared[0], letter)}{first})" if _same_kind(compared[0], letter) else first
+    )
+    source += re.escape(compared[1:])
+    kind = _same_kind(compared[-1], letter)
+    if _SPACELESS_CHARACTER.match(compared[-1]):
+        return f"{source}(?![{TRAILING}])"
+    if not kind:
+        return source
+    # All of a word is marked of which the beginning was searched for.
+    return f"{source}{kind}*" if is_prefix or compared != group else f"{source}(?!{kind})"
+
+
+def _same_kind(character: str, letter: str) -> str:
+    """Return the pattern of what a word or a run of operators goes on with, or nothing."""
+    if _LETTER.match(character):
+        return letter
+    if character in "0123456789":
+        return "[0-9]"
+    # == is not a part of ===.
+    return re.escape(character) if _OPERATOR.match(character) else ""

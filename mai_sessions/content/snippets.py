@@ -1,0 +1,91 @@
+"""The piece of a text that shows why it was found."""
+
+import html
+import unicodedata
+from collections.abc import Iterable
+
+from mai_sessions.content.folding import fold, fold_with_offsets
+from mai_sessions.content.lexemes import MAX_CHARACTERS
+from mai_sessions.content.query import Term, term_pattern
+
+MAX_SNIPPET = 300
+
+_CHUNK, _OVERLAP = 4000, 400
+_BEFORE = 60
+# Combining marks, and the modifiers of emoji.
+_MARKS = ("Mn", "Me", "Mc", "Sk")
+_MARK, _END_MARK = "<mark>", "</mark>"
+
+
+def snippet(text: str, terms: Iterable[Term]) -> str:
+    """Return text around the first hit of the longest term: HTML, escaped, hits of all terms in `<mark>`.
+
+    At most 300 characters in all. Takes time linear in what precedes the hit."""
+    terms = tuple(terms)
+    text = text[:MAX_CHARACTERS]
+    for term in sorted(terms, key=lambda term: -sum(map(len, term.groups))):
+        if hit := _first_hit(text, term):
+            return _show(text, *hit, terms)
+    return _escape(text, MAX_SNIPPET)
+
+
+def _first_hit(text: str, term: Term) -> tuple[int, int] | None:
+    """Return where the first hit of a term begins and ends."""
+    overlap = max(_OVERLAP, 2 * sum(map(len, term.groups)))
+    for start in range(0, max(1, len(text)), _CHUNK):
+        begin = max(0, start - overlap)
+        chunk = text[begin : start + _CHUNK]
+        folded = fold(chunk)
+        hit = term_pattern((term,), is_ascii=folded.isascii()).search(folded)
+        if hit:
+            offsets = fold_with_offsets(chunk)[1]
+            return begin + offsets[hit.start()], begin + offsets[hit.end()]
+    return None
+
+
+def _show(text: str, start: int, end: int, terms: tuple[Term, ...]) -> str:
+    """Show the text from a little before a hit."""
+    begin = max(0, start - _BEFORE)
+    before = text[begin:start]
+    if begin:
+        before = "…" + (before.partition(" ")[2] or before)
+    while len(html.escape(before)) > 2 * _BEFORE:
+        before = before[1:]
+    result = html.escape(before)
+    # What precedes the hit tells whether a word begins with it.
+    place = min(start, _BEFORE)
+    shown = text[start - place : max(start + 2 * MAX_SNIPPET, end + 1)]
+    folded, offsets = fold_with_offsets(shown)
+    for hit in term_pattern(terms, is_ascii=folded.isascii()).finditer(folded):
+        first, last = offsets[hit.start()], _end(shown, offsets[hit.end() - 1])
+        if first < place:
+            continue  # One character, such as ¼, is two words.
+        plain = _escape(shown[place:first], MAX_SNIPPET - len(result))
+        result += plain
+        marked = _escape(shown[first:last], MAX_SNIPPET - len(result) - len(_MARK + _END_MARK))
+        if html.unescape(plain) != shown[place:first] or not marked:
+            return result
+        result += _MARK + marked + _END_MARK
+        place = last
+    return result + _escape(shown[place:], MAX_SNIPPET - len(result))
+
+
+def _end(text: str, last: int) -> int:
+    """Return where the character ends whose first code point is `last`: behind its marks and modifiers."""
+    end = last + 1
+    while end < len(text) and unicodedata.category(text[end]) in _MARKS and not fold(text[end]):
+        end += 1
+    return end
+
+
+def _escape(text: str, room: int) -> str:
+    """Escape as much of the text as there is room for."""
+    escaped = html.escape(text)
+    if len(escaped) <= room:
+        return escaped
+    escaped = ""
+    for character in text[: max(room, 0)]:
+        if len(escaped) + len(html.escape(character)) > room:
+            break
+        escaped += html.escape(character)
+    return escaped

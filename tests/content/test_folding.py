@@ -1,0 +1,132 @@
+# ruff: noqa: RUF001 - text in many scripts
+"""Which spellings fold to the same text: contract §6."""
+
+import time
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mai_sessions.content.folding import fold, fold_with_offsets
+
+MARKS = [chr(code) for code in range(0x300, 0x1F000) if unicodedata.combining(chr(code))]
+SAME = {
+    "Işık": "ışık",
+    "ISPANAK": "ıspanak",
+    "İstanbul": "istanbul",
+    "كِتَابٌ": "كتاب",
+    "مـــحـــمـــد": "محمد",
+    "أكل": "اكل",
+    "ٱلكتاب": "الكتاب",
+    "مؤمن": "مومن",
+    "کتاب": "كتاب",
+    "علی": "علي",
+    "مدرسة": "مدرسه",
+    "שָׁלוֹם": "שלום",
+    "שלום": "שלומ",
+    "Ge\u00adsamt\u00adkon\u00adzept": "gesamtkonzept",
+    "क\u094d\u200dष": "क\u094dष",
+    "ज़रूर": "जरूर",
+    "a\u200bb\ufeffc\u2060d\u202ae": "abcde",
+    "\x1b[31mERR\x1b[1;32mOR\x1b[0m": "error",
+    "\x1b]8;;https://example.org\x07link\x1b]8;;\x1b\\": "link",
+    "łódź": "LODZ",
+    "smørrebrød": "smorrebrod",
+    "œuvre": "OEUVRE",
+    "Đồng": "dong",
+    "Þingvellir": "thingvellir",
+    "Ægir": "aegir",
+    "Straße": "STRASSE",
+    "ŋ": "n",
+    "٢٠٢٦": "2026",
+    "२०२६": "2026",
+    "２０２６": "2026",
+    "x²": "x2",
+    "Ｃ＋＋": "c++",
+    "ﬁne": "fine",
+    "ﾃﾞｰﾀ": "データ",
+    "ガ": "カ\u3099",
+    "한국어": unicodedata.normalize("NFD", "한국어"),
+    "Ёжик": "ежик",
+    "қазақ": "казак",
+    "ΟΔΥΣΣΕΎΣ": "οδυσσευς",
+    "ᾳ": "α",
+    "don’t": "don't",
+    "“quoted”": '"quoted"',
+    "a—b": "a-b",
+    "e\u2011mail": "e-mail",
+    "…": "...",
+    "，。？": ",.?",
+    "👍🏽": "👍",
+    "❤\ufe0f": "❤",
+    "½": "1/2",
+}
+DIFFERENT = [
+    ("≠", "="),
+    ("ば", "は"),
+    ("검", "거"),
+    ("कि", "क"),
+    ("ไม่", "ไม"),
+    ("👍", "👎"),
+    ("é", "a"),
+    ("ß", "s"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SAME.items())
+def test_spellings_of_one_word_fold_to_the_same(one: str, other: str) -> None:
+    assert fold(one) == fold(other)
+
+
+@pytest.mark.parametrize(("one", "other"), DIFFERENT)
+def test_different_letters_stay_different(one: str, other: str) -> None:
+    assert fold(one) != fold(other)
+
+
+@given(st.text())
+def test_offsets_name_a_character_of_the_text_for_each_folded_one(text: str) -> None:
+    folded, offsets = fold_with_offsets(text)
+    assert folded == fold(text)
+    assert len(offsets) == len(folded) + 1
+    assert offsets == sorted(offsets)
+    assert offsets[-1] == len(text)
+
+
+@given(st.text(st.characters(categories=["L", "N", "M"])))
+def test_canonical_equivalents_fold_to_the_same(text: str) -> None:
+    assert fold(text) == fold(unicodedata.normalize("NFD", text)) == fold(unicodedata.normalize("NFC", text))
+
+
+@given(
+    st.text(st.sampled_from("aäłIışكتاب中文한ब ")),
+    st.sampled_from(["\u00ad", "\u200d", "\x1b[31m", "\u0301", "\ufeff"]),
+)
+def test_what_nobody_sees_makes_no_difference(text: str, hidden: str) -> None:
+    assert fold(hidden.join(["", *text, ""])) == fold(text)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        "".join(sorted(MARKS, key=unicodedata.combining, reverse=True)),
+        "".join(mark * 50 for mark in ("\u0e38", "\u0e48")[::-1]),
+        "ﷺ",
+        "한국어",
+        "é",
+        "\x1b[",
+        "\x1b]",
+        "👩🏽\u200d💻",
+    ],
+)
+def test_time_is_linear_in_the_text(unit: str) -> None:
+    text = unit * (40_000 // len(unit))
+
+    def cpu_seconds(times: int) -> float:
+        start = time.process_time()
+        fold("a" + text * times)
+        return time.process_time() - start
+
+    fold(text)
+    # Quadratic time would be 16 times as much for 4 times the text.
+    assert min(cpu_seconds(4) for _ in range(5)) < 10 * min(cpu_seconds(1) for _ in range(5)) + 0.005

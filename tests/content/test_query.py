@@ -1,0 +1,181 @@
+# ruff: noqa: RUF001 - text in many scripts
+"""Which texts a query finds, and what its snippet marks: contract §6."""
+
+import html
+import re
+import time
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+
+from mai_sessions.content.lexemes import (
+    MAX_LEXEMES,
+    count_lexemes,
+    message_vector,
+)
+from mai_sessions.content.query import parse_query, split_terms
+from mai_sessions.content.snippets import snippet
+
+
+def finds(q: str, text: str) -> bool:
+    """Tell whether a search for `q` finds a message."""
+    query = parse_query("user", q)
+    lexemes = count_lexemes(text)
+    return (
+        query is not None
+        and all(
+            any(
+                found.startswith(wanted.text) if wanted.is_prefix else found == wanted.text
+                for found in lexemes
+            )
+            for term in query.terms
+            for wanted in term.lexemes
+        )
+        and query.matches(text)
+    )
+
+
+@pytest.mark.parametrize(
+    ("q", "text"),
+    [
+        ("quick fox", "a quick brown fox"),
+        ("qui", "quick"),
+        ("C++", "I like C++, too"),
+        ("C++20", "use C++20"),
+        ("C#", "F# and C#."),
+        (".NET", "ASP.NET"),
+        ("3.14", "pi is 3.14159"),
+        ("1.2.3", "v1.2.3-beta"),
+        ("foo.bar(baz)", "x=foo.bar(baz);"),
+        ("user@host", "ssh user@host"),
+        ("/etc/nginx", "cat /etc/nginx/nginx.conf"),
+        ("a->b", "if (a->b) {"),
+        ("->", "x->y"),
+        ("===", "a === b"),
+        ("TypeError:", "TypeError: x is undefined"),
+        ("10 km", "10km"),
+        ("foo_bar", "foo_bar_baz"),
+        ("$HOME", "echo $HOME/bin"),
+        ("--flag", "run --flag=1"),
+        ("x != y", "if x != y:"),
+        ("sha256", "sha256sum"),
+        ("256 sum", "sha256 sum"),
+        ("don't", "I don’t know"),
+        ("state-of-the-art", "state‑of‑the‑art"),
+        ('"brown fox"', "brown, fox"),
+        ("hello!", "hello"),
+        ("(really?)", "really"),
+        ("👍", "ok 👍🏽!"),
+        ("🎉", "🎉🎉🎉"),
+        ("∑", "∑x"),
+        ("全文搜索", "中文全文搜索"),
+        ("中", "文中"),
+        ("검", "검색"),
+        ("Python中文", "用Python中文搜索"),
+        ("a" * 3000, "a" * 3000),
+    ],
+)
+def test_query_finds_text(q: str, text: str) -> None:
+    assert finds(q, text)
+    assert "<mark>" in snippet(text, split_terms(q))
+
+
+@pytest.mark.parametrize(
+    ("q", "text"),
+    [
+        ("qui fox", "quick fox"),
+        ("foo ", "foobar"),
+        ("foo.", "foobar"),
+        ("C++", "C and C#"),
+        ("C#", "C"),
+        (".NET", "the net"),
+        ("3.14", "14 apples and 3 pears"),
+        ("3.14", "13.14"),
+        ("3.14 ", "3.14159"),
+        ("a->b", "a b"),
+        ("a->b", "a - > b"),
+        ("==", "a === b"),
+        ("foo_bar", "foo bar"),
+        ("user@host", "the host of the user"),
+        ("/etc/nginx", "etc nginx"),
+        ("10km", "10 km"),
+        ('"brown fox"', "fox brown"),
+        ("搜索全文", "全文搜索"),
+        ("거", "검색"),
+        ("👍", "👎"),
+    ],
+)
+def test_query_does_not_find_text(q: str, text: str) -> None:
+    assert not finds(q, text)
+
+
+@pytest.mark.parametrize("q", ["", " ", "?", "( )", "&", '""', "\u00ad", "_"])
+def test_query_without_word_or_symbol_is_none(q: str) -> None:
+    assert parse_query("user", q) is None
+
+
+@pytest.mark.parametrize(
+    ("q", "text", "marked"),
+    [
+        ("cafe", "the café\u0301 here", ["café\u0301"]),
+        ("error", "\x1b[31mERROR\x1b[0m!", ["ERROR"]),
+        ("gesamtkonzept", "das Ge\u00adsamt\u00adkon\u00adzept.", ["Ge\u00adsamt\u00adkon\u00adzept"]),
+        ("strasse", "Die Straße.", ["Straße"]),
+        ("كتاب", "هذا كِتَابٌ", ["كِتَابٌ"]),
+        ("データ", "ﾃﾞｰﾀﾍﾞｰｽ", ["ﾃﾞｰﾀ"]),
+        ("한", "\u1112\u1161\u11ab국", ["\u1112\u1161\u11ab"]),
+        ("👍", "ok 👍🏽!", ["👍🏽"]),
+        ("1", "½ of it", ["½"]),
+        ("10 km", "10km", ["10", "km"]),
+        ("qui", "Quickly, quick", ["Quickly", "quick"]),
+        ('"brown fox"', "a brown, fox b", ["brown, fox"]),
+        ("a<b", "if a<b:", ["a<b"]),
+    ],
+)
+def test_snippet_marks_what_matched(q: str, text: str, marked: list[str]) -> None:
+    shown = snippet(text, split_terms(q))
+    assert [html.unescape(mark) for mark in re.findall("<mark>(.*?)</mark>", shown)] == marked
+    assert html.unescape(re.sub("</?mark>", "", shown)) == text
+
+
+@pytest.mark.parametrize(
+    ("q", "text"),
+    [
+        ("中", "中" * 4400),
+        ("中文", "中" * 50_000),
+        (
+            " ".join(f"x{number}" for number in range(32)),
+            " ".join(f"x{number}" for number in range(32)) * 400,
+        ),
+        ("a-" * 20 + "b", "a-" * 25_000),
+        ('"' + "a " * 31 + 'b"', "a " * 25_000),
+        ("a" * 4000, "a" * 50_000),
+        ("é" * 40, "é" * 50_000),
+    ],
+)
+def test_time_of_a_snippet_is_linear_in_the_text(q: str, text: str) -> None:
+    terms = split_terms(q)
+    query = parse_query("user", q)
+    assert query
+
+    def cpu_seconds(content: str) -> float:
+        start = time.process_time()
+        query.matches(content)
+        snippet(content, terms)
+        return time.process_time() - start
+
+    cpu_seconds(text)
+    part = text[: len(text) // 4]
+    assert min(cpu_seconds(text) for _ in range(3)) < 10 * min(cpu_seconds(part) for _ in range(3)) + 0.01
+
+
+def test_vector_of_any_text_is_bounded() -> None:
+    many = "".join(map(chr, range(0x20000, 0x2A6D0))) * 3
+    assert len(count_lexemes(many)) == MAX_LEXEMES
+    assert len(message_vector("user", uuid4(), datetime.now(UTC), many).encode()) < 1_000_000
+
+
+def test_vector_has_one_position_of_a_repeated_lexeme() -> None:
+    vector = message_vector("user", uuid4(), datetime.now(UTC), "rare " + "often " * 5 + "most " * 500)
+    assert re.findall(r"'[^' ]{3}([^' ]+)':(\w+)", vector) == [("most", "1A"), ("often", "1C")]
