@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install run test fuzz faults soak lint audit format schema openapi sql-readme client e2e bench bench-large
+.PHONY: help install run test fuzz faults soak lint audit format schema openapi sql-readme client e2e citus bench bench-large
 
 # Installed again whenever what it depends on changes.
 .venv/.installed: setup.cfg pyproject.toml
@@ -58,6 +58,11 @@ client: install  ## Check, build and test the TypeScript client against the real
 e2e: install  ## Prove /docs and the TypeScript store in headless Chromium; skipped where Chromium or node is missing
 	.venv/bin/pytest --quiet tests/e2e/test_docs_page.py
 	@if command -v npm >/dev/null; then cd clients/typescript && npm ci && npm run e2e; else echo "e2e: skipped, node is missing"; fi
+
+# Its tests stop and kill nodes, so they do not run beside others.
+citus: install  ## Run the tests of the routes, and those of the cluster itself, on the Citus cluster of CITUS_URL
+	@if [ -z "$$CITUS_URL" ]; then echo "citus: skipped, no CITUS_URL"; else \
+	.venv/bin/pytest --quiet --numprocesses auto --dist loadscope tests/api && .venv/bin/pytest --quiet tests/citus; fi
 
 bench: install  ## Measure CPU, latency and throughput beside the references and the limit (needs wrk)
 	.venv/bin/python -m bench

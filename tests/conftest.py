@@ -21,6 +21,8 @@ from hypothesis import HealthCheck, settings
 from marshmallow import RAISE, Schema
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from support import citus
+from support.scripts import DBA
 from werkzeug.test import TestResponse
 
 from mai_sessions import create_app
@@ -32,7 +34,6 @@ from mai_sessions.postgres.connection import Connection
 from mai_sessions.telemetry import logs
 
 TEMPLATE = "mai_sessions_template"
-ROLES = Path(__file__).parents[1] / "sql/dba/roles.sql"
 # Nothing of the suite has to survive a power cut.
 FAST_AND_LOOSE = {
     "fsync": "off",
@@ -52,21 +53,23 @@ _running = ExitStack()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start PostgreSQL once, in the process that commands the workers, unless TEST_DATABASE_URL names one."""
+    """Start PostgreSQL once, in the process that commands the workers, unless TEST_DATABASE_URL names one.
+
+    With CITUS_URL it is a cluster, and the databases are distributed.
+    """
     for name in [name for name in os.environ if name.startswith("MAI_SESSIONS_")] + ["DATABASE_URL"]:
         os.environ.pop(name, None)
     if hasattr(config, "workerinput"):
         config.stash[_SERVER_URL] = config.workerinput["server_url"]
         return
-    url = os.environ.get("TEST_DATABASE_URL") or _start_server()
+    url = citus.CITUS_URL or os.environ.get("TEST_DATABASE_URL") or _start_server()
     config.stash[_SERVER_URL] = url
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(TEMPLATE)))
         conn.execute(
             sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(sql.Identifier(TEMPLATE))
         )
-    migrations.migrate(make_conninfo(url, dbname=TEMPLATE), "on")
-    _run_program("psql", "--no-psqlrc", "-f", str(ROLES), make_conninfo(url, dbname=TEMPLATE))
+    _make_schema(make_conninfo(url, dbname=TEMPLATE))
     with psycopg.connect(url, autocommit=True) as conn:
         for role in (
             "mai_sessions_owner",
@@ -75,6 +78,12 @@ def pytest_configure(config: pytest.Config) -> None:
             "mai_sessions_readonly",
         ):
             conn.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(role)))
+
+
+def _make_schema(url: str) -> None:
+    """Apply the migrations, and give the roles their rights."""
+    migrations.migrate(url, "on")
+    _run_program("psql", "--no-psqlrc", "-f", str(DBA / "roles.sql"), url)
 
 
 def pytest_configure_node(node: Any) -> None:
@@ -123,17 +132,31 @@ def server_url(pytestconfig: pytest.Config) -> str:
 @pytest.fixture(scope="session")
 def make_database(server_url: str) -> Iterator[Callable[[str], str]]:
     """Makes databases, each a copy of the one that is named; they go when the session ends."""
-    made = []
+    made, made_distributed = [], []
 
     def make(template: str) -> str:
         name = f"test_{os.getpid()}_{next(_numbers)}"
+        if citus.CITUS_URL and template == TEMPLATE:
+            return make_distributed(name)
         with psycopg.connect(server_url, autocommit=True) as conn:
             statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
             conn.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
         made.append(name)
         return make_conninfo(server_url, dbname=name)
 
+    def make_distributed(name: str) -> str:
+        url = citus.create_database(name)
+        made_distributed.append(name)
+        _make_schema(url)
+        distribute = str(DBA / "citus/distribute.sql")
+        _run_program(
+            "psql", "--no-psqlrc", "-v", "apply=1", "-v", f"shards={citus.SHARDS}", "-f", distribute, url
+        )
+        return url
+
     yield make
+    for name in made_distributed:
+        citus.drop_database(name)
     with psycopg.connect(server_url, autocommit=True) as conn:
         for name in made:
             conn.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -16,9 +16,9 @@ COMMENT ON COLUMN messages.updated_at IS 'When it was last changed; null: never 
 COMMENT ON COLUMN messages.parent_seq IS 'seq of the message before it in its branch; 0: none; null: the one with the next lower seq';
 COMMENT ON COLUMN messages.part_attachments IS 'The sha256 of each attachment that parts link to';
 
-ALTER TABLE messages
-    ADD CONSTRAINT messages_status_check CHECK (status IN ('complete', 'streaming', 'interrupted')) NOT VALID,
-    ADD CONSTRAINT messages_parent_seq_check CHECK (parent_seq >= 0 AND parent_seq < seq) NOT VALID;
+-- One at a time: on Citus an ADD CONSTRAINT stands alone.
+ALTER TABLE messages ADD CONSTRAINT messages_status_check CHECK (status IN ('complete', 'streaming', 'interrupted')) NOT VALID;
+ALTER TABLE messages ADD CONSTRAINT messages_parent_seq_check CHECK (parent_seq >= 0 AND parent_seq < seq) NOT VALID;
 
 ALTER TABLE sessions
     ADD COLUMN archived     boolean NOT NULL DEFAULT false,
@@ -50,8 +50,9 @@ COMMENT ON COLUMN attachments.file_name IS 'The name that a download is offered 
 -- squawk-ignore ban-drop-constraint
 ALTER TABLE attachments DROP CONSTRAINT attachments_content_type_check;
 ALTER TABLE attachments
-    ADD CONSTRAINT attachments_content_type_check CHECK (content_type ~ '^[!-~]+/[!-~]+$' AND char_length(content_type) <= 255) NOT VALID,
-    ADD CONSTRAINT attachments_file_name_check CHECK (char_length(file_name) BETWEEN 1 AND 255) NOT VALID;
+    ADD CONSTRAINT attachments_content_type_check
+        CHECK (content_type ~ '^[!-~]+/[!-~]+$' AND char_length(content_type) <= 255) NOT VALID;
+ALTER TABLE attachments ADD CONSTRAINT attachments_file_name_check CHECK (char_length(file_name) BETWEEN 1 AND 255) NOT VALID;
 
 ALTER TABLE idempotency_keys ADD COLUMN reply json;
 

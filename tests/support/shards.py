@@ -357,6 +357,9 @@ def _statement_of_schema_faults(node: Any) -> Iterator[str]:
             for element in node.tableElts:
                 yield from _element_faults(element, table)
         case ast.AlterTableStmt():
+            adds_constraint = AlterTableType.AT_AddConstraint in {command.subtype for command in node.cmds}
+            if adds_constraint and len(node.cmds) > 1:
+                yield f"{node.relation.relname}: ADD CONSTRAINT does not stand alone"
             for command in node.cmds:
                 if command.subtype in (AlterTableType.AT_AddColumn, AlterTableType.AT_AddConstraint):
                     yield from _element_faults(command.def_, node.relation.relname)
