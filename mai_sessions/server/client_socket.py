@@ -81,10 +81,10 @@ class ClientSocket(socket.socket):
 
     def discard(self) -> bool:
         """Receive what has arrived of a body that nobody reads, and tell whether to go on: not when the client
-        has ended, or has sent more than the largest body.
+        has ended, or has sent more than two of the largest bodies.
         """
         self._discarded += len(self._receive(_RECEIVE))
-        return not self.has_ended and self._discarded <= self._max_body
+        return not self.has_ended and self._discarded <= 2 * self._max_body
 
     def _receive(self, size: int) -> bytes:
         try:

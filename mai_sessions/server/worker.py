@@ -47,7 +47,7 @@ from mai_sessions.server.response import ApplicationResponse, error_response
 LINGER = 2.0
 # Seconds between two sweeps over the waiting clients.
 SWEEP_INTERVAL = 0.25
-# Seconds that a new client has for its request although others want its place.
+# Seconds for which a connection may be idle although others want its place.
 EVICTION_AGE = 1.0
 # The most memory, in bodies of the largest size, of clients that send a body or take a response slowly.
 MAX_HELD_BODIES = 4
@@ -74,7 +74,7 @@ class ClientWorker(ThreadWorker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # The clients that no thread serves, by descriptor, the longest idle first; and what they hold.
+        # The clients that no thread serves, by descriptor, and the memory that they hold.
         # Whoever takes a client out of it serves or closes it.
         self._idle: dict[int, Client] = {}
         self._held = 0
@@ -189,24 +189,24 @@ class ClientWorker(ThreadWorker):
 
     def evict_idle(self) -> bool:
         """Close one connection, so that more clients than there is room for do not shut others out: one that
-        lingers, else the longest idle one, else one that has not sent a whole request for EVICTION_AGE. False if
-        there is none.
+        lingers, else the longest idle one, else one that has long been sending a request. False if there is none.
         """
         if self._lingering:
             self._close_lingering(self._lingering[0])
             return True
         newest = monotonic() - EVICTION_AGE
         with self._lock:
-            # A client that waits for a thread stays.
-            waiting = {fd: client for fd, client in self._idle.items() if client.queued_since is math.inf}
-            # A dictionary begins with the longest idle one.
-            evicted = next((fd for fd, client in waiting.items() if client.number and not client.held), None)
-            if evicted is None:
-                late = [fd for fd, client in waiting.items() if not client.response and client.since < newest]
-                evicted = min(late, key=lambda fd: waiting[fd].sock.deadline, default=None)
-        if evicted is not None:
-            self._drop_idle(evicted)
-        return evicted is not None
+            evictable = (
+                (client.held > 0, client.since, descriptor)
+                for descriptor, client in self._idle.items()
+                # A client that waits for a thread stays, and so does one that takes a response.
+                if client.since < newest and client.queued_since is math.inf and not client.response
+            )
+            evicted = min(evictable, default=None)
+        if evicted is None:
+            return False
+        self._drop_idle(evicted[-1])
+        return True
 
     def shed_load(self) -> None:
         """Refuse the clients that hold most, until what they hold together fits into memory."""

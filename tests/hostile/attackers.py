@@ -2,10 +2,11 @@
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from http.client import HTTPException, HTTPResponse
 from threading import Event, Thread
+from typing import Any
 
 from support.chats import SESSIONS
 from support.figures import FULL, Figures
@@ -13,8 +14,12 @@ from support.service import Service, call
 
 MAX_BODY = (64 if FULL else 4) * 1024 * 1024
 
-# What becomes of a connection without an answer.
+# What becomes of a connection without a response.
 CLOSED = "closed"
+
+# Gives a fault's figures to a `with`, for the length of which others do not suffer; the second argument is the
+# memory, in bytes, that a worker may need beside the bodies that it holds.
+Suffer = Callable[..., Any]
 
 
 @contextmanager

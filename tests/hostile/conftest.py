@@ -2,12 +2,15 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from typing import Any
 
 import pytest
-from attackers import MAX_BODY
-from support.nginx import UNLIMITED, behind_nginx
-from support.service import Service, running, wait_until, workers_of
+from attackers import MAX_BODY, Suffer, beside_another
+from support.figures import Figures
+from support.nginx import UNLIMITED, Site, behind_nginx
+from support.service import Service, most_memory, running, wait_until, workers_of
 
 from mai_sessions.config import Settings
 
@@ -40,3 +43,25 @@ def service(
             service = stack.enter_context(running(make_migrated_database(), directory / "log", **SETTINGS))
         wait_until(lambda: len(workers_of(service.process.pid)) == Settings().workers)
         yield service
+
+
+@pytest.fixture
+def suffer(service: Service, record_property: Callable[[str, Any], None]) -> Suffer:
+    """Give a fault's figures to a `with`, for the length of which another client does not notice, and no
+    worker is lost.
+    """
+
+    @contextmanager
+    def suffer(fault: str, memory: int = 16 * 1024 * 1024) -> Iterator[Figures]:
+        workers = workers_of(service.process.pid)
+        front = "through nginx" if isinstance(service, Site) else "directly"
+        before = most_memory(workers)
+        with beside_another(service, f"{fault}, {front}") as figures:
+            yield figures
+        assert workers_of(service.process.pid) == workers
+        assert figures.retried == 0
+        # The bodies that a worker holds, and what it needs by itself.
+        assert most_memory(workers) - before < 4 * MAX_BODY + memory
+        record_property("figures", {**asdict(figures), "statuses": dict(figures.statuses)})
+
+    return suffer

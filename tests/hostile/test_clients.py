@@ -4,50 +4,20 @@ lost.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict
+from contextlib import ExitStack, closing
 from itertools import chain, repeat
-from typing import Any
 
 import psycopg
 import pytest
-from attackers import CLOSED, MAX_BODY, ask, beside_another, connect, outcome
+from attackers import CLOSED, Suffer, ask, connect, outcome
 from support.chats import SESSIONS
-from support.figures import FULL, Figures
+from support.figures import FULL
 from support.nginx import Site
-from support.service import Service, most_memory, workers_of
+from support.service import Service
 
 HEAD = f"POST {SESSIONS} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n".encode()
 GIGABYTE = 1024**3
 PIECE = b" " * 65536
-
-Suffer = Callable[[str], Any]
-
-
-@pytest.fixture
-def suffer(service: Service, record_property: Callable[[str, Any], None]) -> Suffer:
-    """Give a fault's figures to a `with`, for the length of which another client does not notice, and no
-    worker is lost.
-    """
-
-    @contextmanager
-    def suffer(fault: str) -> Iterator[Figures]:
-        workers = workers_of(service.process.pid)
-        front = "through nginx" if isinstance(service, Site) else "directly"
-        before = most_memory(workers)
-        with beside_another(service, f"{fault}, {front}") as figures:
-            yield figures
-        assert workers_of(service.process.pid) == workers
-        # Asked directly, who is slow holds a thread for a while, and who waits for one is not left to wait
-        # without end.
-        assert figures.retried == 0 or not isinstance(service, Site)
-        # A body is there while it is read, whole, and decoded.
-        # A young worker grows by itself, too.
-        assert most_memory(workers) - before < 4 * MAX_BODY + 16 * 1024 * 1024
-        record_property("figures", {**asdict(figures), "statuses": dict(figures.statuses)})
-
-    return suffer
 
 
 def sessions(service: Service) -> int:

@@ -4,12 +4,12 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, chdir, closing
 from http.client import HTTPResponse, IncompleteRead
 from pathlib import Path
 
 import pytest
-from support.service import Service, call, most_memory, running, wait_until, workers_of
+from support.service import Service, call, free_port, most_memory, running, wait_until, workers_of
 
 from mai_sessions.web import problems
 from mai_sessions.web.security_headers import HEADERS
@@ -55,7 +55,10 @@ def is_live(service: Service) -> bool:
         (b"GET / HTTP/1.1\r\nExpect: the unexpected\r\n\r\n", 400),
         (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", 414),
         (b"GET / HTTP/1.1\r\nX: " + b"x" * 9000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\n" + b"X: x\r\n" * 30_000, 431),
         (POST + b"Transfer-Encoding: unheard-of\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
+        (POST + b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
         (POST + b"Transfer-Encoding: chunked\r\n\r\nno number\r\n", 400),
         (POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nabcde, and more than 5\r\n", 400),
         (POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nno trailer\r\n\r\n", 400),
@@ -281,11 +284,12 @@ def other(
 ) -> Iterator[Service]:
     """A service of one process whose application responds in other ways, too."""
     directory = tmp_path_factory.mktemp("other")
-    (directory / "wsgi.py").write_text(RESPONSES)
+    (directory / "responses.py").write_text(RESPONSES)
     with running(
         make_migrated_database(),
         directory / "log",
         MAI_SESSIONS_WORKERS="1",
+        application="responses:app",
         GUNICORN_CMD_ARGS=f"--chdir={directory}",
     ) as service:
         yield service
@@ -339,6 +343,71 @@ def test_body_beyond_the_content_length_is_not_sent(other: Service) -> None:
         for _ in range(2):
             http.request("GET", "/long")
             assert http.getresponse().read() == b"one"
+
+
+ORIGIN = "https://chat.example"
+
+
+@pytest.fixture(scope="module")
+def busy(
+    make_migrated_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """A service whose only thread is busy until the fixture ends."""
+    directory = tmp_path_factory.mktemp("busy")
+    (directory / "responses.py").write_text(RESPONSES)
+    with (
+        running(
+            make_migrated_database(),
+            directory / "log",
+            MAI_SESSIONS_WORKERS="1",
+            MAI_SESSIONS_THREADS="1",
+            MAI_SESSIONS_POOL_TIMEOUT="0.5",
+            MAI_SESSIONS_CORS_ORIGINS=ORIGIN,
+            application="responses:app",
+            GUNICORN_CMD_ARGS=f"--chdir={directory}",
+        ) as service,
+        closing(connect(service)) as connection,
+    ):
+        connection.sendall(b"GET /waits HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b"one," in connection.recv(65536)
+        yield service
+        # The thread waits no longer than the worker's graceful timeout.
+        for worker in workers_of(service.process.pid):
+            worker.kill()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        GET.replace(b"\r\n\r\n", b"\r\nOrigin: %b\r\n\r\n" % ORIGIN.encode()),
+        POST + b"Origin: %b\r\nContent-Length: 1000000\r\n\r\n" % ORIGIN.encode() + b" " * 1_000_000,
+        POST + b"Origin: %b\r\nContent-Length: 1000000\r\n\r\n" % ORIGIN.encode() + b" " * 100_000,
+    ],
+    ids=["short", "long", "incomplete"],
+)
+def test_request_that_waits_too_long_for_a_thread_is_503(busy: Service, request_: bytes) -> None:
+    with closing(connect(busy)) as connection:
+        connection.sendall(request_)
+        status, headers, body = answer(connection)
+        assert status == json.loads(body)["status"] == 503
+        assert headers["Retry-After"] == "1"
+        assert headers["Connection"] == "close"
+        assert headers["Access-Control-Allow-Origin"] == ORIGIN
+        assert "Retry-After" in headers["Access-Control-Expose-Headers"]
+        assert headers["Vary"] == "Origin"
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"), [(ORIGIN, ORIGIN), ("https://other.example", None), ("", None)]
+)
+def test_problem_of_the_worker_is_for_the_listed_origins(
+    busy: Service, origin: str, allowed: str | None
+) -> None:
+    with closing(connect(busy)) as connection:
+        connection.sendall(f"GET / HTTP/1.1\r\nOrigin: {origin}\r\nno colon\r\n\r\n".encode())
+        status, headers, _ = answer(connection)
+        assert (status, headers.get("Access-Control-Allow-Origin")) == (503, allowed)
+        assert headers["Vary"] == "Origin"
 
 
 def test_a_header_that_would_be_two_is_not_sent(other: Service) -> None:
@@ -413,3 +482,51 @@ def test_gthread_ends_the_connection_after_a_response(gthread: tuple[Service, Pa
         )
         status, headers, _ = answer(connection)
         assert (status, headers["Connection"]) == (415, "close")
+
+
+def test_gthread_decodes_chunked_alone(gthread: tuple[Service, Path]) -> None:
+    service, _ = gthread
+    with closing(connect(service)) as connection:
+        connection.sendall(POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n")
+        assert b" 501 " in connection.recv(65536)
+
+
+# A path that would pass for a trusted address, one that is none, one that is no UTF-8, and none at all.
+@pytest.mark.parametrize("bound", [b"10.0.0.1", b"unix", b"\0\xff\xfe", b""])
+@pytest.mark.parametrize("worker", ["epoll", "gthread"])
+def test_unix_peer_has_no_address(unix_services: dict[str, Path], worker: str, bound: bytes) -> None:
+    path = unix_services[worker]
+    with closing(socket.socket(socket.AF_UNIX)) as connection:
+        if bound and not bound.startswith(b"\0"):
+            (path.parent / bound.decode()).unlink(missing_ok=True)
+        with chdir(path.parent):
+            if bound:
+                connection.bind(bound)
+        connection.connect(str(path))
+        connection.sendall(b"GET /api/v1/sessions HTTP/1.1\r\nHost: a\r\nX-Forwarded-User: ann\r\n\r\n")
+        assert b" 401 " in connection.recv(65536)
+
+
+@pytest.fixture(scope="module")
+def unix_services(
+    make_migrated_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Path]]:
+    """The sockets of services that trust a proxy at an address, and not at a Unix socket, by worker."""
+    with ExitStack() as stack:
+        paths = {}
+        for worker in ("epoll", "gthread"):
+            directory = tmp_path_factory.mktemp(worker)
+            paths[worker] = directory / "http.sock"
+            port = free_port()
+            stack.enter_context(
+                running(
+                    make_migrated_database(),
+                    directory / "log",
+                    MAI_SESSIONS_WORKER=worker,
+                    MAI_SESSIONS_AUTH="proxy",
+                    MAI_SESSIONS_TRUSTED_PROXIES="10.0.0.0/8",
+                    port=port,
+                    GUNICORN_CMD_ARGS=f"--bind=unix:{paths[worker]} --bind=127.0.0.1:{port}",
+                )
+            )
+        yield paths

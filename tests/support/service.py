@@ -68,19 +68,27 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(database_url: str, log: Path, **environ: str) -> Iterator[Service]:
-    """Run gunicorn as docs/deploy.md says, for the length of a `with`."""
-    port = free_port()
+def running(
+    database_url: str, log: Path, *, port: int = 0, open_files: int = 0, application: str = "", **environ: str
+) -> Iterator[Service]:
+    """Run gunicorn as docs/deploy.md says, for the length of a `with`, on a free port unless one is named.
+
+    `open_files` is its `ulimit -n`, soft and hard; `application` is another than the service's own.
+    """
+    port = port or free_port()
     environ = {
         **os.environ,
         "DATABASE_URL": database_url,
         "MAI_SESSIONS_BIND": f"127.0.0.1:{port}",
         **environ,
     }
+    command = [*GUNICORN[:-1], application or GUNICORN[-1]]
+    if open_files:
+        command = ["prlimit", f"--nofile={open_files}:{open_files}", *command]
     with log.open("ab") as output:
         # In a group of its own, so that a test can kill it whole.
         process = subprocess.Popen(
-            GUNICORN, cwd=TREE, env=environ, stdout=output, stderr=output, start_new_session=True
+            command, cwd=TREE, env=environ, stdout=output, stderr=output, start_new_session=True
         )
     service = Service(port, database_url, process)
     try:
