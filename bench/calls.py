@@ -13,9 +13,10 @@ from bench.data import CHINESE, COMMON_TITLE, COMMON_WORD, NEW_MESSAGE, RARE_TIT
 from bench.statements import Run
 from bench.targets import Server
 from mai_sessions.auth.identity import DEFAULT_USER as USER
+from mai_sessions.content.message import NewMessage
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection
-from mai_sessions.repository import messages, search, sessions
+from mai_sessions.repository import appends, messages, search, sessions
 
 _API = "/api/v1"
 MESSAGE = json.dumps({"role": "user", "content": NEW_MESSAGE})
@@ -63,7 +64,7 @@ def calls(rows: Rows) -> list[Call]:
                 "seed": get(f"/sessions/?{page}"),
                 "expert": get(f"/sessions?{page}"),
             },
-            [lambda conn: sessions.sessions(conn, USER, search="", limit=50, offset=0)],
+            [lambda conn: sessions.list_sessions(conn, USER, search="", limit=50, offset=0)],
             seed=60,
             limit=1.4,
             expert=0.6 if many else 1.2,
@@ -75,7 +76,7 @@ def calls(rows: Rows) -> list[Call]:
                 "seed": get(f"/sessions/?{found}"),
                 "expert": get(f"/sessions?{found}"),
             },
-            [lambda conn: sessions.sessions(conn, USER, search=RARE_TITLE, limit=50, offset=0)],
+            [lambda conn: sessions.list_sessions(conn, USER, search=RARE_TITLE, limit=50, offset=0)],
             seed=15,
             limit=1.5,
             expert=2,
@@ -90,7 +91,7 @@ def calls(rows: Rows) -> list[Call]:
         Call(
             "detail, 20 messages",
             dict.fromkeys(("ours", "seed", "expert"), each("GET", read)),
-            [partial(sessions.session, user_id=USER, session_id=id) for id in read],
+            [partial(sessions.get_session, user_id=USER, session_id=id) for id in read],
             seed=4,
             limit=1.4,
             expert=1.5,
@@ -98,12 +99,12 @@ def calls(rows: Rows) -> list[Call]:
         Call(
             "detail, 50 of 5,000 messages",
             {"ours": get(f"/sessions/{long}?messages_limit=50")},
-            [lambda conn: sessions.session(conn, USER, long, messages_limit=50)],
+            [lambda conn: sessions.get_session(conn, USER, long, messages_limit=50)],
         ),
         Call(
             "message page of 100",
             dict.fromkeys(("ours", "seed"), get(f"/sessions/{long}/messages?limit=100")),
-            [lambda conn: messages.messages(conn, USER, long, limit=100)],
+            [lambda conn: messages.list_messages(conn, USER, long, limit=100)],
             seed=3,
             limit=1.5,
         ),
@@ -132,9 +133,8 @@ def calls(rows: Rows) -> list[Call]:
 def appending(session_id: UUID) -> Run:
     """Add the message that the requests add."""
     tokens = NEW_MESSAGE.count(" ") + 1
-    return lambda conn: messages.append_message(
-        conn, USER, session_id, role="user", content=NEW_MESSAGE, token_count=tokens
-    )
+    message = NewMessage("user", NEW_MESSAGE, tokens)
+    return lambda conn: appends.append_message(conn, USER, session_id, message)
 
 
 def create(conn: Connection) -> sessions.SessionReply:

@@ -8,12 +8,13 @@ from mai_sessions.errors import Invalid
 class IdempotencyKey(NamedTuple):
     """The caller's key, the path that it was sent to, and the SHA-256 of the body."""
 
-    path: str | None
-    key: str | None
-    fingerprint: bytes | None
+    path: str
+    key: str
+    fingerprint: bytes
 
 
-NO_KEY = IdempotencyKey(None, None, None)
+# What no request sends: a key has a character at least.
+NO_KEY = IdempotencyKey("", "", b"")
 
 
 def check_same_body(same: bool) -> None:

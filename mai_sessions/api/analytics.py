@@ -19,7 +19,7 @@ from mai_sessions.web.responses import json_response
 @api.response(200, Usage)
 def get_usage(query: dict[str, Any]) -> Response:
     """Tell what was used, in all and on each day"""
-    return json_response(stale_read(analytics.usage, current_user_id(), **query))
+    return json_response(stale_read(analytics.get_usage, current_user_id(), **query))
 
 
 @api.get("/analytics/agents", tags=["analytics"])
@@ -27,7 +27,7 @@ def get_usage(query: dict[str, Any]) -> Response:
 @api.response(200, AgentsUsage)
 def get_agents(query: dict[str, Any]) -> Response:
     """Tell how much each agent answered, most used first"""
-    return json_response(stale_read(analytics.agents, current_user_id(), **query))
+    return json_response(stale_read(analytics.get_agents, current_user_id(), **query))
 
 
 @api.get("/analytics/models", tags=["analytics"])
@@ -35,7 +35,7 @@ def get_agents(query: dict[str, Any]) -> Response:
 @api.response(200, ModelsUsage)
 def get_models(query: dict[str, Any]) -> Response:
     """Tell how much each model wrote, most used first"""
-    models = stale_read(analytics.models, current_user_id(), **query)
+    models = stale_read(analytics.get_models, current_user_id(), **query)
     body = {
         "models": [
             {
@@ -55,7 +55,7 @@ def get_models(query: dict[str, Any]) -> Response:
 @api.response(200, Summary)
 def get_summary() -> Response:
     """Tell what was used in the last 30 days"""
-    return json_response(stale_read(analytics.summary, current_user_id(), **window()))
+    return json_response(stale_read(analytics.get_summary, current_user_id(), **window()))
 
 
 def model_name(model_id: str) -> str:

@@ -25,7 +25,7 @@ _HEADERS = {
 def get_attachment(sha256: str) -> Response:
     """Read an image"""
     with connection() as conn:
-        attachment = attachments.attachment(conn, current_user_id(), sha256)
+        attachment = attachments.get_attachment(conn, current_user_id(), sha256)
     response = Response(attachment.content, headers=_HEADERS, content_type=attachment.content_type)
     response.set_etag(attachment.sha256)
     response.make_conditional(request, accept_ranges=True, complete_length=len(attachment.content))

@@ -1,12 +1,15 @@
 """Messages."""
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from flask import Response
 
 from mai_sessions.auth.identity import current_user_id
-from mai_sessions.repository import messages, removals
+from mai_sessions.content.attachments import Attachment
+from mai_sessions.content.message import NewMessage
+from mai_sessions.repository import appends, messages
 from mai_sessions.schemas.messages import (
     Message,
     MessageCreate,
@@ -29,7 +32,7 @@ from mai_sessions.web.urls import api_url
 def list_messages(query: dict[str, Any], session_id: UUID) -> Response:
     """List the messages of a session, oldest first"""
     with connection() as conn:
-        page = messages.messages(
+        page = messages.list_messages(
             conn, current_user_id(), session_id, known_versions=if_none_match_versions(), **query
         )
     return json_response(page.body, version=page.version, headers=_links(page, query, session_id))
@@ -43,7 +46,7 @@ def append_message(payload: dict[str, Any], session_id: UUID) -> Response:
     payload = with_token_count(payload, current_state().count_tokens)
     key = idempotency_key(f"sessions/{session_id}/messages", payload)
     with connection() as conn:
-        reply = messages.append_message(conn, current_user_id(), session_id, key=key, **payload)
+        reply = appends.append_message(conn, current_user_id(), session_id, _new_message(**payload), key=key)
     return created_response(f"/sessions/{session_id}/messages/{reply.id}", reply.body, version=reply.version)
 
 
@@ -52,7 +55,7 @@ def append_message(payload: dict[str, Any], session_id: UUID) -> Response:
 def clear_messages(session_id: UUID) -> Response:
     """Remove every message of a session"""
     with connection() as conn:
-        removals.clear_messages(conn, current_user_id(), session_id, if_match=if_match_versions())
+        messages.clear_messages(conn, current_user_id(), session_id, if_match=if_match_versions())
     return Response(status=204)
 
 
@@ -61,7 +64,7 @@ def clear_messages(session_id: UUID) -> Response:
 def get_message(session_id: UUID, message_id: UUID) -> Response:
     """Read a message"""
     with connection() as conn:
-        reply = messages.message(conn, current_user_id(), session_id, message_id)
+        reply = messages.get_message(conn, current_user_id(), session_id, message_id)
     return json_response(reply.body, version=reply.version)
 
 
@@ -83,8 +86,12 @@ def patch_message(payload: dict[str, Any], session_id: UUID, message_id: UUID) -
 def delete_message(session_id: UUID, message_id: UUID) -> Response:
     """Remove a message"""
     with connection() as conn:
-        removals.delete_message(conn, current_user_id(), session_id, message_id, if_match=if_match_versions())
+        messages.delete_message(conn, current_user_id(), session_id, message_id, if_match=if_match_versions())
     return Response(status=204)
+
+
+def _new_message(images: Sequence[Attachment], **fields: Any) -> NewMessage:
+    return NewMessage(images=[image.sha256 for image in images], attachments=images, **fields)
 
 
 def _links(page: messages.MessagePage, query: dict[str, Any], session_id: UUID) -> dict[str, str]:

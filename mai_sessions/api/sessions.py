@@ -7,7 +7,7 @@ from flask import Response, request
 
 from mai_sessions.auth.identity import current_user_id
 from mai_sessions.ids import new_id
-from mai_sessions.repository import removals, sessions
+from mai_sessions.repository import sessions
 from mai_sessions.schemas.sessions import (
     MessagesLimitQuery,
     SessionCreate,
@@ -30,7 +30,7 @@ from mai_sessions.web.responses import created_response, json_response
 def list_sessions(query: dict[str, Any]) -> Response:
     """List the sessions, last written first"""
     with connection() as conn:
-        page = sessions.sessions(conn, current_user_id(), **query)
+        page = sessions.list_sessions(conn, current_user_id(), **query)
     return json_response(page.body, version=page.tag)
 
 
@@ -57,7 +57,7 @@ def create_session(payload: dict[str, Any]) -> Response:
 def get_session(query: dict[str, Any], session_id: UUID) -> Response:
     """Read a session with its messages"""
     with connection() as conn:
-        reply = sessions.session(
+        reply = sessions.get_session(
             conn, current_user_id(), session_id, known_versions=if_none_match_versions(), **query
         )
     return json_response(reply.body, version=reply.version)
@@ -91,5 +91,5 @@ def patch_session(query: dict[str, Any], payload: dict[str, Any], session_id: UU
 def delete_session(session_id: UUID) -> Response:
     """Remove a session and everything of it"""
     with connection() as conn:
-        removals.delete_session(conn, current_user_id(), session_id, if_match=if_match_versions())
+        sessions.delete_session(conn, current_user_id(), session_id, if_match=if_match_versions())
     return Response(status=204)

@@ -1,23 +1,32 @@
-"""A connection to PostgreSQL: how a statement is run, and PostgreSQL's errors as ours."""
+"""A connection to PostgreSQL: how statements are run, and how PostgreSQL's errors are translated."""
 
 import re
+import select
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, LiteralString, NamedTuple, Self
 
 import psycopg
 from psycopg.abc import Buffer
-from psycopg.adapt import Loader, PyFormat, Transformer
-from psycopg.pq import DiagnosticField, ExecStatus, Format
+from psycopg.adapt import Dumper, Loader, PyFormat, Transformer
+from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
+from psycopg.types.json import JsonDumper
 
 from mai_sessions.errors import Conflict, Unavailable
 from mai_sessions.telemetry.request_record import current
 
 _DONE = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 _FORMATS = {"s": PyFormat.AUTO, "b": PyFormat.BINARY, "t": PyFormat.TEXT}
+# Whatever the default of the database is: each statement of a transaction sees what the writer before it left.
+BEGIN: LiteralString = "BEGIN /* begin */ ISOLATION LEVEL READ COMMITTED"
+COMMIT: LiteralString = "COMMIT /* commit */"
+
+
+class Json(bytes):
+    """Compact JSON, as the value of a parameter of type json or jsonb."""
 
 
 class Connection(psycopg.Connection[TupleRow]):
@@ -27,9 +36,11 @@ class Connection(psycopg.Connection[TupleRow]):
         super().__init__(*args, **kwargs)
         self.cursor_factory = _Cursor
         self.adapters.register_loader("json", _BytesLoader)
+        self.adapters.register_loader("jsonb", _BytesLoader)
+        self.adapters.register_dumper(Json, _JsonDumper)
         self.prepares = True
         self._transformer = Transformer(self)
-        self._statement_names: dict[tuple[str, tuple[int, ...] | None], bytes] = {}
+        self._statement_names: dict[_StatementKey, bytes] = {}
 
     @classmethod
     def connect(cls, conninfo: str = "", **options: Any) -> Self:
@@ -38,7 +49,7 @@ class Connection(psycopg.Connection[TupleRow]):
         """
         prepares = options.pop("prepares", True)
         # psycopg prepares nothing by itself: a rollback would make it forget that, by DEALLOCATE ALL, and
-        # ours with it.
+        # what `run` has prepared with it.
         conn = super().connect(conninfo, prepare_threshold=None, **options)
         conn.prepares = prepares
         return conn
@@ -46,32 +57,118 @@ class Connection(psycopg.Connection[TupleRow]):
     def run(self, query: LiteralString, params: Mapping[str, Any], *, binary: bool = False) -> list[TupleRow]:
         """Run one statement and return its rows. Raises psycopg.Error.
 
-        This is what every request runs, so it goes to libpq directly: psycopg's cursor takes twice as long,
-        and lets go of the interpreter's lock several times where once is enough."""
-        statement, pgconn, transformer = numbered(query), self.pgconn, self._transformer
+        This is what every read runs, so it goes to libpq directly: psycopg's cursor takes twice as long, and
+        lets go of the interpreter's lock several times where once is enough."""
+        bound = self._bind(query, params)
+        format = Format.BINARY if binary else Format.TEXT
+        with _statement_timer(1):
+            if self.prepares:
+                name = self._statement_names.get(bound.key)
+                if name is None:
+                    name = self._new_name(bound)
+                    self._check(self.pgconn.prepare(name, bound.statement.text, bound.types))
+                    self._statement_names[bound.key] = name
+                result = self.pgconn.exec_prepared(name, bound.values, bound.formats, format)
+            else:
+                result = self.pgconn.exec_params(
+                    bound.statement.text, bound.values, bound.types, bound.formats, format
+                )
+            self._check(result)
+        return self._rows(result)
+
+    def run_all(self, queries: Sequence[LiteralString], params: Mapping[str, Any]) -> list[list[TupleRow]]:
+        """Run statements as one transaction, in one round trip, and return the rows of each.
+
+        Each statement takes from `params` what it names. An error undoes all of them and is raised, as
+        psycopg.Error. In a transaction that is open already they become a part of it."""
+        is_outermost = self.pgconn.transaction_status == TransactionStatus.IDLE
+        if is_outermost:
+            queries = (BEGIN, *queries, COMMIT)
+        commands = [self._bind(query, params) for query in queries]
+        with _statement_timer(len(commands) - 2 * is_outermost):
+            try:
+                results = self._run_pipeline(commands)
+            except psycopg.Error:
+                if is_outermost and self.pgconn.transaction_status == TransactionStatus.INERROR:
+                    self.pgconn.exec_(b"ROLLBACK")
+                raise
+        rows = [self._rows(result) for result in results]
+        return rows[1:-1] if is_outermost else rows
+
+    def _run_pipeline(self, commands: "Sequence[_Bound]") -> list[PGresult]:
+        """Send all commands, read all results, and return those of the commands.
+
+        Raises psycopg.Error: the first one, for what follows it is aborted. A connection that breaks is closed.
+        """
+        pgconn, names = self.pgconn, self._statement_names
+        # The places among the results of those that prepare a statement.
+        new: dict[int, _StatementKey] = {}
+        try:
+            pgconn.enter_pipeline_mode()
+            for place, command in enumerate(commands):
+                if not self.prepares:
+                    pgconn.send_query_params(
+                        command.statement.text, command.values, command.types, command.formats
+                    )
+                    continue
+                if command.key not in names:
+                    names[command.key] = self._new_name(command)
+                    pgconn.send_prepare(names[command.key], command.statement.text, command.types)
+                    new[place + len(new)] = command.key
+                pgconn.send_query_prepared(names[command.key], command.values, command.formats)
+            pgconn.pipeline_sync()
+            results = self._read_to_sync()
+            pgconn.exit_pipeline_mode()
+        except psycopg.OperationalError:
+            self.close()
+            raise
+        failed = [result for result in results if result.status not in _DONE]
+        if failed:
+            for place, key in new.items():
+                if results[place].status not in _DONE:
+                    del names[key]
+            self._check(failed[0])
+        return [result for place, result in enumerate(results) if place not in new]
+
+    def _read_to_sync(self) -> list[PGresult]:
+        """Send what is left to send and read all results. The interpreter's lock is free while this waits,
+        which it would not be in libpq's own PQgetResult.
+        """
+        pgconn, poll = self.pgconn, select.poll()
+        poll.register(pgconn.socket, select.POLLIN | select.POLLOUT)
+        while pgconn.flush():
+            # PostgreSQL takes no more while its own results are not read.
+            if poll.poll()[0][1] & ~select.POLLOUT:
+                pgconn.consume_input()
+        poll.modify(pgconn.socket, select.POLLIN)
+        results: list[PGresult] = []
+        while True:
+            while pgconn.is_busy():
+                poll.poll()
+                pgconn.consume_input()
+            result = pgconn.get_result()
+            if result is None:
+                if pgconn.status == ConnStatus.BAD:
+                    raise psycopg.OperationalError(pgconn.get_error_message())
+            elif result.status == ExecStatus.PIPELINE_SYNC:
+                return results
+            else:
+                if result.status == ExecStatus.FATAL_ERROR and pgconn.status == ConnStatus.BAD:
+                    self._check(result)
+                results.append(result)
+
+    def _bind(self, query: LiteralString, params: Mapping[str, Any]) -> "_Bound":
+        statement, transformer = to_positional(query), self._transformer
         # Any: psycopg's annotations know no NULL here, while libpq does.
         values: Any = transformer.dump_sequence([params[name] for name in statement.names], statement.formats)
-        types, formats, format = (
-            transformer.types,
-            transformer.formats,
-            Format.BINARY if binary else Format.TEXT,
-        )
-        with _counted():
-            if self.prepares:
-                result = pgconn.exec_prepared(self._prepare(query, statement, types), values, formats, format)
-            else:
-                result = pgconn.exec_params(statement.text, values, types, formats, format)
-            self._check(result)
-        transformer.set_pgresult(result)
-        return transformer.load_rows(0, result.ntuples, tuple)
+        return _Bound(query, statement, values, transformer.types, transformer.formats)
 
-    def _prepare(self, query: str, statement: "Statement", types: tuple[int, ...] | None) -> bytes:
-        name = self._statement_names.get((query, types))
-        if name is None:
-            name = b"%s_%d" % (statement.name, len(self._statement_names))
-            self._check(self.pgconn.prepare(name, statement.text, types))
-            self._statement_names[query, types] = name
-        return name
+    def _new_name(self, bound: "_Bound") -> bytes:
+        return b"%s_%d" % (bound.statement.name, len(self._statement_names))
+
+    def _rows(self, result: PGresult) -> list[TupleRow]:
+        self._transformer.set_pgresult(result)
+        return self._transformer.load_rows(0, result.ntuples, tuple)
 
     def _check(self, result: PGresult) -> None:
         if result.status in _DONE:
@@ -99,12 +196,28 @@ def fetch_all(
     try:
         return conn.run(query, params, binary=binary)
     except psycopg.Error as error:
-        raise_ours(error)
+        raise_translated(error)
         raise
 
 
-def raise_ours(error: BaseException | None) -> None:
-    """Raise ours for an error of psycopg's. Does nothing for one that no rule foresees, a defect for the log."""
+def run_transaction(
+    conn: Connection, queries: Sequence[LiteralString], params: Mapping[str, Any]
+) -> list[list[TupleRow]]:
+    """Run statements as one transaction, in one round trip, and return the rows of each.
+
+    Each statement takes from `params` what it names. Raises Conflict and Unavailable; nothing is written then.
+    """
+    try:
+        return conn.run_all(queries, params)
+    except psycopg.Error as error:
+        raise_translated(error)
+        raise
+
+
+def raise_translated(error: BaseException | None) -> None:
+    """Raise Conflict or Unavailable if the error maps to one; otherwise return, and the caller re-raises (a
+    bug, logged as 500).
+    """
     if isinstance(error, psycopg.errors.UniqueViolation):
         raise Conflict(error.diag.constraint_name or "") from error
     # OperationalError: no connection, shut down, out of disk, memory or connections, cancelled by
@@ -114,8 +227,8 @@ def raise_ours(error: BaseException | None) -> None:
 
 
 class Statement(NamedTuple):
-    """A statement with numbered parameters: the name in it, its text, and the names and formats of its
-    parameters.
+    """A statement with positional parameters: the name in its comment, its text, and the names and formats of
+    its parameters.
     """
 
     name: bytes
@@ -124,9 +237,26 @@ class Statement(NamedTuple):
     formats: list[PyFormat]
 
 
+_StatementKey = tuple[str, tuple[int, ...] | None]
+
+
+class _Bound(NamedTuple):
+    """A statement with the values of its parameters."""
+
+    query: str
+    statement: Statement
+    values: Any
+    types: tuple[int, ...] | None
+    formats: Any
+
+    @property
+    def key(self) -> _StatementKey:
+        return self.query, self.types
+
+
 @cache
-def numbered(query: LiteralString) -> Statement:
-    """Give the named parameters of a statement numbers, as PostgreSQL wants them."""
+def to_positional(query: LiteralString) -> Statement:
+    """Turn the named parameters of a statement into the positional ones that PostgreSQL takes."""
     formats = {name: _FORMATS[letter] for name, letter in re.findall(r"%\((\w+)\)([sbt])", query)}
     names = list(formats)
     text = re.sub(r"%\((\w+)\)[sbt]", lambda found: f"${names.index(found[1]) + 1}", query).replace("%%", "%")
@@ -134,10 +264,13 @@ def numbered(query: LiteralString) -> Statement:
     return Statement(name.encode(), text.encode(), names, list(formats.values()))
 
 
-class _counted:  # noqa: N801 - a context
-    """Counts a statement of the request, and its time."""
+class _statement_timer:  # noqa: N801 - a context
+    """Adds statements that are run in one round trip to the request's record, and the time that they take."""
 
-    __slots__ = ("_started",)
+    __slots__ = ("_started", "_statements")
+
+    def __init__(self, statements: int) -> None:
+        self._statements = statements
 
     def __enter__(self) -> None:
         self._started = time.perf_counter()
@@ -145,15 +278,16 @@ class _counted:  # noqa: N801 - a context
     def __exit__(self, *error: object) -> None:
         record = current.get()
         if record is not None:
-            record.statements += 1
+            record.statements += self._statements
+            record.round_trips += 1
             record.statement_seconds += time.perf_counter() - self._started
 
 
 class _Cursor(psycopg.Cursor[TupleRow]):
-    """Counts the statements that are not run by `run`, too."""
+    """Counts the statements that are not run by `run` or `run_all`, too."""
 
     def execute(self, *args: Any, **kwargs: Any) -> Self:
-        with _counted():
+        with _statement_timer(1):
             return super().execute(*args, **kwargs)
 
 
@@ -162,3 +296,12 @@ class _BytesLoader(Loader):
 
     def load(self, data: Buffer) -> bytes:
         return bytes(data)
+
+
+class _JsonDumper(Dumper):
+    """JSON that is ready goes to PostgreSQL as it is."""
+
+    oid = JsonDumper.oid
+
+    def dump(self, obj: Json) -> Json:
+        return obj

@@ -9,7 +9,7 @@ import psycopg_pool
 
 from mai_sessions.config import Settings
 from mai_sessions.errors import StartupError
-from mai_sessions.postgres.connection import Connection, raise_ours
+from mai_sessions.postgres.connection import Connection, raise_translated
 from mai_sessions.postgres.messages import first_line, without_password
 from mai_sessions.postgres.session_settings import (
     check_prepared_statements,
@@ -99,7 +99,7 @@ class Pool:
             self._watchdog.watch(conn, max_seconds or self._max_checkout_seconds)
             yield conn
         except psycopg.Error as error:
-            raise_ours(error)
+            raise_translated(error)
             raise
         finally:
             if conn:

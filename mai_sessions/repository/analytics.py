@@ -1,4 +1,4 @@
-"""The statements on what was used, and those by which the writers of messages count it.
+"""The statements on what was used.
 
 The analytics read `daily_usage`: the sums of a session's messages on a day, in all and by agent and model.
 Each sum knows between which moments its messages were made. Where an edge of the window goes through one, the
@@ -24,54 +24,6 @@ from typing import LiteralString, NamedTuple, TypedDict, Unpack
 
 from mai_sessions.postgres.connection import Connection, fetch_all, fetch_one
 
-# Counts the messages of the CTE `moved`: those with the sign 1 in, those with -1 out. The statement around it
-# holds the lock of their session, so nobody else moves the same sums. A patch counts a message out and in
-# again: only then are there rows to group.
-_PARTS_OF_MOVED: LiteralString = """
-          FROM moved AS m
-         CROSS JOIN LATERAL (
-               SELECT 'total' AS part, '' AS agent_name, '' AS model_id
-                UNION ALL
-               SELECT CASE m.role WHEN 'assistant' THEN 'assistant' ELSE 'other' END, coalesce(m.agent_name, ''),
-                      coalesce(m.model_id, '')
-                WHERE m.role = 'assistant' OR m.model_id <> '') AS p"""
-_INTO_DAILY_USAGE: LiteralString = """
-        INSERT INTO daily_usage AS d (
-               user_id, session_id, day, part, agent_name, model_id, first_at, last_at, first_seq, last_seq,
-               message_count, token_count, error_count, timed_count, response_time_ms)
-        SELECT m.user_id, m.session_id, (m.created_at AT TIME ZONE 'UTC')::date, p.part, p.agent_name, p.model_id,"""
-_ADDING_UP: LiteralString = """
-            ON CONFLICT (user_id, session_id, day, part, agent_name, model_id) DO UPDATE
-           SET first_at         = LEAST(d.first_at, excluded.first_at),
-               last_at          = GREATEST(d.last_at, excluded.last_at),
-               first_seq        = LEAST(d.first_seq, excluded.first_seq),
-               last_seq         = GREATEST(d.last_seq, excluded.last_seq),
-               message_count    = d.message_count + excluded.message_count,
-               token_count      = d.token_count + excluded.token_count,
-               error_count      = d.error_count + excluded.error_count,
-               timed_count      = d.timed_count + excluded.timed_count,
-               response_time_ms = d.response_time_ms + excluded.response_time_ms
-"""
-COUNT_MESSAGE: LiteralString = (
-    _INTO_DAILY_USAGE
-    + """
-               m.created_at, m.created_at, m.seq, m.seq, m.sign, m.sign * m.token_count::bigint, m.sign * m.is_error::int,
-               m.sign * (m.response_time_ms IS NOT NULL)::int, m.sign * coalesce(m.response_time_ms, 0)::numeric"""
-    + _PARTS_OF_MOVED
-    + _ADDING_UP
-)
-RECOUNT_MESSAGE: LiteralString = (
-    _INTO_DAILY_USAGE
-    + """
-               min(m.created_at), max(m.created_at), min(m.seq), max(m.seq), sum(m.sign), sum(m.sign * m.token_count::bigint),
-               sum(m.sign * m.is_error::int), sum(m.sign * (m.response_time_ms IS NOT NULL)::int),
-               sum(m.sign * coalesce(m.response_time_ms, 0)::numeric)"""
-    + _PARTS_OF_MOVED
-    + """
-         GROUP BY 1, 2, 3, 4, 5, 6"""
-    + _ADDING_UP
-)
-
 
 class Window(TypedDict):
     """A span of time: from `since`, before `until`. It touches so many `days` of UTC; none, and nothing
@@ -84,7 +36,7 @@ class Window(TypedDict):
     days: int
 
 
-_USED: LiteralString = """ used AS (
+_USED: LiteralString = """
         SELECT d.day, d.agent_name, d.model_id, d.session_id, d.message_count, d.token_count, d.error_count, d.timed_count,
                d.response_time_ms
           FROM daily_usage AS d
@@ -109,77 +61,66 @@ _USED: LiteralString = """ used AS (
            AND d.day IN (%(first_day)s, %(first_day)s + (%(days)s::int - 1))
            AND d.first_at < %(until)s AND d.last_at >= %(since)s AND (d.first_at < %(since)s OR d.last_at >= %(until)s)
            AND m.created_at >= %(since)s AND m.created_at < %(until)s AND (m.created_at AT TIME ZONE 'UTC')::date = d.day
-         GROUP BY 1, 2, 3, 4)"""
+         GROUP BY 1, 2, 3, 4"""
 
 
-USAGE: LiteralString = (
-    "WITH /* usage */"
-    + _USED
-    + """,
+USAGE: LiteralString = f"""
+    WITH /* get_usage */ used AS ({_USED}),
     by_day AS (
         SELECT day, sum(message_count) AS messages, sum(token_count)::bigint AS tokens, count(*) AS sessions,
                sum(timed_count) AS timed, sum(response_time_ms) AS response_time_ms
           FROM used
          GROUP BY day)
-    SELECT json_build_object(
-               'total_messages', coalesce(sum(messages), 0)::bigint,
-               'total_tokens', coalesce(sum(tokens), 0)::bigint,
-               'total_sessions', (
-                   SELECT count(*) FROM sessions AS s
-                    WHERE s.user_id = %(user_id)s AND s.created_at >= %(since)s AND s.created_at < %(until)s
-                      -- Never before created_at, and it has an index.
-                      AND s.updated_at >= %(since)s),
-               'avg_response_time_ms', (sum(response_time_ms) / nullif(sum(timed), 0))::float8,
-               'daily_usage', (
-                   SELECT coalesce(json_agg(r), '[]') FROM (
-                       SELECT %(first_day)s + n AS date, coalesce(messages, 0) AS messages, coalesce(tokens, 0) AS tokens,
-                              coalesce(sessions, 0) AS sessions
-                         FROM generate_series(0, %(days)s::int - 1) AS n
-                         LEFT JOIN by_day ON day = %(first_day)s + n
-                        ORDER BY n) AS r))
-      FROM by_day"""
-)
+    SELECT row_to_json(r) FROM (
+           SELECT coalesce(sum(messages), 0)::bigint AS total_messages, coalesce(sum(tokens), 0)::bigint AS total_tokens, (
+                  SELECT count(*)
+                    FROM sessions AS s
+                   WHERE s.user_id = %(user_id)s AND s.created_at >= %(since)s AND s.created_at < %(until)s
+                     -- Never before created_at, and it has an index.
+                     AND s.updated_at >= %(since)s) AS total_sessions,
+                  round(sum(response_time_ms) / nullif(sum(timed), 0), 2)::float8 AS avg_response_time_ms, (
+                  SELECT coalesce(array_to_json(array_agg(d)), '[]')
+                    FROM (SELECT %(first_day)s + n AS date, coalesce(messages, 0) AS messages,
+                                 coalesce(tokens, 0) AS tokens, coalesce(sessions, 0) AS sessions
+                            FROM generate_series(0, %(days)s::int - 1) AS n
+                            LEFT JOIN by_day ON day = %(first_day)s + n
+                           ORDER BY n) AS d) AS daily_usage
+             FROM by_day) AS r"""
 
 
-def usage(conn: Connection, user_id: str, **window: Unpack[Window]) -> bytes:
+def get_usage(conn: Connection, user_id: str, **window: Unpack[Window]) -> bytes:
     """Read what was used, in all and on each day of the window, as JSON."""
     return _read(conn, USAGE, user_id, ["total"], window)
 
 
-AGENTS: LiteralString = (
-    "WITH /* agents */"
-    + _USED
-    + """,
+AGENTS: LiteralString = f"""
+    WITH /* get_agents */ used AS ({_USED}),
     by_agent AS (
         SELECT CASE agent_name WHEN '' THEN 'unknown' ELSE agent_name END AS name, sum(message_count) AS usage_count,
                sum(token_count)::bigint AS total_tokens,
-               (sum(response_time_ms) / nullif(sum(timed_count), 0))::float8 AS avg_response_time_ms,
+               round(sum(response_time_ms) / nullif(sum(timed_count), 0), 2)::float8 AS avg_response_time_ms,
                sum(error_count) AS error_count,
                round(100.0 * sum(error_count) / sum(message_count), 2)::float8 AS error_rate
           FROM used
          GROUP BY 1)
-    SELECT json_build_object(
-               'agents', coalesce(json_agg(a ORDER BY usage_count DESC, name), '[]'),
-               'total_calls', coalesce(sum(usage_count), 0)::bigint)
-      FROM by_agent AS a"""
-)
+    SELECT row_to_json(r) FROM (
+           SELECT coalesce(array_to_json(array_agg(a ORDER BY usage_count DESC, name)), '[]') AS agents,
+                  coalesce(sum(usage_count), 0)::bigint AS total_calls
+             FROM by_agent AS a) AS r"""
 
 
-def agents(conn: Connection, user_id: str, **window: Unpack[Window]) -> bytes:
+def get_agents(conn: Connection, user_id: str, **window: Unpack[Window]) -> bytes:
     """Read how much each agent answered in the window, most used first, as JSON."""
     return _read(conn, AGENTS, user_id, ["assistant"], window)
 
 
-MODELS: LiteralString = (
-    "WITH /* models */"
-    + _USED
-    + """
+MODELS: LiteralString = f"""
+    WITH /* get_models */ used AS ({_USED})
     SELECT model_id, sum(message_count), sum(token_count)::bigint
       FROM used
      WHERE model_id <> ''
      GROUP BY model_id
      ORDER BY 2 DESC, 1"""
-)
 
 
 class ModelUsage(NamedTuple):
@@ -190,28 +131,25 @@ class ModelUsage(NamedTuple):
     total_tokens: int
 
 
-def models(conn: Connection, user_id: str, **window: Unpack[Window]) -> list[ModelUsage]:
+def get_models(conn: Connection, user_id: str, **window: Unpack[Window]) -> list[ModelUsage]:
     """Read how much each model wrote in the window, most used first."""
     params = {"user_id": user_id, "parts": ["assistant", "other"], **window}
     return [ModelUsage(*row) for row in fetch_all(conn, MODELS, params)]
 
 
-SUMMARY: LiteralString = (
-    "WITH /* summary */"
-    + _USED
-    + """
-    SELECT json_build_object(
-               'total_messages', coalesce(sum(message_count), 0),
-               'active_sessions', (
-                   SELECT count(*) FROM sessions AS s
-                    WHERE s.user_id = %(user_id)s AND s.updated_at >= now() - interval '7 days'),
-               'total_tokens', coalesce(sum(token_count), 0)::bigint,
-               'avg_response_time_ms', (sum(response_time_ms) / nullif(sum(timed_count), 0))::float8)
-      FROM used"""
-)
+SUMMARY: LiteralString = f"""
+    WITH /* get_summary */ used AS ({_USED})
+    SELECT row_to_json(r) FROM (
+           SELECT coalesce(sum(message_count), 0) AS total_messages, (
+                  SELECT count(*)
+                    FROM sessions AS s
+                   WHERE s.user_id = %(user_id)s AND s.updated_at >= now() - interval '7 days') AS active_sessions,
+                  coalesce(sum(token_count), 0)::bigint AS total_tokens,
+                  round(sum(response_time_ms) / nullif(sum(timed_count), 0), 2)::float8 AS avg_response_time_ms
+             FROM used) AS r"""
 
 
-def summary(conn: Connection, user_id: str, **window: Unpack[Window]) -> bytes:
+def get_summary(conn: Connection, user_id: str, **window: Unpack[Window]) -> bytes:
     """Read what was used in all in the window, and how many sessions were written to within 7 days, as JSON."""
     return _read(conn, SUMMARY, user_id, ["total"], window)
 

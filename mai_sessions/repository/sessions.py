@@ -5,17 +5,27 @@ from datetime import UTC, datetime
 from typing import LiteralString, NamedTuple
 from uuid import UUID
 
-from mai_sessions.content.lexemes import part_query, title_vector
-from mai_sessions.errors import Conflict, NotFound, Stale
+import orjson
+
+from mai_sessions.content.lexemes import fold_title, part_query, title_vector
+from mai_sessions.errors import NotFound, Stale
 from mai_sessions.idempotency import NO_KEY, IdempotencyKey, check_same_body
 from mai_sessions.ids import new_id
-from mai_sessions.postgres.connection import Connection, fetch_one
-from mai_sessions.repository.messages import MESSAGE_COLUMNS
+from mai_sessions.postgres.connection import Connection, fetch_one, run_transaction
+from mai_sessions.repository.attachments import SWEEP_ATTACHMENTS, release_attachments
+from mai_sessions.repository.columns import (
+    LOCK_SESSION,
+    MESSAGE_COLUMNS,
+    NEXT_UPDATED_AT,
+    SUMMARY_COLUMNS,
+    check_locked,
+    time_as_json,
+)
 
 
 class SessionReply(NamedTuple):
-    """A session: its id, its version unless this is the first reply again, the JSON of the reply, and whether
-    it was made now.
+    """A session: its id, its version unless this is the first reply again, the JSON of the reply, and whether it
+    was made now.
     """
 
     id: UUID
@@ -34,67 +44,52 @@ class SessionPage(NamedTuple):
 # Before every session in the order of the list.
 START = (datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
 
-SUMMARY_COLUMNS: LiteralString = """
-s.id, s.title, s.agent_name, s.model_id, s.created_at, s.updated_at, s.message_count, s.last_message_preview"""
+_ALL_SESSIONS: LiteralString = f"""
+        SELECT {SUMMARY_COLUMNS}, s.version
+          FROM sessions AS s
+         WHERE s.user_id = %(user_id)s"""
+_SESSION_COUNT: LiteralString = """
+        SELECT u.session_count FROM users AS u WHERE u.user_id = %(user_id)s"""
+_SESSIONS_BY_TITLE: LiteralString = f"""
+        SELECT {SUMMARY_COLUMNS}, s.version
+          FROM session_titles AS t
+          JOIN sessions AS s ON s.user_id = %(user_id)s AND s.id = t.session_id
+         WHERE t.user_id = %(user_id)s AND t.words @@ %(pieces)s::tsquery AND strpos(t.title, %(part)s) > 0"""
+_FOUND_COUNT: LiteralString = """
+        SELECT count(*) FROM found"""
 
-# One pass over the page's sessions makes all of it; to read them from a CTE for each part takes a fifth more
-# of PostgreSQL's time. A page that is not full has no last session, and then nothing is looked for after it.
-# A cursor is the keys of the last session and a checksum, by which a damaged one is told. The tag is made of
-# what the page is made of: a session's version stands for all of it.
-_PAGE_OF_SESSIONS: LiteralString = (
-    """,
+
+# One pass over the page's sessions makes all of it. A page that is not full has no last session, and then nothing
+# is looked for after it. A cursor is the keys of the last session and a checksum, by which a damaged one is told.
+# The tag is made of what the page is made of: a session's version stands for all of it.
+def _list_sessions(found: LiteralString, total: LiteralString) -> LiteralString:
+    return f"""
+    WITH /* list_sessions */ found AS ({found}),
     page AS (
-        SELECT json_agg(r) AS sessions, string_agg(uuid_send(s.version), '') AS versions,
-               (array_agg(s.updated_at))[%(limit)s] AS last_updated_at, (array_agg(s.id))[%(limit)s] AS
-               last_id
-          FROM (SELECT"""
-    + SUMMARY_COLUMNS
-    + """, s.version
+        SELECT array_to_json(array_agg(r)) AS sessions, string_agg(uuid_send(s.version), '') AS versions,
+               (array_agg(s.updated_at))[%(limit)s] AS last_updated_at, (array_agg(s.id))[%(limit)s] AS last_id
+          FROM (SELECT {SUMMARY_COLUMNS}, s.version
                   FROM found AS s
                  WHERE (s.updated_at, s.id) < (%(after_updated_at)s, %(after_id)s)
                  ORDER BY s.updated_at DESC, s.id DESC
                  LIMIT %(limit)s OFFSET %(offset)s) AS s
-         CROSS JOIN LATERAL (SELECT"""
-    + SUMMARY_COLUMNS
-    + """) AS r),
+         CROSS JOIN LATERAL (SELECT {SUMMARY_COLUMNS}) AS r),
     last AS (
         SELECT (extract(epoch FROM p.last_updated_at) * 1000000)::bigint || '.' || p.last_id AS keys
           FROM page AS p
          WHERE EXISTS (SELECT FROM found AS s WHERE (s.updated_at, s.id) < (p.last_updated_at, p.last_id)))
-    SELECT json_build_object(
-               'sessions', coalesce(p.sessions, '[]'),
-               'total', coalesce((SELECT total FROM matching), 0),
-               'limit', %(limit)s,
-               'offset', %(offset)s,
-               'next_cursor', (SELECT keys || '.' || left(md5(keys), 8) FROM last)),
-           md5(concat(p.versions, (SELECT total FROM matching), (SELECT keys FROM last)))
-      FROM page AS p"""
-)
-
-LIST_SESSIONS: LiteralString = (
-    "WITH /* sessions */ found AS NOT MATERIALIZED (SELECT"
-    + SUMMARY_COLUMNS
-    + """, s.version
-      FROM sessions AS s
-     WHERE s.user_id = %(user_id)s),
-    matching AS (
-        SELECT u.session_count AS total FROM users AS u WHERE u.user_id = %(user_id)s)"""
-    + _PAGE_OF_SESSIONS
-)
-SEARCH_SESSIONS: LiteralString = (
-    "WITH /* sessions, by title */ found AS (SELECT"
-    + SUMMARY_COLUMNS
-    + """, s.version
-      FROM session_titles AS t
-      JOIN sessions AS s ON s.user_id = %(user_id)s AND s.id = t.session_id
-     WHERE t.user_id = %(user_id)s AND t.words @@ %(pieces)s::tsquery AND strpos(t.title, %(part)s) > 0),
-    matching AS (
-        SELECT count(*) AS total FROM found)"""
-    + _PAGE_OF_SESSIONS
-)
+    SELECT row_to_json(r), md5(concat(p.versions, r.total, r.next_cursor))
+      FROM page AS p
+     CROSS JOIN LATERAL (
+           SELECT coalesce(p.sessions, '[]') AS sessions, coalesce(({total}), 0) AS total, %(limit)s AS limit,
+                  %(offset)s AS offset, (SELECT keys || '.' || left(md5(keys), 8) FROM last) AS next_cursor) AS r"""
 
 
-def sessions(
+LIST_SESSIONS: LiteralString = _list_sessions(_ALL_SESSIONS, _SESSION_COUNT)
+SEARCH_SESSIONS: LiteralString = _list_sessions(_SESSIONS_BY_TITLE, _FOUND_COUNT)
+
+
+def list_sessions(
     conn: Connection,
     user_id: str,
     *,
@@ -105,8 +100,9 @@ def sessions(
 ) -> SessionPage:
     """Read a page of sessions, last written first.
 
-    `search` is a substring of the title, in either case, or blank for all; `after` the `updated_at` and id of
-    the session before the page."""
+    `search` is a substring of the title, in either case, or blank for all; `after` the `updated_at` and id of the
+    session before the page.
+    """
     params = {
         "user_id": user_id,
         "limit": limit,
@@ -114,48 +110,41 @@ def sessions(
         "after_updated_at": after[0],
         "after_id": after[1],
     }
+    # What somebody is typing often ends with a blank.
+    part = fold_title(search).rstrip()
     statement = LIST_SESSIONS
-    if search.strip():
+    if part:
         statement = SEARCH_SESSIONS
-        params |= {"part": search.casefold(), "pieces": part_query(user_id, search)}
+        params |= {"part": part, "pieces": part_query(user_id, part)}
     row = fetch_one(conn, statement, params)
     assert row is not None
     return SessionPage(*row)
 
 
-# The newest messages are those above the seq of the one after them: in this form the primary key gives them
-# in order. For a caller who knows the version already, the messages stay unread.
-_DETAIL: LiteralString = (
-    """
-    SELECT s.id, s.version, (SELECT row_to_json(d) FROM (
-        SELECT"""
-    + SUMMARY_COLUMNS
-    + """, (
-            SELECT coalesce(json_agg(r), '[]') FROM (
-                SELECT"""
-    + MESSAGE_COLUMNS
-    + """
-                  FROM messages AS m
-                 WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
-                   AND m.seq > CASE WHEN %(messages_limit)s::int IS NULL THEN 0 ELSE coalesce((
-                           SELECT o.seq FROM messages AS o
-                            WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s
-                            ORDER BY o.seq DESC
-                           OFFSET %(messages_limit)s::int LIMIT 1), 0) END
-                   AND s.version <> ALL (%(known_versions)s::uuid[])
-                 ORDER BY m.seq) AS r) AS messages) AS d)"""
-)
+# The newest messages are those above the seq of the one after them: in this form the primary key gives them in
+# order. For a caller who knows the version already, the messages stay unread.
+_NEWEST_MESSAGES: LiteralString = f"""
+            SELECT {MESSAGE_COLUMNS}
+              FROM messages AS m
+             WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
+               AND m.seq > CASE WHEN %(messages_limit)s::int IS NULL THEN 0 ELSE coalesce((
+                       SELECT o.seq FROM messages AS o
+                        WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s
+                        ORDER BY o.seq DESC
+                       OFFSET %(messages_limit)s::int LIMIT 1), 0) END
+               AND s.version <> ALL (%(known_versions)s::uuid[])
+             ORDER BY m.seq"""
 
-GET_SESSION: LiteralString = (
-    "/* session */"
-    + _DETAIL
-    + """
+GET_SESSION: LiteralString = f"""
+    SELECT /* get_session */ s.id, s.version, (
+           SELECT row_to_json(d) FROM (
+               SELECT {SUMMARY_COLUMNS}, (
+                      SELECT coalesce(array_to_json(array_agg(r)), '[]') FROM ({_NEWEST_MESSAGES}) AS r) AS messages) AS d)
       FROM sessions AS s
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
-)
 
 
-def session(
+def get_session(
     conn: Connection,
     user_id: str,
     session_id: UUID,
@@ -176,38 +165,56 @@ def session(
     return SessionReply(*row)
 
 
-# The session before the user's count, as where one is deleted: otherwise the two would deadlock over an id
-# that comes again.
-CREATE_SESSION: LiteralString = (
-    """
-    WITH /* create_session */ s AS (
-        INSERT INTO sessions (user_id, id, title, agent_name, model_id, version) VALUES (%(user_id)s,
-        %(session_id)s, %(title)s, %(agent_name)s, %(model_id)s, %(version)s) RETURNING user_id, id, title,
-        agent_name, model_id, created_at, updated_at, message_count, last_message_preview),
-    counted AS (
-        INSERT INTO users (user_id, session_count) SELECT s.user_id, 1 FROM s
-            ON CONFLICT (user_id) DO UPDATE SET session_count = users.session_count + 1),
-    t AS (
-        INSERT INTO session_titles (user_id, session_id, created_at, title, words)
-        SELECT s.user_id, s.id, s.created_at, %(folded_title)s, %(words)s::tsvector FROM s),
-    k AS (
-        INSERT INTO idempotency_keys (user_id, path, key, fingerprint, id, created_at) SELECT s.user_id,
-        %(path)s, %(key)s, %(fingerprint)s, s.id, s.created_at FROM s WHERE %(key)s::text IS NOT NULL)
-    SELECT row_to_json(d) FROM (SELECT"""
-    + SUMMARY_COLUMNS
-    + """, '[]'::json AS messages FROM s) AS d"""
-)
-REPLAY_SESSION: LiteralString = (
-    """
-    SELECT /* create_session, replayed */ k.fingerprint = %(fingerprint)s, k.id, (
-        SELECT row_to_json(d) FROM (SELECT"""
-    + SUMMARY_COLUMNS
-    + """, '[]'::json AS messages
-          FROM (SELECT k.id, %(title)s AS title, %(agent_name)s AS agent_name, %(model_id)s AS model_id, k.created_at,
-                       k.created_at AS updated_at, 0 AS message_count, NULL AS last_message_preview) AS s) AS d)
+# A key whose session is gone, or that is older than a day, is forgotten.
+FORGET_KEY: LiteralString = """
+    DELETE /* create_session */ FROM idempotency_keys AS k
+     WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
+       AND (k.created_at <= now() - interval '1 day'
+            OR NOT EXISTS (SELECT FROM sessions AS s WHERE s.user_id = %(user_id)s AND s.id = k.id))"""
+# Retries queue here. The key stands before the session that is made for it, which is what the next statement asks.
+KEEP_KEY: LiteralString = """
+    INSERT /* create_session */ INTO idempotency_keys (user_id, path, key, fingerprint, id, created_at)
+    VALUES (%(user_id)s, %(path)s, %(key)s, %(fingerprint)s, %(session_id)s, now())
+        ON CONFLICT (user_id, path, key) DO NOTHING"""
+GET_KEY: LiteralString = """
+    SELECT /* create_session */ k.fingerprint = %(fingerprint)s, k.id, k.created_at
       FROM idempotency_keys AS k
      WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s"""
-)
+# Where the id was there already, nothing was made for the key.
+DROP_KEY: LiteralString = """
+    DELETE /* create_session */ FROM idempotency_keys AS k
+     WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s AND k.created_at = now()
+       AND NOT EXISTS (SELECT FROM sessions AS s
+                        WHERE s.user_id = %(user_id)s AND s.id = k.id AND s.version = %(version)s)
+    RETURNING k.id"""
+
+# The session before the user's count, as where one is deleted: otherwise the two would deadlock over an id that
+# comes again.
+CREATE_SESSION: LiteralString = """
+    INSERT /* create_session */ INTO sessions AS s (user_id, id, title, agent_name, model_id, version)
+    VALUES (%(user_id)s, %(session_id)s, %(title)s, %(agent_name)s, %(model_id)s, %(version)s)
+        ON CONFLICT (user_id, id) DO NOTHING
+    RETURNING s.created_at"""
+CREATE_SESSION_OF_KEY: LiteralString = """
+    INSERT /* create_session */ INTO sessions AS s (user_id, id, title, agent_name, model_id, version)
+    SELECT k.user_id, k.id, %(title)s, %(agent_name)s, %(model_id)s, %(version)s
+      FROM idempotency_keys AS k
+     WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
+       AND k.id = %(session_id)s AND k.fingerprint = %(fingerprint)s
+        ON CONFLICT (user_id, id) DO NOTHING
+    RETURNING s.created_at"""
+CREATE_TITLE: LiteralString = """
+    INSERT /* create_session */ INTO session_titles (user_id, session_id, created_at, title, words)
+    SELECT s.user_id, s.id, s.created_at, %(folded_title)s, %(words)s::tsvector
+      FROM sessions AS s
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
+COUNT_SESSION: LiteralString = """
+    INSERT /* create_session */ INTO users AS u (user_id, session_count)
+    SELECT s.user_id, 1
+      FROM sessions AS s
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s
+        ON CONFLICT (user_id) DO UPDATE
+       SET session_count = u.session_count + 1"""
 
 
 def create_session(
@@ -220,55 +227,65 @@ def create_session(
     model_id: str | None,
     key: IdempotencyKey | None = None,
 ) -> SessionReply:
-    """Make a session, or answer as the first time when the key was used.
+    """Make a session, or give the first reply again when the key was used.
 
-    A session of the user's that has this id already is answered as it stands. Raises Invalid.
+    A session of the user's that has this id already is returned as it stands. Raises Invalid for a key that was used
+    with another body.
     """
-    version = new_id()
+    version, fields = new_id(), {"title": title, "agent_name": agent_name, "model_id": model_id}
     params = {
         "user_id": user_id,
         "session_id": session_id,
-        "title": title,
-        "folded_title": title.casefold(),
-        "words": title_vector(user_id, session_id, title),
-        "agent_name": agent_name,
-        "model_id": model_id,
         "version": version,
+        "folded_title": fold_title(title),
+        "words": title_vector(user_id, session_id, title),
+        **fields,
         **(key or NO_KEY)._asdict(),
     }
-    try:
-        row = fetch_one(conn, CREATE_SESSION, params)
-    except Conflict:
-        replay = fetch_one(conn, REPLAY_SESSION, params) if key else None
-        if replay is None:
-            return session(conn, user_id, session_id)
-        same_body, session_id, body = replay
-        check_same_body(same_body)
-        return SessionReply(session_id, None, body, is_new=True)
-    assert row is not None
-    return SessionReply(session_id, version, row[0], is_new=True)
+    creation = [CREATE_SESSION_OF_KEY if key else CREATE_SESSION, CREATE_TITLE, COUNT_SESSION]
+    statements = [FORGET_KEY, KEEP_KEY, *creation, GET_KEY, DROP_KEY] if key else creation
+    rows = dict(zip(statements, run_transaction(conn, statements, params), strict=True))
+    for (created_at,) in rows[creation[0]]:
+        return SessionReply(session_id, version, _new_session(session_id, created_at, fields), is_new=True)
+    if key is None or rows[DROP_KEY]:
+        return get_session(conn, user_id, session_id)
+    [(same_body, session_id, created_at)] = rows[GET_KEY]
+    check_same_body(same_body)
+    return SessionReply(session_id, None, _new_session(session_id, created_at, fields), is_new=True)
 
 
-PATCH_SESSION: LiteralString = (
-    """
-    WITH /* patch_session */ s AS (
-        UPDATE sessions
-           SET title      = coalesce(%(title)s, title),
-               agent_name = coalesce(%(agent_name)s, agent_name),
-               model_id   = CASE WHEN %(clear_model_id)s THEN NULL ELSE coalesce(%(model_id)s, model_id) END,
-               updated_at = GREATEST(updated_at, now()),
-               version    = %(version)s
-         WHERE user_id = %(user_id)s AND id = %(session_id)s
-           AND (%(if_match)s::uuid[] IS NULL OR version = ANY (%(if_match)s::uuid[]))
-        RETURNING id, title, agent_name, model_id, created_at, updated_at, message_count,
-        last_message_preview, version),
-    t AS (
-        UPDATE session_titles SET title = %(folded_title)s, words = %(words)s::tsvector FROM s
-         WHERE user_id = %(user_id)s AND session_id = %(session_id)s AND %(folded_title)s::text IS NOT
-         NULL)"""
-    + _DETAIL
-    + " FROM s"
-)
+def _new_session(session_id: UUID, created_at: datetime, fields: dict[str, str | None]) -> bytes:
+    """The JSON of a session that was made now, byte for byte as GET_SESSION gives it."""
+    moment = time_as_json(created_at)
+    return orjson.dumps(
+        {
+            "id": session_id,
+            **fields,
+            "created_at": moment,
+            "updated_at": moment,
+            "message_count": 0,
+            "last_message_preview": None,
+            "messages": [],
+        }
+    )
+
+
+PATCH_SESSION: LiteralString = f"""
+    UPDATE /* patch_session */ sessions AS s
+       SET title      = coalesce(%(title)s, s.title),
+           agent_name = coalesce(%(agent_name)s, s.agent_name),
+           model_id   = CASE WHEN %(clear_model_id)s THEN NULL ELSE coalesce(%(model_id)s, s.model_id) END,
+           updated_at = {NEXT_UPDATED_AT},
+           version    = %(version)s
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
+       AND (%(if_match)s::uuid[] IS NULL OR s.version = ANY (%(if_match)s::uuid[]))"""
+PATCH_TITLE: LiteralString = """
+    UPDATE /* patch_session */ session_titles AS t
+       SET title = %(folded_title)s,
+           words = %(words)s::tsvector
+      FROM sessions AS s
+     WHERE t.user_id = %(user_id)s AND t.session_id = %(session_id)s
+       AND s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
 
 
 def patch_session(
@@ -284,22 +301,80 @@ def patch_session(
     if_match: Sequence[UUID] | None = None,
 ) -> SessionReply:
     """Change what is given of a session. Raises NotFound, and Stale unless its version is one of `if_match`."""
+    version = new_id()
     params = {
         "user_id": user_id,
         "session_id": session_id,
         "title": title,
-        "folded_title": None if title is None else title.casefold(),
+        "folded_title": None if title is None else fold_title(title),
         "words": None if title is None else title_vector(user_id, session_id, title),
         "agent_name": agent_name,
         "model_id": model_id,
         "clear_model_id": clear_model_id,
         "messages_limit": messages_limit,
         "known_versions": [],
+        "version": version,
+        "if_match": if_match,
+    }
+    retitle = [] if title is None else [PATCH_TITLE]
+    *_, found = run_transaction(conn, [PATCH_SESSION, *retitle, GET_SESSION], params)
+    if not found:
+        raise NotFound("Session not found")
+    reply = SessionReply(*found[0])
+    if reply.version != version:
+        raise Stale("The session has been changed since")
+    return reply
+
+
+# A version that is new tells the statements after it that the condition held.
+CLAIM_SESSION: LiteralString = """
+    UPDATE /* delete_session */ sessions AS s
+       SET version = %(version)s
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
+       AND (%(if_match)s::uuid[] IS NULL OR s.version = ANY (%(if_match)s::uuid[]))"""
+DELETE_IMAGES: LiteralString = release_attachments("""
+           SELECT m.images, m.part_attachments
+             FROM sessions AS s
+             JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = s.id
+            WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
+              AND s.version = %(version)s
+              AND (m.images <> '{}' OR m.part_attachments <> '{}')""")
+DELETE_KEYS: LiteralString = """
+    DELETE /* delete_session */ FROM idempotency_keys AS k
+     USING sessions AS s
+     WHERE k.user_id = %(user_id)s AND k.path = %(messages_path)s
+       AND s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
+COUNT_OUT_SESSION: LiteralString = """
+    UPDATE /* delete_session */ users AS u
+       SET session_count = u.session_count - 1
+      FROM sessions AS s
+     WHERE u.user_id = %(user_id)s
+       AND s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
+# Its messages, title and sums go with it, by their foreign keys.
+DELETE_SESSION: LiteralString = """
+    DELETE /* delete_session */ FROM sessions AS s
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
+
+
+def delete_session(
+    conn: Connection, user_id: str, session_id: UUID, *, if_match: Sequence[UUID] | None = None
+) -> None:
+    """Remove a session and everything of it. Raises NotFound, and Stale unless its version is one of `if_match`."""
+    params = {
+        "user_id": user_id,
+        "session_id": session_id,
+        "messages_path": f"sessions/{session_id}/messages",
         "version": new_id(),
         "if_match": if_match,
     }
-    row = fetch_one(conn, PATCH_SESSION, params)
-    if row is None:
-        session(conn, user_id, session_id, messages_limit=0)
-        raise Stale("The session has been changed since")
-    return SessionReply(*row)
+    statements = [
+        LOCK_SESSION,
+        CLAIM_SESSION,
+        DELETE_IMAGES,
+        DELETE_KEYS,
+        COUNT_OUT_SESSION,
+        DELETE_SESSION,
+        SWEEP_ATTACHMENTS,
+    ]
+    locked, *_ = run_transaction(conn, statements, params)
+    check_locked(locked, if_match)

@@ -25,6 +25,7 @@ class RequestRecord:
     size: int = 0
     queue_seconds: float = 0.0
     statements: int = 0
+    round_trips: int = 0
     statement_seconds: float = 0.0
     replayed: bool = False
     replica_fallbacks: int = 0

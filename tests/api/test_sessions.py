@@ -130,10 +130,22 @@ def test_patch_always_moves_updated_at(client: FlaskClient, conn: Conn, session:
     after = client.patch(session, json={}).get_json()
     assert after["updated_at"] > before["updated_at"]
     assert after["created_at"] == before["created_at"]
-    # The clock of the database was set back.
-    conn.execute("UPDATE sessions SET updated_at = now() + interval '1 hour'")
+
+
+@pytest.mark.parametrize("write", ["patch", "append", "clear"])
+@pytest.mark.parametrize("seconds", [30, 3600])
+def test_clock_that_was_ahead_does_no_lasting_harm(
+    client: FlaskClient, conn: Conn, session: str, write: str, seconds: int
+) -> None:
+    conn.execute("UPDATE sessions SET updated_at = now() + make_interval(secs => %s)", [seconds])
     ahead = client.get(session).get_json()["updated_at"]
-    assert client.patch(session, json={}).get_json()["updated_at"] >= ahead
+    if write == "patch":
+        client.patch(session, json={})
+    elif write == "append":
+        client.post(f"{session}/messages", json={"role": "user", "content": ""})
+    else:
+        client.delete(f"{session}/messages")
+    assert (client.get(session).get_json()["updated_at"] >= ahead) is (seconds < 60)
 
 
 def test_patch_moves_to_the_top(client: FlaskClient) -> None:

@@ -12,7 +12,8 @@ from psycopg import sql
 from support.samples import png
 
 from mai_sessions.content.attachments import Attachment
-from mai_sessions.repository import messages, sessions
+from mai_sessions.content.message import NewMessage
+from mai_sessions.repository import appends, sessions
 
 STRANGER = "somebody else"
 SESSION_ID = UUID("01900000-0000-7000-8000-000000000001")
@@ -28,9 +29,8 @@ def ids(app: Flask, conn: psycopg.Connection[Any]) -> dict[str, str]:
         sessions.create_session(
             pooled, STRANGER, session_id=SESSION_ID, title="t", agent_name="chat", model_id=None
         )
-        message = messages.append_message(
-            pooled, STRANGER, SESSION_ID, role="user", content="secret", token_count=1, images=[IMAGE]
-        )
+        secret = NewMessage("user", "secret", 1, images=[IMAGE.sha256], attachments=[IMAGE])
+        message = appends.append_message(pooled, STRANGER, SESSION_ID, secret)
     return {"session_id": str(SESSION_ID), "message_id": str(message.id), "sha256": IMAGE.sha256}
 
 

@@ -14,10 +14,11 @@ from support.samples import png
 from support.scripts import CHECKS, DBA, USERS, RunChecks, RunScript, header
 
 from mai_sessions.content.attachments import Attachment
+from mai_sessions.content.message import NewMessage
 from mai_sessions.idempotency import IdempotencyKey
 from mai_sessions.ids import new_id
-from mai_sessions.repository.messages import append_message
-from mai_sessions.repository.removals import delete_message
+from mai_sessions.repository.appends import append_message
+from mai_sessions.repository.messages import delete_message
 from mai_sessions.repository.sessions import create_session
 
 
@@ -64,10 +65,8 @@ def seed(conn: psycopg.Connection[Any], user_id: str) -> list[UUID]:
     shared, own = image(b"shared"), image(user_id.encode())
     for session_id, count in zip(session_ids, (6, 2, 0), strict=True):
         for number in range(count):
-            reply = append_message(
-                conn,
-                user_id,
-                session_id,
+            images = [shared, own, shared] if number == 1 else [shared] if number in (2, 5) else []
+            message = NewMessage(
                 role=("user", "assistant", "tool")[number % 3],
                 content=f"Message {number} \\ it's 東京\n" * 20,
                 token_count=number,
@@ -75,10 +74,12 @@ def seed(conn: psycopg.Connection[Any], user_id: str) -> list[UUID]:
                 agent_name=("", "coder", None)[number % 3],
                 response_time_ms=0.1 * number if number % 3 else None,
                 is_error=number == 4,
-                images=[shared, own, shared] if number == 1 else [shared] if number in (2, 5) else [],
+                images=[each.sha256 for each in images],
+                attachments=images,
                 documents=['a "b".pdf'] if number == 3 else [],
-                key=IdempotencyKey(f"sessions/{session_id}/messages", str(number), b"body"),
             )
+            key = IdempotencyKey(f"sessions/{session_id}/messages", str(number), b"body")
+            reply = append_message(conn, user_id, session_id, message, key=key)
             if number == 2:
                 delete_message(conn, user_id, session_id, reply.id)
     return session_ids

@@ -10,9 +10,8 @@ import psycopg
 import pytest
 from support.scripts import USERS, RunChecks, RunScript
 
-from mai_sessions.repository.messages import patch_message
-from mai_sessions.repository.removals import clear_messages, delete_message, delete_session
-from mai_sessions.repository.sessions import patch_session
+from mai_sessions.repository.messages import clear_messages, delete_message, patch_message
+from mai_sessions.repository.sessions import delete_session, patch_session
 
 Conn = psycopg.Connection[Any]
 Chats = dict[str, list[UUID]]

@@ -12,15 +12,17 @@ from support.samples import base64_of, png
 from support.scripts import REPORTS, USERS, RunChecks, RunScript
 
 from mai_sessions.content.attachments import read_image
+from mai_sessions.content.message import NewMessage
 from mai_sessions.errors import NotFound
 from mai_sessions.postgres.connection import Connection
-from mai_sessions.repository.messages import append_message
+from mai_sessions.repository.appends import append_message
 
 Conn = psycopg.Connection[Any]
 Chats = dict[str, list[UUID]]
 ANN, NEIL, WANG = USERS
 SHARED = read_image(base64_of(png(noise=b"shared")))
 assert SHARED
+MORE = NewMessage("user", "more", 1, images=[SHARED.sha256], attachments=[SHARED])
 
 
 @contextmanager
@@ -37,9 +39,7 @@ def appending(database_url: str, chats: Chats) -> Iterator[Counter[UUID]]:
         try:
             with Connection.connect(database_url, autocommit=True) as own:
                 while not done.wait(0.005):
-                    append_message(
-                        own, user_id, session_id, role="user", content="more", token_count=1, images=[SHARED]
-                    )
+                    append_message(own, user_id, session_id, MORE)
                     with lock:
                         appended[session_id] += 1
         except NotFound:

@@ -6,7 +6,8 @@ from uuid import UUID
 import psycopg
 from flask import Flask
 
-from mai_sessions.repository import messages, sessions
+from mai_sessions.content.message import NewMessage
+from mai_sessions.repository import appends, messages, sessions
 
 SESSION_ID = UUID("01900000-0000-7000-8000-000000000001")
 TABLES = ["sessions", "messages", "session_titles", "daily_usage"]
@@ -25,9 +26,7 @@ def test_streaming_into_one_message(app: Flask, conn: psycopg.Connection[Any]) -
         sessions.create_session(
             pooled, "u", session_id=SESSION_ID, title="t", agent_name="chat", model_id=None
         )
-        message = messages.append_message(
-            pooled, "u", SESSION_ID, role="assistant", content="", token_count=0
-        )
+        message = appends.append_message(pooled, "u", SESSION_ID, NewMessage("assistant", "", 0))
 
         def stream() -> list[int]:
             for end in range(len(words)):

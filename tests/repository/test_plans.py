@@ -13,12 +13,14 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from psycopg.types.json import Json
 
 from mai_sessions import repository
 from mai_sessions.content.lexemes import message_vector, part_query, title_vector
 from mai_sessions.content.query import parse_query
+from mai_sessions.content.message import NewMessage
 from mai_sessions.postgres.connection import Connection
-from mai_sessions.repository import analytics, messages, removals, sessions
+from mai_sessions.repository import analytics, appends, messages, sessions
 
 USERS, SESSIONS, MESSAGES = 100, 50, 10
 USER = "user7"
@@ -30,15 +32,30 @@ LONG_DAY = datetime(2026, 1, 2, tzinfo=UTC)
 # The most of a page, or of the matches that a search ranks.
 MOST_SORTED = 200
 
-STATEMENTS = {
-    f"{module.name}.{name}": value
+_NAMES = {
+    value: f"{module.name}.{name}"
     for module in pkgutil.iter_modules(repository.__path__)
     for name, value in vars(importlib.import_module(f"{repository.__name__}.{module.name}")).items()
     if name.isupper() and not name.startswith("_") and isinstance(value, str) and "/* " in value
 }
+# Each once, though several modules run it.
+STATEMENTS = {name: value for value, name in _NAMES.items()}
 
 _query = parse_query(USER, "rare")
 assert _query
+NEW_ROW = {
+    "place": 1,
+    "role": "user",
+    "content": "words",
+    "token_count": 1,
+    "is_error": False,
+    "images": [],
+    "documents": [],
+    "part_attachments": [],
+    "metadata": {},
+    "status": "complete",
+    "words": "word:1",
+}
 # The type of each parameter, and a value.
 PARAMETERS: dict[str, tuple[str, Any]] = {
     "after_created_at": ("timestamptz", datetime.max.replace(tzinfo=UTC)),
@@ -49,26 +66,27 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "agent_name": ("text", None),
     "before_seq": ("int", 2**31 - 1),
     "clear_model_id": ("bool", False),
+    "claimed": ("uuid", None),
     "content": ("text", "words"),
     "content_types": ("text[]", ["image/png"]),
     "contents": ("bytea[]", [b"png"]),
     "days": ("int", 30),
-    "documents": ("text[]", []),
+    "file_names": ("text[]", [None]),
     "first_day": ("date", date(2026, 1, 1)),
     "fingerprint": ("bytea", b"fingerprint"),
     "folded_title": ("text", "title"),
     "if_match": ("uuid[]", None),
-    "images": ("text[]", []),
     "is_error": ("bool", False),
     "key": ("text", "new"),
     "known_versions": ("uuid[]", []),
     "limit": ("int", 50),
-    "locked": ("bool", False),
     "max_compared": ("bigint", 1_000_000),
     "may_be_common": ("bool", True),
     "message_before": ("uuid", UUID(int=0)),
     "message_id": ("uuid", MESSAGE),
     "messages_before": ("timestamptz", datetime.max.replace(tzinfo=UTC)),
+    "messages": ("json", Json([{**NEW_ROW, "id": str(UUID(int=1))}])),
+    "messages_path": ("text", f"sessions/{SESSION}/messages"),
     "messages_limit": ("int", 10),
     "model_id": ("text", None),
     "offset": ("int", 0),
@@ -97,9 +115,10 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
 }
 # Rows that are not there yet, and a search everywhere.
 OTHERWISE: dict[str, dict[str, Any]] = {
-    "messages.APPEND_MESSAGE": {"message_id": UUID(int=1)},
     "search.SEARCH": {"session_id": None},
     "sessions.CREATE_SESSION": {"session_id": UUID(int=1), "agent_name": "chat"},
+    "sessions.CREATE_SESSION_OF_KEY": {"session_id": UUID(int=1), "agent_name": "chat"},
+    "sessions.CREATE_TITLE": {"version": UUID(int=1)},
 }
 
 
@@ -245,17 +264,15 @@ def test_plan_without_values(seeded: psycopg.Connection[Any], name: str) -> None
 
 
 CALLS: dict[str, Callable[[Connection], object]] = {
-    "the first page": lambda conn: messages.messages(conn, USER, LONG, limit=10),
-    "a page after others": lambda conn: messages.messages(conn, USER, LONG, limit=10, after_seq=1_000),
-    "the last page": lambda conn: messages.messages(conn, USER, LONG, limit=10, before_seq=2**31 - 1),
-    "the newest": lambda conn: sessions.session(conn, USER, LONG, messages_limit=10),
-    "a message": lambda conn: messages.message(conn, USER, LONG, LONG_MESSAGE),
-    "an append": lambda conn: messages.append_message(
-        conn, USER, LONG, role="user", content="more", token_count=1
-    ),
+    "the first page": lambda conn: messages.list_messages(conn, USER, LONG, limit=10),
+    "a page after others": lambda conn: messages.list_messages(conn, USER, LONG, limit=10, after_seq=1_000),
+    "the last page": lambda conn: messages.list_messages(conn, USER, LONG, limit=10, before_seq=2**31 - 1),
+    "the newest": lambda conn: sessions.get_session(conn, USER, LONG, messages_limit=10),
+    "a message": lambda conn: messages.get_message(conn, USER, LONG, LONG_MESSAGE),
+    "an append": lambda conn: appends.append_message(conn, USER, LONG, NewMessage("user", "more", 1)),
     "a patch": lambda conn: messages.patch_message(conn, USER, LONG, LONG_MESSAGE, content="other"),
-    "a removal": lambda conn: removals.delete_message(conn, USER, LONG, LONG_MESSAGE, if_match=None),
-    "the hours of a day": lambda conn: analytics.usage(
+    "a removal": lambda conn: messages.delete_message(conn, USER, LONG, LONG_MESSAGE, if_match=None),
+    "the hours of a day": lambda conn: analytics.get_usage(
         conn,
         USER,
         since=LONG_DAY + timedelta(seconds=1),

@@ -13,11 +13,12 @@ import pytest
 
 from mai_sessions.config import Settings
 from mai_sessions.content.attachments import Attachment
+from mai_sessions.content.message import NewMessage
 from mai_sessions.errors import NotFound
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection
 from mai_sessions.postgres.database import Database
-from mai_sessions.repository import messages, removals, sessions
+from mai_sessions.repository import appends, messages, sessions
 from mai_sessions.telemetry.metrics import Metrics
 
 Conn = psycopg.Connection[Any]
@@ -49,18 +50,17 @@ def create(conn: Connection, session_id: UUID) -> UUID:
 
 
 def append(conn: Connection, session_id: UUID, content: str, images: Sequence[Attachment] = ()) -> UUID:
-    return messages.append_message(
-        conn, USER, session_id, role="user", content=content, token_count=1, images=images
-    ).id
+    message = NewMessage("user", content, 1, images=[image.sha256 for image in images], attachments=images)
+    return appends.append_message(conn, USER, session_id, message).id
 
 
 def remove(conn: Connection, removal: str, session_id: UUID, message_id: UUID) -> None:
     if removal == "delete":
-        removals.delete_message(conn, USER, session_id, message_id)
+        messages.delete_message(conn, USER, session_id, message_id)
     elif removal == "clear":
-        removals.clear_messages(conn, USER, session_id)
+        messages.clear_messages(conn, USER, session_id)
     else:
-        removals.delete_session(conn, USER, session_id)
+        sessions.delete_session(conn, USER, session_id)
 
 
 def in_threads(number: int, work: Callable[[int], None]) -> None:
@@ -142,11 +142,11 @@ def test_counters_stay_true(conn: Conn, database: Database, session_id: UUID, se
                         pooled, USER, session_id, ids[-1], content=f"new {index} {number}", token_count=1
                     )
                 elif action == "delete":
-                    removals.delete_message(pooled, USER, session_id, chance.choice(ids))
+                    messages.delete_message(pooled, USER, session_id, chance.choice(ids))
                 elif action == "delete_newest":
-                    removals.delete_message(pooled, USER, session_id, ids[-1])
+                    messages.delete_message(pooled, USER, session_id, ids[-1])
                 else:
-                    removals.clear_messages(pooled, USER, session_id)
+                    messages.clear_messages(pooled, USER, session_id)
 
     in_threads(8, work)
     check_counters(conn)
@@ -159,7 +159,7 @@ def test_sessions_are_counted(conn: Conn, database: Database) -> None:
         for _ in range(30):
             with database.connection() as pooled:
                 if mine and chance.random() < 0.5:
-                    removals.delete_session(pooled, USER, mine.pop())
+                    sessions.delete_session(pooled, USER, mine.pop())
                 else:
                     mine.append(create(pooled, new_id()))
 
@@ -176,7 +176,7 @@ def test_one_id_made_and_deleted_at_once(conn: Conn, database: Database) -> None
         for _ in range(60):
             with database.connection() as pooled, suppress(NotFound):
                 if chance.random() < 0.5:
-                    removals.delete_session(pooled, USER, chance.choice(ids))
+                    sessions.delete_session(pooled, USER, chance.choice(ids))
                 else:
                     create(pooled, chance.choice(ids))
 
@@ -227,7 +227,7 @@ def test_removal_that_another_writer_comes_before(
             elif other == "patch":
                 messages.patch_message(writer, USER, session_id, second, content="2", token_count=1)
             else:
-                removals.delete_message(writer, USER, session_id, first)
+                messages.delete_message(writer, USER, session_id, first)
             thread.start()
             wait_until_blocked(conn)
         thread.join()

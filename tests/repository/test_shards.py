@@ -10,7 +10,7 @@ from support.shards import schema_faults, statement_faults, tables_made
 from test_plans import STATEMENTS
 
 from mai_sessions.postgres import migrations
-from mai_sessions.postgres.connection import numbered
+from mai_sessions.postgres.connection import to_positional
 
 MIGRATIONS = {migration.name: migration.sql for migration in migrations.discover()}
 TABLES = {table for migration in MIGRATIONS.values() for table in tables_made(migration)}
@@ -26,7 +26,7 @@ def volatility(database_url: str) -> dict[str, str]:
 
 def with_user(name: str) -> tuple[str, int]:
     """A statement with parameters as PostgreSQL writes them, and the number of the user's id among them."""
-    statement = numbered(STATEMENTS[name])
+    statement = to_positional(STATEMENTS[name])
     return statement.text.decode(), statement.names.index("user_id") + 1
 
 

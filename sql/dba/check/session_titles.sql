@@ -11,7 +11,7 @@
 \ir ../prepare.psql
 
 BEGIN READ ONLY;
-SELECT CASE WHEN current_setting('server_version_num')::int >= 180000 THEN 'casefold(s.title COLLATE pg_unicode_fast)'
+SELECT CASE WHEN current_setting('server_version_num')::int >= 180000 THEN 'normalize(casefold(normalize(s.title, NFD) COLLATE pg_unicode_fast), NFC)'
             ELSE 'CASE WHEN s.title ~ ''^[\x01-\x7f]*$'' THEN lower(s.title) ELSE t.title END' END AS folded_title
 \gset
 

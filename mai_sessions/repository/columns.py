@@ -1,0 +1,50 @@
+"""Columns, expressions and statements that the statements of several resources share."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import LiteralString
+from uuid import UUID
+
+from mai_sessions.errors import NotFound, Stale
+
+# Now, or when the session was last written if that is later by less than a minute: a session's time never goes
+# back, and a clock that was ahead once does no lasting harm. Without CASE, in which Citus takes no now().
+NEXT_UPDATED_AT: LiteralString = """
+GREATEST(now(), nullif(s.updated_at, GREATEST(s.updated_at, now() + interval '1 minute')))"""
+
+SUMMARY_COLUMNS: LiteralString = """
+s.id, s.title, s.agent_name, s.model_id, s.created_at, s.updated_at, s.message_count, s.last_message_preview"""
+
+MESSAGE_COLUMNS: LiteralString = """
+m.id, m.session_id, m.seq, m.role, m.content, m.token_count, m.model_id, m.agent_name, m.response_time_ms, m.is_error,
+CASE WHEN m.images = '{}' THEN '[]'::json
+     ELSE (SELECT array_to_json(array_agg('/api/v1/attachments/' || i)) FROM unnest(m.images) AS i) END AS images,
+m.documents, m.created_at"""
+
+# Writers of a session queue here, and what each reads afterwards is what the one before it left.
+LOCK_SESSION: LiteralString = """
+    SELECT /* lock_session */ s.version
+      FROM sessions AS s
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
+       FOR UPDATE"""
+
+
+def check_locked(locked: Sequence[tuple[UUID, ...]], if_match: Sequence[UUID] | None) -> None:
+    """Judge a write by what LOCK_SESSION found. Raises NotFound, and Stale unless the version is one of
+    `if_match`.
+    """
+    if not locked:
+        raise NotFound("Session not found")
+    if if_match is not None and locked[0][0] not in if_match:
+        raise Stale("The session has been changed since")
+
+
+def time_as_json(moment: datetime) -> str:
+    """Write a moment of UTC as PostgreSQL writes it in JSON: no zeros end the fraction of a second."""
+    text = moment.isoformat()
+    return text if not moment.microsecond else text[:26].rstrip("0") + text[26:]
+
+
+def number_as_json(number: float | None) -> float | None:
+    """Write a number as PostgreSQL writes a float8 in JSON: a whole one without a fraction."""
+    return int(number) if number is not None and number.is_integer() else number
