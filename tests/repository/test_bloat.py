@@ -22,24 +22,25 @@ def sizes(conn: psycopg.Connection[Any]) -> list[int]:
 
 def test_streaming_into_one_message(app: Flask, conn: psycopg.Connection[Any]) -> None:
     words = [f"word{number}" for number in range(250)]
-    with app.extensions["mai_sessions"].database.connection() as pooled:
+    database = app.extensions["mai_sessions"].database
+    with database.connection() as pooled:
         sessions.create_session(
             pooled, "u", session_id=SESSION_ID, title="t", agent_name="chat", model_id=None
         )
         message = appends.append_message(pooled, "u", SESSION_ID, NewMessage("assistant", "", 0))
 
-        def stream() -> list[int]:
-            for end in range(len(words)):
-                messages.patch_message(
-                    pooled, "u", SESSION_ID, message.id, content=" ".join(words[:end]), token_count=end
-                )
-            for table in TABLES:
-                conn.execute(f"VACUUM {table}")
-            return sizes(conn)
+    def stream() -> list[int]:
+        for end in range(len(words)):
+            content = " ".join(words[:end])
+            with database.connection() as pooled:
+                messages.patch_message(pooled, "u", SESSION_ID, message.id, content=content, token_count=end)
+        for table in TABLES:
+            conn.execute(f"VACUUM {table}")
+        return sizes(conn)
 
-        for _ in range(3):
-            settled = stream()
-        for _ in range(6):
-            after = stream()
+    for _ in range(3):
+        settled = stream()
+    for _ in range(6):
+        after = stream()
     # Three times as much was written; a look at statistics meanwhile may have kept one vacuum from its work.
     assert all(now < before * 2 for now, before in zip(after, settled, strict=True)), (settled, after)

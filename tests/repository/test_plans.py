@@ -17,8 +17,8 @@ from psycopg.types.json import Json
 
 from mai_sessions import repository
 from mai_sessions.content.lexemes import message_vector, part_query, title_vector
-from mai_sessions.content.query import parse_query
 from mai_sessions.content.message import NewMessage
+from mai_sessions.content.query import parse_query
 from mai_sessions.postgres.connection import Connection
 from mai_sessions.repository import analytics, appends, messages, sessions
 

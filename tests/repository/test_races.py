@@ -19,7 +19,6 @@ from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection
 from mai_sessions.postgres.database import Database
 from mai_sessions.repository import appends, messages, sessions
-from mai_sessions.telemetry.metrics import Metrics
 
 Conn = psycopg.Connection[Any]
 USER = "racer"
@@ -30,7 +29,7 @@ THREADS = 32
 def database(database_url: str) -> Iterator[Database]:
     """A pool with a connection for every thread."""
     database = Database(
-        Settings(database_url=database_url, threads=THREADS, pool_timeout=60, statement_timeout=60), Metrics()
+        Settings(database_url=database_url, threads=THREADS, pool_timeout=60, statement_timeout=60)
     )
     yield database
     database.close()

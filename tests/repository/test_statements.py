@@ -263,4 +263,4 @@ def test_every_route_is_counted(app: Flask) -> None:
     uncounted = {
         (endpoint, method) for endpoint, method in served - counted if method not in ("HEAD", "OPTIONS")
     }
-    assert uncounted == {("api.get_attachment", "GET")}
+    assert uncounted == {("mai_sessions.get_attachment", "GET")}
