@@ -8,6 +8,7 @@ from flask import Response, request
 from mai_sessions.auth.identity import current_user_id
 from mai_sessions.ids import new_id
 from mai_sessions.repository import sessions
+from mai_sessions.schemas.session_changes import with_defaults
 from mai_sessions.schemas.sessions import (
     MessagesLimitQuery,
     SessionCreate,
@@ -15,7 +16,6 @@ from mai_sessions.schemas.sessions import (
     SessionList,
     SessionListQuery,
     SessionPatch,
-    with_defaults,
 )
 from mai_sessions.web.blueprint import api
 from mai_sessions.web.conditions import if_match_versions, if_none_match_versions

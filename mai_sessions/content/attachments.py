@@ -2,11 +2,15 @@
 
 import binascii
 import re
+from contextvars import ContextVar
 from hashlib import sha256
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
+# What a stored link begins with, wherever the API is mounted.
 LINK = "/api/v1/attachments/"
+# What a link begins with that the present caller was given.
+attachments_url: ContextVar[str] = ContextVar("attachments_url", default=LINK)
 
 # The declared type ends at the last `;base64,` before the data (RFC 2397), whatever parameters come before it.
 _DATA_URL = re.compile(r"\s*data:([^,]*?);\s*base64\s*,", re.IGNORECASE)
@@ -76,16 +80,13 @@ def is_data_url(text: str) -> bool:
     return _DATA_URL.match(text) is not None
 
 
-def linked_sha256(text: str, prefix: str = "") -> str | None:
-    """The SHA-256 in a link to an attachment as the API gives it; None for any other text.
-
-    `prefix` is the path below which the service is mounted. A signature in the query is left out.
-    """
-    path = text.removeprefix(prefix)
-    if not path.startswith(LINK) or not _SHA256(path, len(LINK)):
+def linked_sha256(text: str) -> str | None:
+    """The SHA-256 in a link to an attachment, as the API gives it to this caller; None for any other text."""
+    base = attachments_url.get()
+    if not text.startswith(base) or not _SHA256(text, len(base)):
         return None
-    end = len(LINK) + 64
-    return path[len(LINK) : end] if len(path) == end or _SIGNATURE(path, end) else None
+    end = len(base) + 64
+    return text[len(base) : end] if len(text) == end or _SIGNATURE(text, end) else None
 
 
 def decode_base64(text: str) -> bytes | None:

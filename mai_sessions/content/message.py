@@ -25,12 +25,13 @@ class NewMessage(NamedTuple):
     `images` are the SHA-256 of its images, in their order, and `part_attachments` those that `parts` link to.
     `attachments` are the images and files to store; any other of `images` must be stored already, and any other of
     `part_attachments` counts only if it is. `parent_id` is the message before it: None for a first message, UNSET
-    for the head of the session. `id` and `created_at` are given by clients that make them.
+    for the head of the session. `id` and `created_at` are given by clients that make them, `token_count` by those
+    that count.
     """
 
     role: str
     content: str
-    token_count: int
+    token_count: int | None = None
     model_id: str | None = None
     agent_name: str | None = None
     response_time_ms: float | None = None

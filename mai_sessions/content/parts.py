@@ -47,11 +47,10 @@ class Parts(NamedTuple):
     links: tuple[str, ...]
 
 
-def read_parts(parts: list[Any], prefix: str = "") -> Parts:
+def read_parts(parts: list[Any]) -> Parts:
     """Take the large data URLs out of parts, and read their text.
 
-    `prefix` is the path below which the service is mounted: links that a client sends back carry it. The value is
-    changed in place. Raises BrokenValue for an item that is not an object, text that PostgreSQL cannot hold, a
+    The value is changed in place. Raises BrokenValue for an item that is not an object, text that PostgreSQL cannot hold, a
     data URL that is not base64, and parts that are too large.
     """
     for index, part in enumerate(parts):
@@ -66,7 +65,7 @@ def read_parts(parts: list[Any], prefix: str = "") -> Parts:
             if attachment is None:
                 raise BrokenValue(path, "Not the base64 of a data URL.", "base64")
             sha256 = attachments.setdefault(attachment.sha256, attachment).sha256
-        elif (linked := linked_sha256(text, prefix)) is None:
+        elif (linked := linked_sha256(text)) is None:
             continue
         else:
             sha256 = linked

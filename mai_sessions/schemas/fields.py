@@ -9,7 +9,6 @@ from uuid import UUID
 
 from marshmallow import ValidationError, fields, validate
 
-from mai_sessions.content.attachments import Attachment, read_image
 from mai_sessions.ids import parse_id
 
 # The largest bigint and integer of PostgreSQL.
@@ -86,20 +85,21 @@ class Integer(TypedErrors, fields.Integer):
 
 
 class Number(TypedErrors, fields.Float):
-    """A number that is not negative."""
+    """A number from 0 to `max`."""
 
-    default_error_messages = {"range": "Must be 0 or more."}  # noqa: RUF012
+    default_error_messages = {"range": "Must be 0 to {max:,.0f}."}  # noqa: RUF012
 
-    def __init__(self, *, metadata: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        super().__init__(metadata={"minimum": 0, **(metadata or {})}, **kwargs)
+    def __init__(self, *, max: float, metadata: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        self.max = max
+        super().__init__(metadata={"minimum": 0, "maximum": max, **(metadata or {})}, **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
         if not isinstance(value, int | float):
             raise self.make_error("invalid")
         number = super()._deserialize(value, attr, data, **kwargs)
         assert number is not None
-        if number < 0:
-            raise self.make_error("range")
+        if not 0 <= number <= self.max:
+            raise self.make_error("range", max=self.max)
         return number
 
 
@@ -182,18 +182,6 @@ class Cursor(TypedErrors, fields.Field[tuple[datetime, UUID]]):
             return moment_of(microseconds), session_id
         except (OverflowError, ValueError):
             raise self.make_error("invalid") from None
-
-
-class Base64Image(TypedErrors, fields.Field[Attachment]):
-    """An image in base64, bare or in a data URL."""
-
-    default_error_messages = {"invalid": "Not the base64 of a PNG, JPEG, GIF, WebP or AVIF image."}  # noqa: RUF012
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Attachment:
-        image = read_image(value) if isinstance(value, str) else None
-        if image is None:
-            raise self.make_error("invalid")
-        return image
 
 
 class Identifier(TypedErrors, fields.UUID):

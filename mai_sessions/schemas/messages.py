@@ -1,26 +1,46 @@
 """What comes in about messages, and what goes out."""
 
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from marshmallow import EXCLUDE, Schema, fields, post_load
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load
 
+from mai_sessions.content.attachments import Attachment
+from mai_sessions.content.message import NewMessage
+from mai_sessions.content.parts import Parts
 from mai_sessions.schemas.fields import (
     MAX_BIGINT,
     MAX_INTEGER,
-    Base64Image,
     Choice,
+    ErrorText,
     Flag,
+    Identifier,
     Integer,
     List,
     Number,
     Text,
 )
+from mai_sessions.schemas.json_fields import ImageField, MetadataField, PartsField, PastMoment
+from mai_sessions.schemas.session_changes import SessionChanges
 
 ROLES = ("user", "assistant", "system", "tool")
+STATUSES = ("complete", "streaming", "interrupted")
+MAX_BATCH = 100
+MAX_TOKENS = 10_000_000
+# Thirty years: a sum of any number of these is a number that JSON can say.
+MAX_RESPONSE_TIME_MS = 1e12
 
 
-class MessageListQuery(Schema):
+class BranchQuery(Schema):
+    """Which branch of a session."""
+
+    head_id = Identifier(
+        metadata={"description": "The branch that ends at this message; by default the session's head"}
+    )
+    branches = Choice("all", metadata={"description": "Every message of every branch, in the order of `seq`"})
+
+
+class MessageListQuery(BranchQuery):
     """Which page of the messages of a session."""
 
     limit = Integer(min=1, max=500, load_default=100, metadata={"description": "Messages on a page"})
@@ -37,15 +57,26 @@ class MessageListQuery(Schema):
         load_default=None,
         metadata={"description": "The last messages before this `seq`"},
     )
+    max_tokens = Integer(
+        min=1,
+        max=MAX_TOKENS,
+        load_default=None,
+        metadata={
+            "description": "The newest messages whose `token_count` add up to at most this, beginning at a `user` "
+            "message, with the `system` messages before them; at least the newest message"
+        },
+    )
 
 
-class _MessageMetadata(Schema):
+class _MessageFields(Schema):
+    """What a message is made with and may be changed to."""
+
     class Meta:
         unknown = EXCLUDE
 
     model_id = Text(max_length=255, allow_none=True)
     agent_name = Text(max_length=100, allow_none=True)
-    response_time_ms = Number(allow_none=True)
+    response_time_ms = Number(max=MAX_RESPONSE_TIME_MS, allow_none=True)
     is_error = Flag(allow_none=True)
     token_count = Integer(
         min=0,
@@ -54,44 +85,129 @@ class _MessageMetadata(Schema):
         allow_none=True,
         metadata={"description": "Not given: the number of words between white space"},
     )
-
-
-class MessageCreate(_MessageMetadata):
-    """A message to add."""
-
-    role = Choice(*ROLES, required=True)
-    content = Text(required=True)
+    parts = PartsField(allow_none=True)
+    metadata = MetadataField(allow_none=True)
+    status = Choice(
+        *STATUSES,
+        allow_none=True,
+        metadata={"description": "While it is `streaming`, a PATCH writes the content and nothing else"},
+    )
     images = List(
-        Base64Image(metadata={"type": "string", "contentEncoding": "base64"}),
+        ImageField(metadata={"type": "string"}),
         max_items=20,
         allow_none=True,
-        metadata={"description": "PNG, JPEG, GIF, WebP or AVIF; base64 or data URLs"},
+        metadata={
+            "description": "PNG, JPEG, GIF, WebP or AVIF, by their bytes: base64, data URLs, or links to attachments"
+        },
     )
     documents = List(
         Text(max_length=255), max_items=20, allow_none=True, metadata={"description": "Names of documents"}
     )
 
+
+class MessageCreate(_MessageFields):
+    """A message to add."""
+
+    id = Identifier(
+        allow_none=True, metadata={"description": "Made by the client, so that a repeated POST adds nothing"}
+    )
+    role = Choice(*ROLES, required=True)
+    content = Text(
+        metadata={"description": "Required without `parts`; with them, by default the text in them"}
+    )
+    parent_id = Identifier(
+        allow_none=True,
+        metadata={
+            "description": "The message before it; null for a first one; by default the session's head"
+        },
+    )
+    created_at = PastMoment(allow_none=True)
+
     @post_load
-    def _complete(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        empty = {"model_id": None, "agent_name": None, "response_time_ms": None}
-        data = {**empty, **data}
-        data["is_error"] = data.get("is_error") or False
-        data["images"] = data.get("images") or []
-        data["documents"] = data.get("documents") or []
-        return {"token_count": None, **data}
+    def _make(self, data: dict[str, Any], **_: Any) -> NewMessage:
+        data = {name: value for name, value in data.items() if value is not None or name == "parent_id"}
+        parts: Parts | None = data.pop("parts", None)
+        if "content" not in data:
+            if parts is None:
+                raise ValidationError(
+                    {"content": [ErrorText("Missing data for required field.", "required")]}
+                )
+            data["content"] = parts.text
+        images = data.pop("images", ())
+        return NewMessage(
+            **data,
+            **_attachments_of(images, parts),
+            parts=parts and parts.json,
+        )
 
 
-class MessagePatch(_MessageMetadata):
+class MessagePatch(_MessageFields):
     """What to change of a message; null is "not given"."""
 
     content = Text(allow_none=True)
 
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        data = {name: value for name, value in data.items() if value is not None}
+        parts: Parts | None = data.pop("parts", None)
+        if parts is not None:
+            data = {"content": parts.text, "parts": parts.json, **data}
+        given = _attachments_of(data.get("images", ()), parts)
+        if "images" in data:
+            data |= {"images": given["images"], "attachments": given["attachments"]}
+        if parts is not None:
+            data |= {"part_attachments": given["part_attachments"], "attachments": given["attachments"]}
+        return data
 
-def with_token_count(data: dict[str, Any], count_tokens: Callable[[str], int]) -> dict[str, Any]:
-    """Add the number of tokens to a loaded message that has a content and does not give the number."""
-    if data.get("token_count") is None and data.get("content") is not None:
-        data["token_count"] = count_tokens(data["content"])
-    return data
+
+class MessageBatch(Schema):
+    """Messages to add together, in their order, with changes of their session."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    messages = List(fields.Nested(MessageCreate), max_items=MAX_BATCH, required=True)
+    session = fields.Nested(SessionChanges, allow_none=True)
+
+    @post_load
+    def _check(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        if not data["messages"]:
+            raise ValidationError({"messages": [ErrorText("Must hold 1 to 100 messages.", "too_few")]})
+        refuse_repeated_ids(data["messages"])
+        return data
+
+
+class MessageAppend(MessageCreate):
+    """A message to add, or with `messages` several."""
+
+    def load(self, data: Any, **kwargs: Any) -> Any:
+        """Load a batch if there is one, else a single message, as {"messages": […], "session": {…}|None}."""
+        if isinstance(data, dict) and "messages" in data:
+            return {"session": None, **MessageBatch().load(data, **kwargs)}
+        return {"messages": [super().load(data, **kwargs)], "session": None}
+
+
+def refuse_repeated_ids(messages: Iterable[NewMessage]) -> None:
+    """Raise ValidationError for a message whose id an earlier one has."""
+    seen = set()
+    for index, message in enumerate(messages):
+        if message.id in seen:
+            text = ErrorText("An earlier message has this id.", "repeated")
+            raise ValidationError({"messages": {index: {"id": [text]}}})
+        if message.id is not None:
+            seen.add(message.id)
+
+
+def _attachments_of(images: Sequence[Attachment | str], parts: Parts | None) -> dict[str, Any]:
+    """The fields of a NewMessage that its images and files make."""
+    stored = {image.sha256: image for image in images if isinstance(image, Attachment)}
+    if parts is not None:
+        stored |= {attachment.sha256: attachment for attachment in parts.attachments}
+    return {
+        "images": tuple(image if isinstance(image, str) else image.sha256 for image in images),
+        "part_attachments": parts.links if parts else (),
+        "attachments": tuple(stored.values()),
+    }
 
 
 class Message(Schema):
@@ -111,4 +227,9 @@ class Message(Schema):
     is_error = fields.Boolean(required=True)
     images = fields.List(fields.String(), required=True, metadata={"description": "URLs"})
     documents = fields.List(fields.String(), required=True, metadata={"description": "Names"})
+    parts = fields.List(fields.Dict(), required=True, allow_none=True)
+    metadata = fields.Dict(required=True)
+    status = fields.String(required=True, metadata={"enum": list(STATUSES)})
+    parent_id = fields.UUID(required=True, allow_none=True)
     created_at = fields.AwareDateTime(required=True, format="iso")
+    updated_at = fields.AwareDateTime(required=True, format="iso")

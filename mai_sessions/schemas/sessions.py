@@ -2,13 +2,24 @@
 
 from typing import Any
 
-from marshmallow import EXCLUDE, Schema, fields, post_load
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load
 
-from mai_sessions.schemas.fields import MAX_BIGINT, MAX_INTEGER, Cursor, Identifier, Integer, Text
-from mai_sessions.schemas.messages import Message
+from mai_sessions.schemas.fields import (
+    MAX_BIGINT,
+    MAX_INTEGER,
+    Choice,
+    Cursor,
+    ErrorText,
+    Identifier,
+    Integer,
+    List,
+    Text,
+)
+from mai_sessions.schemas.json_fields import MetadataFilter, PastMoment
+from mai_sessions.schemas.messages import MAX_BATCH, BranchQuery, Message, MessageCreate, refuse_repeated_ids
+from mai_sessions.schemas.session_changes import SessionFields, with_defaults
 
-DEFAULT_TITLE = "New Chat"
-DEFAULT_AGENT_NAME = "chat"
+MAX_SESSIONS_BATCH = 500
 
 
 class SessionListQuery(Schema):
@@ -23,9 +34,17 @@ class SessionListQuery(Schema):
         data_key="cursor",
         metadata={"description": "Where the page begins: `next_cursor` of the page before", "type": "string"},
     )
+    archived = Choice(
+        "false",
+        "true",
+        "any",
+        load_default="false",
+        metadata={"description": "Open sessions, archived ones, or both"},
+    )
+    metadata = MetadataFilter(load_default=None)
 
 
-class MessagesLimitQuery(Schema):
+class MessagesLimitQuery(BranchQuery):
     """How much of a session."""
 
     messages_limit = Integer(
@@ -36,43 +55,52 @@ class MessagesLimitQuery(Schema):
     )
 
 
-class _SessionFields(Schema):
-    class Meta:
-        unknown = EXCLUDE
-
-    title = Text(
-        max_length=255, allow_none=True, metadata={"description": f"Blank or null: `{DEFAULT_TITLE}`"}
-    )
-    agent_name = Text(
-        max_length=100, allow_none=True, metadata={"description": f"Blank or null: `{DEFAULT_AGENT_NAME}`"}
-    )
-    model_id = Text(max_length=255, allow_none=True)
-
-
-def with_defaults(data: dict[str, Any]) -> dict[str, Any]:
-    """Put the default title and agent where they are blank."""
-    for name, default in (("title", DEFAULT_TITLE), ("agent_name", DEFAULT_AGENT_NAME)):
-        if name in data and not (data[name] or "").strip():
-            data[name] = default
-    return data
-
-
-class SessionCreate(_SessionFields):
+class SessionCreate(SessionFields):
     """A session to make."""
 
     id = Identifier(
         allow_none=True, load_default=None, metadata={"description": "Made by the service when not given"}
     )
 
+    created_at = PastMoment(allow_none=True)
+    messages = List(fields.Nested(MessageCreate), max_items=MAX_BATCH, allow_none=True)
+
     @post_load
     def _complete(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        return with_defaults({"title": None, "agent_name": None, "model_id": None, **data})
+        data = {name: value for name, value in data.items() if value is not None}
+        refuse_repeated_ids(data.get("messages", ()))
+        return with_defaults({"id": None, "title": None, "agent_name": None, "model_id": None, **data})
 
 
-class SessionPatch(_SessionFields):
+class SessionPatch(SessionFields):
     """What to change of a session. null is "not given", except in a merge patch, where it puts the default
     back.
     """
+
+
+class SessionBatch(Schema):
+    """What to do with many sessions at once."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    ids = List(Identifier(), max_items=MAX_SESSIONS_BATCH, required=True)
+    action = Choice("delete", "archive", "unarchive", required=True)
+
+    @post_load
+    def _check(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        if not data["ids"]:
+            raise ValidationError(
+                {"ids": [ErrorText(f"Must hold 1 to {MAX_SESSIONS_BATCH} ids.", "too_few")]}
+            )
+        return {**data, "ids": list(dict.fromkeys(data["ids"]))}
+
+
+class SessionBatchResult(Schema):
+    """Which of the ids were sessions of the caller's."""
+
+    done = fields.List(fields.UUID(), required=True)
+    not_found = fields.List(fields.UUID(), required=True)
 
 
 class SessionSummary(Schema):
@@ -90,8 +118,18 @@ class SessionSummary(Schema):
     last_message_preview = fields.String(
         required=True,
         allow_none=True,
-        metadata={"description": "The first 100 characters of the newest message"},
+        metadata={
+            "description": "The first 100 characters of the newest message; of the head, where there are branches"
+        },
     )
+    metadata = fields.Dict(required=True)
+    archived = fields.Boolean(required=True)
+    head_id = fields.UUID(
+        required=True,
+        allow_none=True,
+        metadata={"description": "The newest message of the branch that is shown"},
+    )
+    version = fields.UUID(required=True, metadata={"description": "The session's ETag"})
 
 
 class SessionDetail(SessionSummary):

@@ -1,10 +1,12 @@
 import base64
+from contextvars import copy_context
 
 import pytest
 from support.samples import AVIF, GIF, JPEG, WEBP, base64_of, data_url, png
 
 from mai_sessions.content.attachments import (
     LINK,
+    attachments_url,
     decode_base64,
     image_type,
     linked_sha256,
@@ -101,19 +103,20 @@ def test_text_that_is_not_base64_is_none(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "prefix", "expected"),
+    ("text", "base", "expected"),
     [
-        (LINK + SHA256, "", SHA256),
-        (LINK + SHA256, "/chat", SHA256),
-        (f"/chat{LINK}{SHA256}", "/chat", SHA256),
-        (f"{LINK}{SHA256}?user=u%20x&expires=17&signature=0a", "", SHA256),
-        (f"/other{LINK}{SHA256}", "/chat", None),
-        (f"{LINK}{SHA256}/", "", None),
-        (f"{LINK}{SHA256}?x=1", "", None),
-        (LINK + SHA256.upper(), "", None),
-        (LINK + SHA256[1:], "", None),
-        ("hello", "", None),
+        (LINK + SHA256, LINK, SHA256),
+        (f"/chat/attachments/{SHA256}", "/chat/attachments/", SHA256),
+        (f"{LINK}{SHA256}?user=u%20x&expires=17&signature=0a", LINK, SHA256),
+        (LINK + SHA256, "/chat/attachments/", None),
+        (f"{LINK}{SHA256}/", LINK, None),
+        (f"{LINK}{SHA256}?x=1", LINK, None),
+        (LINK + SHA256.upper(), LINK, None),
+        (LINK + SHA256[1:], LINK, None),
+        ("hello", LINK, None),
     ],
 )
-def test_link_names_its_attachment(text: str, prefix: str, expected: str | None) -> None:
-    assert linked_sha256(text, prefix) == expected
+def test_link_names_its_attachment(text: str, base: str, expected: str | None) -> None:
+    context = copy_context()
+    context.run(attachments_url.set, base)
+    assert context.run(linked_sha256, text) == expected

@@ -1,0 +1,47 @@
+"""What may be changed of a session, by a PATCH of it or beside new messages."""
+
+from typing import Any
+
+from marshmallow import EXCLUDE, Schema, post_load
+
+from mai_sessions.schemas.fields import Flag, Identifier, Text
+from mai_sessions.schemas.json_fields import MetadataField
+
+DEFAULT_TITLE = "New Chat"
+DEFAULT_AGENT_NAME = "chat"
+
+
+class SessionFields(Schema):
+    """What a session is made with and may be changed to."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    title = Text(
+        max_length=255, allow_none=True, metadata={"description": f"Blank or null: `{DEFAULT_TITLE}`"}
+    )
+    agent_name = Text(
+        max_length=100, allow_none=True, metadata={"description": f"Blank or null: `{DEFAULT_AGENT_NAME}`"}
+    )
+    model_id = Text(max_length=255, allow_none=True)
+    metadata = MetadataField(allow_none=True)
+    archived = Flag(allow_none=True, metadata={"description": "A default list leaves archived sessions out"})
+    head_id = Identifier(
+        allow_none=True, metadata={"description": "The newest message of the branch that is shown"}
+    )
+
+
+class SessionChanges(SessionFields):
+    """What new messages change of their session beside themselves; null is "not given"."""
+
+    @post_load
+    def _drop_nulls(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return with_defaults({name: value for name, value in data.items() if value is not None})
+
+
+def with_defaults(data: dict[str, Any]) -> dict[str, Any]:
+    """Put the default title and agent where they are blank."""
+    for name, default in (("title", DEFAULT_TITLE), ("agent_name", DEFAULT_AGENT_NAME)):
+        if name in data and not (data[name] or "").strip():
+            data[name] = default
+    return data
