@@ -22,7 +22,7 @@ from marshmallow import RAISE, Schema
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from support import citus
-from support.scripts import DBA
+from support.scripts import CHECKS, DBA, RunChecks, RunScript, header
 from werkzeug.test import TestResponse
 
 from mai_sessions import create_app
@@ -246,6 +246,30 @@ def _run_program(program: str, *arguments: str, stdin: str = "", stderr: int = s
         stderr=stderr,
         encoding="utf-8",
     ).stdout
+
+
+@pytest.fixture
+def run_script(
+    run_program: Callable[..., str], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> RunScript:
+    """Run a script with variables, and return the lines that it printed: rows without a heading, and errors."""
+    monkeypatch.setenv("PSQLRC", str(Path(__file__).with_name("dba") / "hostile.psqlrc"))
+
+    def run(script: str, url: str = database_url, **variables: Any) -> list[str]:
+        role = header(script, "Role")
+        if role in ("owner", "maintenance", "readonly"):
+            url = make_conninfo(url, user=f"mai_sessions_{role}", password=f"mai_sessions_{role}")
+        sets = [f"--set={name}={value}" for name, value in variables.items()]
+        command = ["psql", "-qAt", *sets, "-f", str(DBA / script), url]
+        return [line for line in run_program(*command, stderr=subprocess.STDOUT).split("\n") if line]
+
+    return run
+
+
+@pytest.fixture
+def run_checks(run_script: RunScript) -> RunChecks:
+    """Run every check, and return what they found: nothing of those that are healthy."""
+    return lambda **variables: {check: rows for check in CHECKS if (rows := run_script(check, **variables))}
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,17 +1,13 @@
 """Scripts, run by psql as the role that their header names, and chats to run them on."""
 
-import subprocess
-from collections.abc import Callable
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
 from support.samples import png
-from support.scripts import CHECKS, DBA, USERS, RunChecks, RunScript, header
+from support.scripts import USERS
 
 from mai_sessions.content.attachments import Attachment
 from mai_sessions.content.message import NewMessage
@@ -20,30 +16,6 @@ from mai_sessions.ids import new_id
 from mai_sessions.repository.appends import append_message
 from mai_sessions.repository.messages import delete_message
 from mai_sessions.repository.sessions import create_session
-
-
-@pytest.fixture
-def run_script(
-    run_program: Callable[..., str], database_url: str, monkeypatch: pytest.MonkeyPatch
-) -> RunScript:
-    """Run a script with variables, and return the lines that it printed: rows without a heading, and errors."""
-    monkeypatch.setenv("PSQLRC", str(Path(__file__).with_name("hostile.psqlrc")))
-
-    def run(script: str, url: str = database_url, **variables: Any) -> list[str]:
-        role = header(script, "Role")
-        if role in ("owner", "maintenance", "readonly"):
-            url = make_conninfo(url, user=f"mai_sessions_{role}", password=f"mai_sessions_{role}")
-        sets = [f"--set={name}={value}" for name, value in variables.items()]
-        command = ["psql", "-qAt", *sets, "-f", str(DBA / script), url]
-        return [line for line in run_program(*command, stderr=subprocess.STDOUT).split("\n") if line]
-
-    return run
-
-
-@pytest.fixture
-def run_checks(run_script: RunScript) -> RunChecks:
-    """Run every check, and return what they found: nothing of those that are healthy."""
-    return lambda **variables: {check: rows for check in CHECKS if (rows := run_script(check, **variables))}
 
 
 @pytest.fixture
