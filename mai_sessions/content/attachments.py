@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 # What a stored link begins with, wherever the API is mounted.
 LINK = "/api/v1/attachments/"
 # What a link begins with that the present caller was given.
-attachments_url: ContextVar[str] = ContextVar("attachments_url", default=LINK)
+link_base: ContextVar[str] = ContextVar("link_base", default=LINK)
 
 # The declared type ends at the last `;base64,` before the data (RFC 2397), whatever parameters come before it.
 _DATA_URL = re.compile(r"\s*data:([^,]*?);\s*base64\s*,", re.IGNORECASE)
@@ -82,7 +82,7 @@ def is_data_url(text: str) -> bool:
 
 def linked_sha256(text: str) -> str | None:
     """The SHA-256 in a link to an attachment, as the API gives it to this caller; None for any other text."""
-    base = attachments_url.get()
+    base = link_base.get()
     if not text.startswith(base) or not _SHA256(text, len(base)):
         return None
     end = len(base) + 64

@@ -14,10 +14,12 @@ from werkzeug.exceptions import (
     UnsupportedMediaType,
 )
 
+from mai_sessions.content.attachments import link_base
 from mai_sessions.content.json_text import is_deeper, parse_json
 from mai_sessions.content.parts import BrokenValue
 from mai_sessions.errors import Invalid
 from mai_sessions.web.state import current_state
+from mai_sessions.web.urls import attachments_url
 
 _LOCATIONS = {"json": "body"}
 _CHUNK = 64 * 1024
@@ -77,6 +79,9 @@ class Parser(FlaskParser):
 
 def parse(schema: Schema, location: str) -> dict[str, Any]:
     """Load a location of the request (`json` or `query`) with a schema. Raises Invalid."""
+    if location == "json":
+        # Attachments come back as the links that this caller was given.
+        link_base.set(attachments_url())
     values: dict[str, Any] = _PARSER.parse(schema, request, location=location)
     return values
 

@@ -7,6 +7,8 @@ from typing import Any
 import orjson
 from flask import request
 
+from mai_sessions.content.message import NewMessage
+from mai_sessions.content.metadata import Metadata
 from mai_sessions.errors import Invalid
 from mai_sessions.idempotency import IdempotencyKey
 
@@ -28,7 +30,31 @@ def idempotency_key(path: str, payload: dict[str, Any]) -> IdempotencyKey | None
     return IdempotencyKey(path, key, sha256(body).digest())
 
 
-def _fingerprint(value: Any) -> str:
-    """An image stands for itself by its hash."""
-    sha256: str = value.sha256
-    return sha256
+# The fields of a message that the release before knows: with these alone, both find the same fingerprint.
+_FIRST_FIELDS = frozenset(
+    {
+        "role",
+        "content",
+        "token_count",
+        "model_id",
+        "agent_name",
+        "response_time_ms",
+        "is_error",
+        "images",
+        "documents",
+    }
+)
+
+
+def _fingerprint(value: Any) -> Any:
+    """What stands for a value in the fingerprint of a body. An attachment is known by its hash."""
+    if isinstance(value, NewMessage):
+        given = value._replace(attachments=())._asdict()
+        defaults = NewMessage._field_defaults
+        return {
+            name: field for name, field in given.items() if name in _FIRST_FIELDS or field != defaults[name]
+        }
+    if isinstance(value, Metadata):
+        return value.value.decode()
+    assert isinstance(value, bytes)
+    return value.decode()

@@ -7,13 +7,16 @@ from urllib.parse import quote
 from flask import request
 
 from mai_sessions.auth.identity import current_user_id
+from mai_sessions.content.attachments import LINK
 from mai_sessions.web.state import current_state
 
-# The path of an attachment as the statements write it.
-_STORED = b"/api/v1/attachments/"
-# A quotation mark inside a JSON string is escaped, so this matches a key and never a text.
-_IMAGES = re.compile(rb'"images"\s*:\s*\[[^\]]+\]')
-_IMAGE = re.compile(rb'"' + _STORED + rb'([0-9a-f]{64})"')
+# The path of an image as the statements write it. A quotation mark inside a JSON string is escaped, so the first
+# pattern matches a key and never a text.
+_IMAGES = re.compile(rb'"images":\[[^\]]+\]')
+_IMAGE = re.compile(rb'"' + LINK.encode() + rb'([0-9a-f]{64})"')
+# A link in `parts` as the statements write it: no text of a user holds U+0000, so none is taken for a link.
+_MARK = b'"\\u0000'
+_MARKED = re.compile(rb'"\\u0000(?:([0-9a-f]{64})")?')
 
 
 def api_url() -> str:
@@ -27,14 +30,21 @@ def _join(script_name: str, url_prefix: str) -> str:
     return quote(script_name.encode("latin-1")) + quote(url_prefix)
 
 
+def attachments_url() -> str:
+    """Return what the URLs of attachments begin with."""
+    return f"{api_url()}/attachments/"
+
+
 def with_attachment_urls(body: bytes) -> bytes:
-    """Make the attachment paths in the `images` of a JSON body into URLs that work for the caller."""
-    signer, base = current_state().url_signer, f"{api_url()}/attachments/".encode()
-    if (signer is None and base == _STORED) or _STORED not in body:
-        return body
+    """Make the attachments in the `images` and `parts` of a JSON body into URLs that work for the caller."""
+    signer, base = current_state().url_signer, attachments_url()
 
-    def url(image: re.Match[bytes]) -> bytes:
-        query = f"?{signer.sign(current_user_id(), image[1].decode())}" if signer else ""
-        return b'"%s%s%s"' % (base, image[1], query.encode())
+    def url(link: re.Match[bytes]) -> bytes:
+        if link[1] is None:
+            return b'"' + LINK.encode()
+        query = f"?{signer.sign(current_user_id(), link[1].decode())}" if signer else ""
+        return b'"%s%s%s"' % (base.encode(), link[1], query.encode())
 
-    return _IMAGES.sub(lambda images: _IMAGE.sub(url, images[0]), body)
+    if (signer or base != LINK) and LINK.encode() in body:
+        body = _IMAGES.sub(lambda images: _IMAGE.sub(url, images[0]), body)
+    return _MARKED.sub(url, body) if _MARK in body else body

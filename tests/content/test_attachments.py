@@ -6,9 +6,9 @@ from support.samples import AVIF, GIF, JPEG, WEBP, base64_of, data_url, png
 
 from mai_sessions.content.attachments import (
     LINK,
-    attachments_url,
     decode_base64,
     image_type,
+    link_base,
     linked_sha256,
     read_data_url,
     read_image,
@@ -118,5 +118,5 @@ def test_text_that_is_not_base64_is_none(text: str) -> None:
 )
 def test_link_names_its_attachment(text: str, base: str, expected: str | None) -> None:
     context = copy_context()
-    context.run(attachments_url.set, base)
+    context.run(link_base.set, base)
     assert context.run(linked_sha256, text) == expected

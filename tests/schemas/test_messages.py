@@ -36,7 +36,12 @@ def test_single_message_is_a_batch_of_one() -> None:
     loaded = MessageAppend().load({**USER, "unknown": 1})
     [message] = loaded["messages"]
     assert loaded["session"] is None
-    assert (message.role, message.content, message.token_count, message.parent_id) == ("user", "hi", None, UNSET)
+    assert (message.role, message.content, message.token_count, message.parent_id) == (
+        "user",
+        "hi",
+        None,
+        UNSET,
+    )
 
 
 def test_batch_keeps_its_order_and_the_changes_of_its_session() -> None:
