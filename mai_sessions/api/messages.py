@@ -1,22 +1,14 @@
 """Messages."""
 
-from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from flask import Response
 
 from mai_sessions.auth.identity import current_user_id
-from mai_sessions.content.attachments import Attachment
 from mai_sessions.content.message import NewMessage
 from mai_sessions.repository import appends, messages
-from mai_sessions.schemas.messages import (
-    Message,
-    MessageCreate,
-    MessageListQuery,
-    MessagePatch,
-    with_token_count,
-)
+from mai_sessions.schemas.messages import Message, MessageCreate, MessageListQuery, MessagePatch
 from mai_sessions.web.blueprint import api
 from mai_sessions.web.conditions import if_match_versions, if_none_match_versions
 from mai_sessions.web.database import connection
@@ -31,6 +23,7 @@ from mai_sessions.web.urls import api_url
 @api.response(200, Message(many=True))
 def list_messages(query: dict[str, Any], session_id: UUID) -> Response:
     """List the messages of a session, oldest first"""
+    query.pop("max_tokens")
     with connection() as conn:
         page = messages.list_messages(
             conn, current_user_id(), session_id, known_versions=if_none_match_versions(), **query
@@ -41,12 +34,12 @@ def list_messages(query: dict[str, Any], session_id: UUID) -> Response:
 @api.post("/sessions/<session_id>/messages", tags=["messages"])
 @api.arguments(MessageCreate())
 @api.response(201, Message)
-def append_message(payload: dict[str, Any], session_id: UUID) -> Response:
+def append_message(message: NewMessage, session_id: UUID) -> Response:
     """Add a message at the end of a session"""
-    payload = with_token_count(payload, current_state().count_tokens)
-    key = idempotency_key(f"sessions/{session_id}/messages", payload)
+    message = _counted(message)
+    key = idempotency_key(f"sessions/{session_id}/messages", message)
     with connection() as conn:
-        reply = appends.append_message(conn, current_user_id(), session_id, _new_message(**payload), key=key)
+        reply = appends.append_message(conn, current_user_id(), session_id, message, key=key)
     return created_response(f"/sessions/{session_id}/messages/{reply.id}", reply.body, version=reply.version)
 
 
@@ -73,7 +66,8 @@ def get_message(session_id: UUID, message_id: UUID) -> Response:
 @api.response(200, Message)
 def patch_message(payload: dict[str, Any], session_id: UUID, message_id: UUID) -> Response:
     """Change the content or metadata of a message"""
-    payload = with_token_count(payload, current_state().count_tokens)
+    if payload.get("token_count") is None and "content" in payload:
+        payload["token_count"] = current_state().count_tokens(payload["content"])
     with connection() as conn:
         reply = messages.patch_message(
             conn, current_user_id(), session_id, message_id, if_match=if_match_versions(), **payload
@@ -90,8 +84,11 @@ def delete_message(session_id: UUID, message_id: UUID) -> Response:
     return Response(status=204)
 
 
-def _new_message(images: Sequence[Attachment], **fields: Any) -> NewMessage:
-    return NewMessage(images=[image.sha256 for image in images], attachments=images, **fields)
+def _counted(message: NewMessage) -> NewMessage:
+    """Count the tokens of a message whose client has not."""
+    if message.token_count is not None:
+        return message
+    return message._replace(token_count=current_state().count_tokens(message.content))
 
 
 def _links(page: messages.MessagePage, query: dict[str, Any], session_id: UUID) -> dict[str, str]:

@@ -29,6 +29,7 @@ from mai_sessions.web.responses import created_response, json_response
 @api.response(200, SessionList)
 def list_sessions(query: dict[str, Any]) -> Response:
     """List the sessions, last written first"""
+    del query["archived"], query["metadata"]
     with connection() as conn:
         page = sessions.list_sessions(conn, current_user_id(), **query)
     return json_response(page.body, version=page.tag)

@@ -122,14 +122,13 @@ class SessionSummary(Schema):
             "description": "The first 100 characters of the newest message; of the head, where there are branches"
         },
     )
-    metadata = fields.Dict(required=True)
-    archived = fields.Boolean(required=True)
+    metadata = fields.Dict()
+    archived = fields.Boolean()
     head_id = fields.UUID(
-        required=True,
         allow_none=True,
         metadata={"description": "The newest message of the branch that is shown"},
     )
-    version = fields.UUID(required=True, metadata={"description": "The session's ETag"})
+    version = fields.UUID(metadata={"description": "The session's ETag"})
 
 
 class SessionDetail(SessionSummary):

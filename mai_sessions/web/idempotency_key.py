@@ -16,7 +16,7 @@ HEADER = "Idempotency-Key"
 _WELL_FORMED = re.compile(r"[\x21-\x7e]{1,255}").fullmatch
 
 
-def idempotency_key(path: str, payload: dict[str, Any]) -> IdempotencyKey | None:
+def idempotency_key(path: str, payload: Any) -> IdempotencyKey | None:
     """The key of this request, with the fingerprint of its body as it was understood; None without one.
     Raises Invalid.
     """

@@ -100,7 +100,7 @@ def test_tokens_are_words(client: FlaskClient, chat: Chat, content: str, words: 
     assert client.patch(chat.message, json={"content": content}).get_json()["token_count"] == words
 
 
-@pytest.mark.parametrize("milliseconds", [0, 0.0, 1, 0.1, 1e-300, 123456789.125, 1e308])
+@pytest.mark.parametrize("milliseconds", [0, 0.0, 1, 0.1, 1e-300, 123456789.125, 1e12])
 def test_response_time(client: FlaskClient, chat: Chat, milliseconds: float) -> None:
     assert (
         client.patch(chat.message, json={"response_time_ms": milliseconds}).get_json()["response_time_ms"]
