@@ -45,7 +45,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.url_map.strict_slashes = app.url_map.merge_slashes = False
     MaiSessions().init_app(app, settings=settings)
     state: State = app.extensions[EXTENSION]
-    state.metrics = Metrics()
+    state.metrics = state.expiry.metrics = Metrics()
     middleware.init_app(app, state.metrics)
     problems.register_error_handlers(app)
     security_headers.init_app(app)

@@ -15,8 +15,9 @@ from flask import has_app_context
 from flask.cli import ScriptInfo
 
 from mai_sessions.config import Settings
-from mai_sessions.embedded import backup
-from mai_sessions.errors import StartupError
+from mai_sessions.embedded import backup, psql
+from mai_sessions.errors import StartupError, Unavailable
+from mai_sessions.expiry import Expiry
 from mai_sessions.postgres import migrations
 from mai_sessions.postgres.database import Database
 from mai_sessions.web.state import EXTENSION, current_state
@@ -145,9 +146,14 @@ def _private_postgres() -> ModuleType:
 @click.option(
     "--sql", "action", flag_value="sql", help="Apply nothing; print what is pending as a script for psql."
 )
-def migrate(action: str | None) -> None:
-    """Apply the pending migrations to the database of DATABASE_URL."""
-    database_url = _settings().database_url
+@_DATA_DIR
+def migrate(action: str | None, data_dir: Path | None) -> None:
+    """Apply the pending migrations to the database of DATABASE_URL, or else to the private PostgreSQL."""
+    with _reached(data_dir, make=action is None) as (database_url, _):
+        _migrate(database_url, action)
+
+
+def _migrate(database_url: str, action: str | None) -> None:
     if action == "status":
         for name, applied_at in migrations.status(database_url):
             when = f"{applied_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z" if applied_at else "pending"
@@ -210,6 +216,63 @@ def upgrade(data_dir: Path | None, programs: Path | None) -> None:
         click.echo(f"moved from PostgreSQL {moved[0]}; when all is well, delete {moved[1]}", err=True)
     else:
         click.echo("there is nothing to move", err=True)
+
+
+@main.command()
+@click.option(
+    "--retention-days",
+    type=click.IntRange(min=0),
+    help="Delete sessions not written to for this long.  [default: MAI_SESSIONS_RETENTION_DAYS]",
+)
+@_DATA_DIR
+def purge(retention_days: int | None, data_dir: Path | None) -> None:
+    """Remove once what the service removes by itself: expired keys, abandoned streams, sessions past their retention."""
+    settings = _settings()
+    days = settings.retention_days if retention_days is None else retention_days
+    with _reached(data_dir) as (database_url, _):
+        settings = replace(settings, database_url=database_url, read_url="", threads=1)
+        database = Database(settings)
+        try:
+            removed = Expiry(database, settings).purge(days)
+        except Unavailable as error:
+            raise StartupError(str(error)) from None
+        finally:
+            database.close()
+    for kind, count in removed.items():
+        click.echo(f"{kind.replace('_', ' ')}: {count:,} removed")
+
+
+@main.command("psql")
+@click.argument("script", required=False)
+@click.option(
+    "-v", "--variable", "variables", multiple=True, metavar="NAME=VALUE", help="A variable of the script."
+)
+@_DATA_DIR
+@click.pass_context
+def psql_(ctx: click.Context, script: str | None, variables: tuple[str, ...], data_dir: Path | None) -> None:
+    """Run a SCRIPT of sql/dba/, such as health.sql, or a shell, as the role of DATABASE_URL or of the private PostgreSQL."""
+    path = psql.find_script(script) if script else None
+    with _reached(data_dir) as (database_url, programs):
+        ctx.exit(psql.run_psql(database_url, path, variables, programs=programs))
+
+
+@main.command()
+@click.option("--path", is_flag=True, help="Print only the directory of sql/dba/.")
+@click.option(
+    "--deploy",
+    is_flag=True,
+    help="Print only the directory of deploy/, with the files for nginx and systemd.",
+)
+def scripts(path: bool, deploy: bool) -> None:
+    """List the scripts for DBAs, and print where they are installed."""
+    if path or deploy:
+        click.echo(psql.SCRIPTS if path else psql.DEPLOYMENT)
+        return
+    for name, summary in psql.list_scripts():
+        click.echo(f"{name:<36} {summary}")
+    click.echo(
+        f"\nThey are in {psql.SCRIPTS}, and run by `mai-sessions psql NAME`; the files of deploy/ are in {psql.DEPLOYMENT}"
+    )
 
 
 @contextmanager

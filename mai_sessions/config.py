@@ -123,6 +123,20 @@ class Settings:
         check=validate.OneOf(["on", "off"]),
     )
 
+    expiry: str = _setting(
+        "MAI_SESSIONS_EXPIRY",
+        "on",
+        "`on` removes expired idempotency keys and abandoned streams, and what `MAI_SESSIONS_RETENTION_DAYS` says; `off` leaves "
+        "that to `mai-sessions purge` or the scripts of `sql/dba/maintain/`",
+        check=validate.OneOf(["on", "off"]),
+    )
+    retention_days: int = _setting(
+        "MAI_SESSIONS_RETENTION_DAYS",
+        0,
+        "Sessions that were not written to for this long are deleted for good; 0 keeps all",
+        unit="days",
+        check=validate.Range(min=0, max=36500),
+    )
     worker_timeout: int = _setting(
         "MAI_SESSIONS_WORKER_TIMEOUT",
         30,

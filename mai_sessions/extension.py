@@ -9,6 +9,7 @@ from mai_sessions.auth.identity import authentication, identified_by
 from mai_sessions.config import Settings
 from mai_sessions.content.tokens import load_tokenizer
 from mai_sessions.errors import StartupError
+from mai_sessions.expiry import Expiry
 from mai_sessions.postgres.database import Database
 from mai_sessions.web.state import EXTENSION, State
 
@@ -47,12 +48,16 @@ class MaiSessions:
         else:
             raise StartupError(f"MAI_SESSIONS_AUTH={settings.auth} does not go together with identify")
         url_prefix = url_prefix.rstrip("/")
+        database = Database(settings)
+        expiry = Expiry(database, settings)
+        database.primary.on_open = expiry.start
         app.extensions[EXTENSION] = State(
             settings=settings,
             url_prefix=url_prefix,
-            database=Database(settings),
+            database=database,
             authenticate=authenticate,
             url_signer=url_signer,
             count_tokens=load_tokenizer(settings.tokenizer),
+            expiry=expiry,
         )
         app.register_blueprint(blueprint, url_prefix=url_prefix)

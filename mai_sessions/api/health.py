@@ -74,6 +74,9 @@ def get_detailed() -> Response:
     latency_ms = round((perf_counter() - start) * 1000, 3)
     stats = database.primary.stats()
     details: dict[str, object] = dict(stats)
+    if metrics := current_state().metrics:
+        last_run, overdue = metrics.expiry_state()
+        details["expiry"] = {"last_run": last_run, "overdue": overdue}
     if replica := database.replica:
         details["replica"] = _replica_health(replica)
     body = {

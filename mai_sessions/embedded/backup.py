@@ -152,7 +152,7 @@ def _program(
     with ExitStack() as stack:
         command = [str(programs / name) if programs else name, *arguments]
         if database_url:
-            command.append(f"--dbname={stack.enter_context(_without_password(database_url))}")
+            command.append(f"--dbname={stack.enter_context(database_without_password(database_url))}")
         errors = stack.enter_context(tempfile.TemporaryFile())
         try:
             process = stack.enter_context(
@@ -179,7 +179,7 @@ def _program(
 
 
 @contextmanager
-def _without_password(database_url: str) -> Generator[str]:
+def database_without_password(database_url: str) -> Generator[str]:
     """Give a connection string for a command line, which every user of the machine can read."""
     try:
         parameters: dict[str, Any] = conninfo_to_dict(database_url)

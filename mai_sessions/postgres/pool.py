@@ -1,7 +1,7 @@
 """A pool of connections to one server."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 
 import psycopg
@@ -39,6 +39,8 @@ class Pool:
     def __init__(self, settings: Settings, name: str) -> None:
         """Make the pool of `settings.database_url`; `name` is for logs and metrics."""
         self.name = name
+        # Called in the process that opens the pool, because a thread does not survive a fork.
+        self.on_open: Callable[[], None] | None = None
         self._url = settings.database_url
         self._parameters = connection_parameters(settings)
         self._max_checkout_seconds = settings.statement_timeout + WATCHDOG_GRACE
@@ -64,6 +66,13 @@ class Pool:
         """Start connecting, without waiting for the first connection."""
         self._pool.open()
         self._watchdog.start()
+        if self.on_open:
+            self.on_open()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the pool was closed, as it is when its process ends, or was never opened."""
+        return self._pool.closed
 
     def close(self) -> None:
         """Close every connection. A closed pool cannot be opened again."""

@@ -49,7 +49,23 @@ class ReplicaHealth(PoolFigures):
     )
 
 
+class ExpiryHealth(Schema):
+    """The removal of expired rows by the workers of this host."""
+
+    last_run = fields.AwareDateTime(
+        required=True, format="iso", allow_none=True, metadata={"description": "null before the first"}
+    )
+    overdue = fields.Integer(
+        required=True,
+        strict=True,
+        metadata={"description": "Rows that should have expired an hour before it"},
+    )
+
+
 class DatabaseDetails(PoolFigures):
+    expiry = fields.Nested(
+        ExpiryHealth, metadata={"description": "Not where the API is part of another application"}
+    )
     replica = fields.Nested(ReplicaHealth, metadata={"description": "Only where there is one"})
 
 

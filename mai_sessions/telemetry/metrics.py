@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.metadata import version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, exposition, multiprocess, values
@@ -62,6 +63,25 @@ class Metrics:
             "Reads that the primary did for a replica that failed",
             registry=registry,
         )
+        self.expiry_removed = Counter(
+            "mai_sessions_expiry_removed",
+            "Rows that the service removed as expired",
+            ["kind"],
+            registry=registry,
+        )
+        self.expiry_overdue = Gauge(
+            "mai_sessions_expiry_overdue",
+            "Rows that should have expired an hour ago",
+            ["kind"],
+            registry=registry,
+            multiprocess_mode="livemostrecent",
+        )
+        self.expiry_last_run = Gauge(
+            "mai_sessions_expiry_last_run_timestamp_seconds",
+            "When a worker last finished its look for expired rows, in Unix time",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self._pool_in_use = gauge(
             "db_pool_connections_in_use", "Database connections that requests hold", ["database"]
         )
@@ -118,9 +138,19 @@ class Metrics:
     def expose(self, accept: str) -> tuple[bytes, str]:
         """Write the numbers of all processes in a format that the caller accepts, and name its content type."""
         self._look()
-        registry = self._registry
-        if _shared:
-            registry = CollectorRegistry()
-            multiprocess.MultiProcessCollector(registry, path=_shared[0])  # type: ignore[no-untyped-call]
         encode, content_type = exposition.choose_encoder(accept)
-        return encode(registry), content_type
+        return encode(self._all_processes()), content_type
+
+    def expiry_state(self) -> tuple[datetime | None, int]:
+        """Return when a worker last looked for expired rows, and how many it found overdue."""
+        registry = self._all_processes()
+        last_run = registry.get_sample_value("mai_sessions_expiry_last_run_timestamp_seconds")
+        overdue = registry.get_sample_value("mai_sessions_expiry_overdue", {"kind": "idempotency_keys"})
+        return datetime.fromtimestamp(last_run, UTC) if last_run else None, int(overdue or 0)
+
+    def _all_processes(self) -> CollectorRegistry:
+        if not _shared:
+            return self._registry
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry, path=_shared[0])  # type: ignore[no-untyped-call]
+        return registry

@@ -28,6 +28,40 @@ def page():
 """
 
 
+def run_every_command(program: Path, data_dir: Path, directory: Path, environ: dict[str, str]) -> None:
+    """Run the commands that an operator needs beside a running service on the private PostgreSQL."""
+
+    def output(*arguments: str) -> str:
+        command = [program, *arguments]
+        return subprocess.run(
+            command, cwd=directory, env=environ, check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
+
+    data = f"--data-dir={data_dir}"
+    scripts, deployment = (
+        Path(output("scripts", "--path").strip()),
+        Path(output("scripts", "--deploy").strip()),
+    )
+    assert (deployment / "nginx.conf").is_file()
+    assert {path.relative_to(scripts) for path in scripts.rglob("*") if path.is_file()} == {
+        path.relative_to(TREE / "sql/dba") for path in (TREE / "sql/dba").rglob("*") if path.is_file()
+    }
+    assert "pending" not in output("migrate", "--status", data)
+    assert output("psql", "check_all.sql", data) == "OK: no check found a row\n"
+    assert (
+        "there is no user"
+        in subprocess.run(
+            [program, "psql", "erase_user.sql", "-v", "user_id=nobody", data],
+            cwd=directory,
+            env=environ,
+            check=False,
+            capture_output=True,
+            text=True,
+        ).stderr
+    )
+    assert "idempotency keys: 0 removed" in output("purge", data)
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of an environment into which the wheel was installed."""
@@ -67,8 +101,11 @@ def test_serve_needs_no_checkout(
     with subprocess.Popen(command, cwd=tmp_path, env=environ, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         url = next(line for line in process.stdout if line.startswith("The API is at ")).split()[-1]
-        assert json.loads(get(f"{url}/sessions", "POST"))["title"] == "New Chat"
-        process.send_signal(signal.SIGINT)
+        try:
+            assert json.loads(get(f"{url}/sessions", "POST"))["title"] == "New Chat"
+            run_every_command(installed / "mai-sessions", data_dir, tmp_path, environ)
+        finally:
+            process.send_signal(signal.SIGINT)
         assert process.wait(timeout=60) == 0
     assert list(tmp_path.iterdir()) == []
 

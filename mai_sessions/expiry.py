@@ -1,0 +1,172 @@
+"""Removal of what expires, by the service itself: idempotency keys, abandoned streams, and sessions past their retention.
+
+Each worker has a thread that looks once a minute. An advisory try-lock lets one worker at a time find the expired rows, and each
+transaction is one small batch. The statements here are the only ones of the service that concern all users.
+"""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, LiteralString
+
+from mai_sessions.config import Settings
+from mai_sessions.errors import NotFound, Stale, Unavailable
+from mai_sessions.postgres.connection import fetch_all, fetch_one
+from mai_sessions.postgres.database import Database
+from mai_sessions.repository.sessions import delete_session
+from mai_sessions.telemetry.logs import describe
+
+if TYPE_CHECKING:
+    from mai_sessions.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+# In seconds.
+INTERVAL = 60.0
+RETENTION_INTERVAL = 3600.0
+PAUSE_BETWEEN_BATCHES = 0.05
+_BATCH = 1000
+
+TRY_LOCK: LiteralString = """
+    SELECT /* try_lock */ pg_try_advisory_xact_lock(hashtextextended('mai_sessions expiry', 0))"""
+
+# The newest key of a batch of the oldest; keys of the same moment go with it.
+NEWEST_EXPIRED_KEY: LiteralString = """
+    SELECT /* delete_expired_keys, the batch */ max(k.created_at)
+      FROM (SELECT created_at FROM idempotency_keys
+             WHERE created_at < now() - interval '24 hours'
+             ORDER BY created_at
+             LIMIT %(batch)s) AS k"""
+
+DELETE_KEYS_UNTIL: LiteralString = """
+    DELETE /* delete_expired_keys */ FROM idempotency_keys WHERE created_at <= %(newest)s RETURNING user_id"""
+
+COUNT_OVERDUE_KEYS: LiteralString = """
+    SELECT /* count_overdue */ count(*)
+      FROM (SELECT user_id FROM idempotency_keys WHERE created_at < now() - interval '25 hours' LIMIT 100000) AS k"""
+
+LIST_USERS: LiteralString = """
+    SELECT /* list_old_sessions, the users */ user_id FROM users WHERE user_id > %(after)s ORDER BY user_id LIMIT %(batch)s"""
+
+LIST_OLD_SESSIONS: LiteralString = """
+    SELECT /* list_old_sessions */ user_id, id, version
+      FROM sessions
+     WHERE user_id = ANY (%(users)s::text[]) AND updated_at < now() - make_interval(days => %(days)s)
+     LIMIT %(batch)s"""
+
+
+class Expiry:
+    """What removes expired rows over one database, once on request or for as long as the process lives."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        """`metrics` may be set before `start`."""
+        self.metrics: Metrics | None = None
+        self._lock = threading.Lock()
+        self._is_started = False
+        self._database = database
+        self._enabled = settings.expiry == "on"
+        self._retention_days = settings.retention_days
+        self._next_retention = 0.0
+
+    def start(self) -> None:
+        """Begin the thread of this process. Its first run comes within a minute, at a time of its own."""
+        with self._lock:
+            if not self._is_started:
+                self._is_started = True
+                threading.Thread(target=self._loop, name="expiry", daemon=True).start()
+
+    def _loop(self) -> None:
+        time.sleep(random.uniform(0, INTERVAL))  # noqa: S311 - spreads the workers, and hides nothing
+        while not self._database.primary.is_closed:
+            try:
+                self.run_once()
+            except Unavailable:
+                # The database is away, which its pool logs; what expired waits.
+                pass
+            except Exception as error:
+                # A right that is missing, or a defect: the next minute tries again, and requests go on.
+                log.error("expiry failed: %s", describe(error))
+            time.sleep(INTERVAL)
+
+    def run_once(self) -> None:
+        """Remove what has expired unless a setting turns that off, and note what is overdue. Raises Unavailable."""
+        if self._enabled:
+            self._expire_keys()
+            if self._retention_days and time.monotonic() >= self._next_retention:
+                self._expire_sessions(self._retention_days)
+                self._next_retention = time.monotonic() + RETENTION_INTERVAL
+        overdue = self.count_overdue()
+        if self.metrics:
+            self.metrics.expiry_overdue.labels("idempotency_keys").set(overdue)
+            self.metrics.expiry_last_run.set(time.time())
+
+    def purge(self, retention_days: int = 0) -> dict[str, int]:
+        """Remove everything that has expired now, and return how many rows of each kind went.
+
+        Sessions go when they were not written to for `retention_days`; 0 keeps them. Raises Unavailable.
+        """
+        return {
+            "idempotency_keys": self._expire_keys(),
+            "sessions": self._expire_sessions(retention_days) if retention_days else 0,
+        }
+
+    def count_overdue(self) -> int:
+        """Count the idempotency keys that should be gone for an hour. Raises Unavailable."""
+        with self._database.connection() as conn:
+            row = fetch_one(conn, COUNT_OVERDUE_KEYS, {})
+        return int(row[0]) if row else 0
+
+    def _expire_keys(self) -> int:
+        return self._in_batches("idempotency_keys", self._delete_expired_keys)
+
+    def _in_batches(self, kind: str, remove_batch: Callable[[], int]) -> int:
+        """Remove batches until one is not full, and count the rows."""
+        total = 0
+        while removed := remove_batch():
+            total += removed
+            if self.metrics:
+                self.metrics.expiry_removed.labels(kind).inc(removed)
+            if removed < _BATCH:
+                break
+            time.sleep(PAUSE_BETWEEN_BATCHES)
+        return total
+
+    def _delete_expired_keys(self) -> int:
+        with self._database.connection() as conn, conn.transaction():
+            locked = fetch_one(conn, TRY_LOCK, {})
+            newest = fetch_one(conn, NEWEST_EXPIRED_KEY, {"batch": _BATCH}) if locked and locked[0] else None
+            if newest is None or newest[0] is None:
+                return 0
+            return len(fetch_all(conn, DELETE_KEYS_UNTIL, {"newest": newest[0]}))
+
+    def _expire_sessions(self, days: int) -> int:
+        total = 0
+        for users in self._batches_of_users():
+            total += self._in_batches("sessions", lambda users=users: self._delete_old_sessions(users, days))  # type: ignore[misc]
+        return total
+
+    def _batches_of_users(self) -> Iterator[list[str]]:
+        after = ""
+        while True:
+            with self._database.connection() as conn:
+                users = [
+                    user_id for (user_id,) in fetch_all(conn, LIST_USERS, {"after": after, "batch": _BATCH})
+                ]
+            if not users:
+                return
+            yield users
+            after = users[-1]
+
+    def _delete_old_sessions(self, users: list[str], days: int) -> int:
+        """Delete a batch of old sessions, each in a transaction of its own, unless somebody writes to it meanwhile."""
+        with self._database.connection() as conn:
+            old = fetch_all(conn, LIST_OLD_SESSIONS, {"users": users, "days": days, "batch": _BATCH})
+        deleted = 0
+        for user_id, session_id, version in old:
+            with suppress(NotFound, Stale), self._database.connection() as conn:
+                delete_session(conn, user_id, session_id, if_match=[version])
+                deleted += 1
+        return deleted

@@ -1,0 +1,111 @@
+"""The removal of expired rows: by one worker at a time, in batches, and nothing that has not expired."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from psycopg.conninfo import make_conninfo
+from support.chats import SESSIONS
+from support.scripts import USERS, RunChecks
+
+from mai_sessions import expiry
+from mai_sessions.config import Settings
+from mai_sessions.expiry import Expiry
+from mai_sessions.postgres.database import Database
+
+Conn = psycopg.Connection[Any]
+Chats = dict[str, list[UUID]]
+
+
+@pytest.fixture
+def make_expiry(database_url: str, conn: Conn) -> Iterator[Callable[..., Expiry]]:
+    """Makes what removes expired rows, as the role of the service, with other settings."""
+    app_url = make_conninfo(database_url, user="mai_sessions_app", password="mai_sessions_app")
+    databases = []
+
+    def make(**settings: Any) -> Expiry:
+        database = Database(Settings(database_url=app_url, threads=1, **settings))
+        databases.append(database)
+        return Expiry(database, Settings(**settings))
+
+    yield make
+    for database in databases:
+        database.close()
+
+
+def make_keys(client: FlaskClient, conn: Conn, *, hours_old: dict[str, float]) -> None:
+    for key, hours in hours_old.items():
+        client.post(SESSIONS, json={"title": key}, headers={"Idempotency-Key": key})
+        conn.execute(
+            "UPDATE idempotency_keys SET created_at = now() - make_interval(secs => %s * 3600) WHERE key = %s",
+            [hours, key],
+        )
+
+
+def keys_left(conn: Conn) -> list[str]:
+    return [key for (key,) in conn.execute("SELECT key FROM idempotency_keys ORDER BY key").fetchall()]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 1000])
+def test_keys_expire_after_a_day_and_their_sessions_stay(
+    client: FlaskClient,
+    conn: Conn,
+    make_expiry: Callable[..., Expiry],
+    monkeypatch: pytest.MonkeyPatch,
+    batch: int,
+) -> None:
+    monkeypatch.setattr(expiry, "_BATCH", batch)
+    make_keys(client, conn, hours_old={"a": 0, "b": 23.9, "c": 24.1, "d": 48, "e": 400, "f": 24.1})
+    assert make_expiry().purge() == {"idempotency_keys": 4, "sessions": 0}
+    assert keys_left(conn) == ["a", "b"]
+    assert client.get(SESSIONS).get_json()["total"] == 6
+
+
+def test_one_worker_at_a_time_removes(
+    client: FlaskClient, conn: Conn, make_expiry: Callable[..., Expiry]
+) -> None:
+    make_keys(client, conn, hours_old={"old": 25})
+    with conn.transaction():
+        assert conn.execute(expiry.TRY_LOCK).fetchone() == (True,)
+        assert make_expiry().purge()["idempotency_keys"] == 0
+    assert make_expiry().purge()["idempotency_keys"] == 1
+
+
+def test_expiry_that_is_off_counts_what_is_overdue(
+    client: FlaskClient, conn: Conn, make_expiry: Callable[..., Expiry]
+) -> None:
+    make_keys(client, conn, hours_old={"due": 24.5, "overdue": 25.5})
+    disabled = make_expiry(expiry="off")
+    disabled.run_once()
+    assert keys_left(conn) == ["due", "overdue"]
+    assert disabled.count_overdue() == 1
+    make_expiry().run_once()
+    assert keys_left(conn) == []
+
+
+@pytest.mark.parametrize("batch", [1, 2, 1000])
+def test_sessions_past_their_retention_go_with_everything_of_them(  # noqa: PLR0917 - five fixtures and a parameter
+    conn: Conn,
+    chats: Chats,
+    run_checks: RunChecks,
+    make_expiry: Callable[..., Expiry],
+    monkeypatch: pytest.MonkeyPatch,
+    batch: int,
+) -> None:
+    monkeypatch.setattr(expiry, "_BATCH", batch)
+    old = [chats[USERS[0]][0], *chats[USERS[2]]]
+    conn.execute("UPDATE sessions SET updated_at = now() - interval '31 days' WHERE id = ANY (%s)", [old])
+    assert make_expiry().purge(32)["sessions"] == 0
+    make_expiry(retention_days=30).run_once()
+    left = {id for (id,) in conn.execute("SELECT id FROM sessions").fetchall()}
+    assert left == {id for ids in chats.values() for id in ids} - set(old)
+    assert run_checks() == {}
+
+
+def test_health_tells_the_last_run(app: Flask, client: FlaskClient) -> None:
+    details = client.get("/health/detailed").get_json()["services"]["postgres"]["details"]
+    assert set(details["expiry"]) == {"last_run", "overdue"}
