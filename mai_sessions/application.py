@@ -3,6 +3,7 @@
 from flask import Flask, Request, request
 from werkzeug.routing import MapAdapter
 
+from mai_sessions.api import blueprint as api_blueprint
 from mai_sessions.api import service_blueprint
 from mai_sessions.config import Settings
 from mai_sessions.extension import MaiSessions
@@ -29,9 +30,14 @@ class _Application(Flask):
 
 
 def _require_identity() -> None:
-    """Authenticate where no blueprint does: unknown paths, and routes that are added to the application."""
-    if request.blueprint is None and request.method != "OPTIONS":
-        current_state().authenticate()
+    """Authenticate where no blueprint does: unknown paths, and routes that are added to the application.
+
+    The mode `none` checks the Host of all requests, public routes included.
+    """
+    blueprint, state = request.blueprint, current_state()
+    is_closed = blueprint is None or (blueprint != api_blueprint.name and state.settings.auth == "none")
+    if is_closed and request.method != "OPTIONS":
+        state.authenticate()
 
 
 def create_app(settings: Settings | None = None) -> Flask:

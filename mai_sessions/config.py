@@ -1,6 +1,7 @@
 """The settings. Only this module reads the environment."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -13,6 +14,9 @@ from marshmallow import fields as types
 from mai_sessions.errors import StartupError
 
 _PREFIX = "MAI_SESSIONS_"
+_MASK = "********"
+# The password in a URL, `scheme://user:password@host`.
+_PASSWORD = re.compile(r"(?<=://)(?P<user>[^:@/?#\s]*):[^/?#\s]*(?=@)")
 
 
 def _setting(
@@ -265,10 +269,13 @@ class Settings:
         return cls(**settings)
 
     def in_force(self) -> Iterator[tuple[str, str]]:
-        """Give each variable and its value, with secrets masked."""
+        """Give each variable and its value, with secrets and the passwords in URLs masked."""
         for f in fields(self):
-            value = getattr(self, f.name)
-            yield f.metadata["env"], "********" if f.metadata["secret"] and value else _text(value)
+            value = _text(getattr(self, f.name))
+            yield (
+                f.metadata["env"],
+                _MASK if f.metadata["secret"] and value else _PASSWORD.sub(rf"\g<user>:{_MASK}", value),
+            )
 
     @classmethod
     def markdown(cls) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from flask import Flask
 
 from mai_sessions.api import blueprint
-from mai_sessions.auth.identity import authentication, identified_by
+from mai_sessions.auth.identity import authentication, identified_by, refuse_settings_of_other_modes
 from mai_sessions.config import Settings
 from mai_sessions.content.tokens import load_tokenizer
 from mai_sessions.errors import StartupError
@@ -44,6 +44,7 @@ class MaiSessions:
         if self._identify is None:
             authenticate, url_signer = authentication(settings)
         elif settings.auth == "none":
+            refuse_settings_of_other_modes(settings)
             authenticate, url_signer = identified_by(self._identify), None
         else:
             raise StartupError(f"MAI_SESSIONS_AUTH={settings.auth} does not go together with identify")

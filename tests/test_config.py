@@ -35,6 +35,19 @@ def test_config_prints_what_is_in_force(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert "s3cret" not in repr(Settings.from_environ())
 
 
+@pytest.mark.parametrize(
+    ("url", "printed"),
+    [
+        ("https://me:s3cret@idp.example/jwks", "https://me:********@idp.example/jwks"),
+        ("https://me:s3@cret@idp.example/jwks", "https://me:********@idp.example/jwks"),
+        ("https://:s3cret@idp.example", "https://:********@idp.example"),
+        ("https://idp.example:8443/a:b@c", "https://idp.example:8443/a:b@c"),
+    ],
+)
+def test_config_masks_the_password_in_a_url(url: str, printed: str) -> None:
+    assert dict(Settings(jwt_jwks_url=url).in_force())["MAI_SESSIONS_JWT_JWKS_URL"] == printed
+
+
 def test_what_is_printed_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in Settings().in_force():
         monkeypatch.setenv(name, value)

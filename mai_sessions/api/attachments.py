@@ -2,12 +2,13 @@
 
 from urllib.parse import quote
 
-from flask import Response, request
+from flask import Response
 
 from mai_sessions.auth.identity import current_user_id
 from mai_sessions.content.attachments import IMAGE_TYPES
 from mai_sessions.repository import attachments
 from mai_sessions.web.blueprint import api
+from mai_sessions.web.conditions import environ_of_conditions
 from mai_sessions.web.database import connection
 
 # Bytes, for the documentation.
@@ -19,6 +20,7 @@ _HEADERS = {
     # The frontend may be of another origin, and its pages show the image.
     "Cross-Origin-Resource-Policy": "cross-origin",
     "X-Content-Type-Options": "nosniff",
+    "Accept-Ranges": "bytes",
 }
 
 
@@ -35,5 +37,7 @@ def get_attachment(sha256: str) -> Response:
         # In the form for any character (RFC 6266 §4.3, RFC 8187).
         response.headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{name}"
     response.set_etag(attachment.sha256)
-    response.make_conditional(request, accept_ranges=True, complete_length=len(attachment.content))
+    response.make_conditional(
+        environ_of_conditions(), accept_ranges=True, complete_length=len(attachment.content)
+    )
     return response

@@ -4,6 +4,7 @@ import hmac
 import logging
 import re
 import secrets
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,9 @@ from mai_sessions.errors import StartupError
 log = logging.getLogger(__name__)
 
 _BEARER = re.compile(r"Bearer +([A-Za-z0-9._~+/=-]+) *", re.IGNORECASE).fullmatch
+# How far the clock of the identity provider may be ahead, in seconds.
+NOT_BEFORE_LEEWAY = 10.0
+_SAFE_ERRORS = (jwt.InvalidAudienceError, jwt.MissingRequiredClaimError, jwt.PyJWKClientError)
 _INVALID = 'Bearer error="invalid_token"'
 
 
@@ -28,7 +32,13 @@ def bearer_token(settings: Settings, signer: UrlSigner) -> Callable[[], str]:
     key_for, algorithms = _key_source(settings)
     decoder = jwt.PyJWT({"enforce_minimum_key_length": True})
     # `iat` is only information (RFC 7519 §4.1.6): a token of a clock that is slightly ahead must be accepted.
-    options: Any = {"require": ["exp", "sub"], "verify_iat": False, "verify_aud": bool(settings.jwt_audience)}
+    # PyJWT has one leeway for `nbf` and `exp`, so `nbf` is checked here.
+    options: Any = {
+        "require": ["exp", "sub"],
+        "verify_iat": False,
+        "verify_nbf": False,
+        "verify_aud": bool(settings.jwt_audience),
+    }
 
     def authenticate() -> str:
         header = request.headers.get("Authorization")
@@ -47,15 +57,25 @@ def bearer_token(settings: Settings, signer: UrlSigner) -> Callable[[], str]:
                 audience=settings.jwt_audience or None,
                 issuer=settings.jwt_issuer or None,
             )
-        except jwt.ExpiredSignatureError:
+            if float(claims.get("nbf", 0)) > time.time() + NOT_BEFORE_LEEWAY:
+                raise jwt.ImmatureSignatureError
+        except jwt.ExpiredSignatureError as error:
+            _log_refusal(error)
             raise unauthenticated("The token has expired", _INVALID) from None
         # A token's own text can cause these: JSON of wrong types, a key of another kind, arrays nested a
         # thousand levels deep.
-        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
+            _log_refusal(error)
             raise unauthenticated("The token is not valid", _INVALID) from None
         return check_user_id(claims["sub"], "The token names no user", _INVALID)
 
     return authenticate
+
+
+def _log_refusal(error: Exception) -> None:
+    """Log why a token was refused. The texts of other errors may quote the token."""
+    reason = f": {error}" if isinstance(error, _SAFE_ERRORS) else ""
+    log.info("a token is refused: %s%s", type(error).__name__, reason)
 
 
 def user_of_signed_url(signer: UrlSigner) -> str:

@@ -1,10 +1,17 @@
 """The keys that an identity provider publishes (JWKS, RFC 7517)."""
 
+import json
 import logging
+import socket
 import threading
 import time
 from collections import deque
+from contextlib import suppress
+from http.client import HTTPConnection, HTTPSConnection
+from importlib.metadata import version
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import HTTPHandler, HTTPSHandler, Request, build_opener
 
 import jwt
 
@@ -12,70 +19,140 @@ from mai_sessions.errors import StartupError, Unavailable
 
 log = logging.getLogger(__name__)
 
-# Seconds. A request waits at most so long for the provider, …
+# All in seconds. The longest time for a fetch, whatever the provider sends meanwhile.
 FETCH_TIMEOUT = 3.0
-# … which is asked again after so long when it fails, …
-_RETRY = 5.0
-# … and anyway so often, to learn that a key has been withdrawn. …
-_FRESH = 300.0
-# … While it is away, the keys serve so long on.
-_USABLE = 3600.0
-# Anyone can name keys that do not exist; that many times a minute it is worth a look.
-_FETCHES_A_MINUTE = 10
+# How long a request waits for a fetch that another one has started.
+JOIN_TIMEOUT = 0.5
+# A failed fetch is repeated after this time at the earliest.
+RETRY_AFTER_FAILURE = 5.0
+# The keys are fetched again after this time, so that a withdrawn key is noticed.
+REFRESH_AFTER = 300.0
+# Cached keys serve for this time while the provider is away.
+EXPIRE_AFTER = 3600.0
+# Anyone can send tokens that name unknown keys, and each may cause a fetch.
+MAX_FETCHES_PER_MINUTE = 10
+MAX_DOCUMENT_BYTES = 1024 * 1024
+# Application firewalls refuse the User-Agent of Python's urllib.
+HEADERS = {"User-Agent": f"mai-sessions/{version('mai-sessions')}", "Accept": "application/json"}
 
 
 class PublishedKeys:
-    """The provider's keys by name: kept, and fetched again when they are old or a token names one that is not
-    among them.
-    """
+    """The keys of a provider by their `kid`, cached."""
 
     def __init__(self, url: str) -> None:
-        try:
-            self._client = jwt.PyJWKClient(url, cache_jwk_set=False, timeout=FETCH_TIMEOUT)
-        except jwt.PyJWKClientError as error:
-            raise StartupError(f"MAI_SESSIONS_JWT_JWKS_URL: {error}") from None
-        self._lock = threading.Lock()
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise StartupError("MAI_SESSIONS_JWT_JWKS_URL must be an http or https URL")
+        self._url = url
         self._keys: dict[str | None, Any] = {}
         self._fetched_at = self._failed_at = float("-inf")
-        self._fetches: deque[float] = deque(maxlen=_FETCHES_A_MINUTE)
+        self._fetches: deque[float] = deque(maxlen=MAX_FETCHES_PER_MINUTE)
+        self._fetch: _Fetch | None = None
+        self._lock = threading.Lock()
 
-    def key(self, name: str | None) -> Any:
-        """Find a key. Raises jwt.PyJWKClientError when there is none of that name, and Unavailable when
-        nobody can tell.
+    def key(self, kid: str | None) -> Any:
+        """Return the key for a token whose header has this `kid`.
+
+        Raises jwt.PyJWKClientError for an unknown key, and Unavailable while the provider does not respond.
         """
-        key, fetched_at = self._keys.get(name), self._fetched_at
-        age = time.monotonic() - fetched_at
-        if key is not None and age < _FRESH:
+        key = self._cached(kid, REFRESH_AFTER)
+        if key is not None:
             return key
-        # One thread fetches. The others have what they need, or wait for the same answer.
-        has_lock = self._lock.acquire(timeout=0 if key is not None and age < _USABLE else FETCH_TIMEOUT)
-        if has_lock:
-            try:
-                if fetched_at == self._fetched_at and self._may_fetch():
-                    self._fetch()
-            finally:
-                self._lock.release()
-        key = self._keys.get(name)
-        if key is not None and time.monotonic() - self._fetched_at < _USABLE:
+        fetch, is_new = self._start_fetch()
+        if fetch and is_new:
+            fetch.wait(FETCH_TIMEOUT)
+        elif fetch and self._cached(kid, EXPIRE_AFTER) is None:
+            fetch.done.wait(JOIN_TIMEOUT)
+        key = self._cached(kid, EXPIRE_AFTER)
+        if key is not None:
             return key
-        if not has_lock or self._failed_at > self._fetched_at:
+        if self._failed_at > self._fetched_at or (fetch and not fetch.done.is_set()):
             raise Unavailable("The keys of the identity provider are not available")
-        raise jwt.PyJWKClientError("No key of that name")
+        raise jwt.PyJWKClientError("The key set has no such key")
 
-    def _may_fetch(self) -> bool:
+    def _cached(self, kid: str | None, max_age: float) -> Any:
+        keys = self._keys
+        if time.monotonic() - self._fetched_at >= max_age:
+            return None
+        # A set with a single key need not name it (RFC 7517 §4.5), nor need tokens then.
+        if len(keys) == 1 and (kid is None or None in keys):
+            return next(iter(keys.values()))
+        return None if kid is None else keys.get(kid)
+
+    def _start_fetch(self) -> "tuple[_Fetch | None, bool]":
+        """Return the fetch that runs, if any, and whether this call has started it."""
         now = time.monotonic()
-        often = len(self._fetches) == _FETCHES_A_MINUTE and now - self._fetches[0] < 60  # noqa: PLR2004
-        return not often and now - self._failed_at > _RETRY
+        with self._lock:
+            if self._fetch and not self._fetch.done.is_set():
+                return self._fetch, False
+            is_over_quota = len(self._fetches) == MAX_FETCHES_PER_MINUTE and now - self._fetches[0] < 60  # noqa: PLR2004
+            if is_over_quota or now - self._failed_at <= RETRY_AFTER_FAILURE:
+                return None, False
+            self._fetches.append(now)
+            self._fetch = fetch = _Fetch(self._url)
+        threading.Thread(target=self._run, args=[fetch], name="jwks", daemon=True).start()
+        return fetch, True
 
-    def _fetch(self) -> None:
-        self._fetches.append(time.monotonic())
+    def _run(self, fetch: "_Fetch") -> None:
         try:
-            self._keys = {key.key_id: key.key for key in self._client.get_signing_keys()}
+            self._keys = _parse(fetch.read())
             self._fetched_at = time.monotonic()
-        # What does not arrive, is not JSON, or holds no key: a stranger's document may break its reader in
-        # any way.
+        # The document is somebody else's, and may break its reader in any way.
         except Exception as error:
             self._failed_at = time.monotonic()
             log.warning(
                 "the keys of the identity provider cannot be fetched: %s: %s", type(error).__name__, error
             )
+        finally:
+            fetch.done.set()
+
+
+class _Fetch(HTTPSHandler, HTTPHandler):
+    """One GET with a deadline for all of it: urllib's timeout begins again with every byte."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.done = threading.Event()
+        self._url = url
+        self._connection: HTTPConnection | None = None
+
+    def read(self) -> bytes:
+        """Return the body. Raises OSError and ValueError."""
+        request = Request(self._url, headers=HEADERS)  # noqa: S310 - the scheme has been checked
+        with build_opener(self).open(request, timeout=FETCH_TIMEOUT) as response:
+            body: bytes = response.read(MAX_DOCUMENT_BYTES + 1)
+        if len(body) > MAX_DOCUMENT_BYTES:
+            raise ValueError(f"more than {MAX_DOCUMENT_BYTES} bytes")
+        return body
+
+    def wait(self, timeout: float) -> None:
+        """Wait for the end, and abort the connection when the time is over."""
+        if not self.done.wait(timeout) and self._connection and self._connection.sock:
+            with suppress(OSError):
+                self._connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def http_open(self, request: Request) -> Any:
+        """Open a connection that `wait` can abort."""
+        return self._open(HTTPConnection, request)
+
+    def https_open(self, request: Request) -> Any:
+        """Open a connection that `wait` can abort."""
+        return self._open(HTTPSConnection, request)
+
+    def _open(self, kind: type[HTTPConnection], request: Request) -> Any:
+        def connect(host: str, **options: Any) -> HTTPConnection:
+            self._connection = kind(host, **options)
+            return self._connection
+
+        return self.do_open(connect, request)
+
+
+def _parse(document: bytes) -> dict[str | None, Any]:
+    """Return the keys of a set for signatures, by `kid`. Raises ValueError, and others for what is no key set."""
+    keys = {
+        key.key_id: key.key
+        for key in jwt.PyJWKSet.from_dict(json.loads(document)).keys
+        if key.public_key_use in ("sig", None)
+    }
+    if not keys:
+        raise ValueError("the document holds no key for signatures")
+    return keys

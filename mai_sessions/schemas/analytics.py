@@ -1,57 +1,30 @@
 """Over which time the analytics go, and what goes out."""
 
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load
 
-from mai_sessions.schemas.fields import ErrorText, TypedErrors
+from mai_sessions.schemas.fields import ErrorText
+from mai_sessions.schemas.moments import DAY, EndMoment, Moment, shift
 
-_DAY = timedelta(days=1)
-DEFAULT_SPAN = 30 * _DAY
+DEFAULT_SPAN = 30 * DAY
 # Ten years with three leap days, and a day, for both ends belong to the window.
-MAX_SPAN = 3654 * _DAY
-
-
-class _Start(TypedErrors, fields.Field[datetime]):
-    """An ISO 8601 date or datetime, in UTC unless it says otherwise: its first moment."""
-
-    default_error_messages = {"invalid": "Not an ISO 8601 date or datetime."}  # noqa: RUF012 - the form that marshmallow asks for
-    length_of_date, length_of_datetime = timedelta(0), timedelta(0)
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
-        try:
-            if not value.isprintable():  # Python takes a U+0000 at the end for the end.
-                raise ValueError
-            if len(value) == len("2025-11-08"):
-                return datetime.combine(date.fromisoformat(value), time(), UTC) + self.length_of_date
-            moment = datetime.fromisoformat(value)
-            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(
-                UTC
-            ) + self.length_of_datetime
-        except (ValueError, OverflowError):
-            raise self.make_error("invalid") from None
-
-
-class _End(_Start):
-    """The same: the first moment after it."""
-
-    length_of_date, length_of_datetime = _DAY, timedelta(microseconds=1)
+MAX_SPAN = 3654 * DAY
 
 
 def window(since: datetime | None = None, until: datetime | None = None) -> dict[str, Any]:
-    """The time from `since`, before `until`, and the days of UTC that it touches; the last 30 days by
-    default.
+    """Return the time from `since` to before `until`, by default the last 30 days, and the days of UTC that it touches.
 
-    Raises OverflowError when it begins before the year 1, and ValidationError when it is longer than ten
-    years."""
+    Raises ValidationError when it is longer than ten years.
+    """
     now = datetime.now(UTC)
-    since = since or (until or now) - DEFAULT_SPAN
-    # Nothing is later than now, but the database's clock may be a little ahead.
-    until = until or datetime.combine(now.date(), time(), UTC) + _DAY
+    since = since or shift(until or now, -DEFAULT_SPAN)
+    # No message is later than now, but the database's clock may be slightly ahead.
+    until = until or datetime.combine(now.date(), time(), UTC) + DAY
     if until - since > MAX_SPAN:
         raise ValidationError({"end_date": [ErrorText("More than ten years after start_date.", "range")]})
-    last_day = (until - timedelta(microseconds=1)).date()
+    last_day = shift(until, -timedelta(microseconds=1)).date()
     days = (last_day - since.date()).days + 1 if since < until else 0
     return {"since": since, "until": until, "first_day": since.date(), "days": days}
 
@@ -59,14 +32,14 @@ def window(since: datetime | None = None, until: datetime | None = None) -> dict
 class WindowQuery(Schema):
     """Over which time; both ends belong to it."""
 
-    start_date = _Start(
+    start_date = Moment(
         metadata={
             "type": "string",
             "description": "ISO 8601 date or datetime; 30 days before the end by default",
             "example": "2025-11-08",
         }
     )
-    end_date = _End(
+    end_date = EndMoment(
         metadata={
             "type": "string",
             "description": "ISO 8601 date or datetime; now by default",
@@ -76,10 +49,7 @@ class WindowQuery(Schema):
 
     @post_load
     def _complete(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        try:
-            return window(data.get("start_date"), data.get("end_date"))
-        except OverflowError:
-            raise ValidationError({"end_date": [ErrorText("Before the first year.", "range")]}) from None
+        return window(data.get("start_date"), data.get("end_date"))
 
 
 def _count(description: str = "") -> fields.Integer:

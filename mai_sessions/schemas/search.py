@@ -1,6 +1,5 @@
 """What a search is asked with, and what it answers."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 from marshmallow import Schema, fields
@@ -9,19 +8,7 @@ from mai_sessions.content.query import MAX_WORDS, split_terms
 from mai_sessions.pagination import SearchPosition, parse_search_cursor
 from mai_sessions.schemas.fields import Choice, Identifier, Integer, Text, TypedErrors
 from mai_sessions.schemas.messages import ROLES
-
-
-class Moment(TypedErrors, fields.Field[datetime]):
-    """An ISO 8601 date or date and time; UTC unless it says otherwise."""
-
-    default_error_messages = {"invalid": "Not an ISO 8601 date or date and time."}  # noqa: RUF012
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
-        try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            raise self.make_error("invalid") from None
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+from mai_sessions.schemas.moments import Moment
 
 
 class SearchCursor(TypedErrors, fields.Field[SearchPosition]):

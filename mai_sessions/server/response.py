@@ -195,7 +195,7 @@ def error_response(error: Exception, origins: Collection[str], origin: str) -> R
         ("Content-Type", problems.TYPE),
         ("X-Request-ID", name),
         ("Content-Length", str(len(body))),
-        *cors.problem_headers(origins, origin),
+        *cors.cors_headers(origins, origin),
     ]
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         headers.append(("Retry-After", str(problems.RETRY_AFTER)))

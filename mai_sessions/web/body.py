@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 from flask import Request, request
 from marshmallow import EXCLUDE, Schema, ValidationError
 from webargs.flaskparser import FlaskParser
+from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import (
     BadRequest,
     ClientDisconnected,
@@ -29,6 +30,14 @@ _INCOMPLETE = "The body is incomplete"
 MAX_JSON_VALUES = 100_000
 
 
+class UnsupportedEncoding(UnsupportedMediaType):
+    """The 415 for a Content-Encoding (RFC 9110 §15.5.16)."""
+
+    def get_headers(self, *args: Any, **kwargs: Any) -> list[tuple[str, str]]:
+        """Name the one encoding that is supported."""
+        return [*super().get_headers(*args, **kwargs), ("Accept-Encoding", "identity")]
+
+
 class Parser(FlaskParser):
     """webargs' parser, with orjson, and limits on what it builds."""
 
@@ -39,6 +48,8 @@ class Parser(FlaskParser):
         mimetype = req.mimetype
         if mimetype and mimetype != "application/json" and not mimetype.endswith("+json"):
             raise UnsupportedMediaType("The body must be application/json")
+        if req.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+            raise UnsupportedEncoding("The body must not be compressed")
         body = _read(req)
         if not body:
             return {}
@@ -61,11 +72,12 @@ class Parser(FlaskParser):
         return value
 
     def load_querystring(self, req: Request, schema: Schema) -> Any:
-        """Parse the query. Raises Invalid if it is not UTF-8."""
+        """Parse the query without its empty parameters. Raises Invalid if it is not UTF-8."""
         try:
-            return super().load_querystring(req, schema)
+            given = MultiDict((name, text) for name, text in req.args.items(multi=True) if text)
         except UnicodeDecodeError as error:
             raise Invalid("The query is not UTF-8", [_error(["query"], str(error), "utf8")]) from None
+        return self._makeproxy(given, schema)
 
     def handle_error(self, error: ValidationError, *args: Any, **kwargs: Any) -> NoReturn:
         """Raise Invalid for what marshmallow found."""

@@ -1,12 +1,18 @@
 """Conditional requests (RFC 9110 §13): entity tags, If-Match and If-None-Match."""
 
+import re
 from collections.abc import Iterable
+from typing import Any
 from uuid import UUID
 
 from flask import g, request
 
 from mai_sessions.ids import parse_id
 from mai_sessions.web.state import current_state
+
+# What proxies append to a tag when they compress the response.
+_ENCODING = re.compile(r"(?:--?|;)(?:gzip|br|zstd|deflate)$")
+_BYTE_RANGE = re.compile(r"\s*bytes\s*=[^,]*", re.IGNORECASE).fullmatch
 
 
 def entity_tag(version: object) -> str:
@@ -34,6 +40,20 @@ def if_match_versions() -> list[UUID] | None:
     return _versions(tag.partition(".")[0] for tag in _tags("If-Match"))
 
 
+def environ_of_conditions() -> dict[str, Any]:
+    """Return the WSGI environment in the form in which werkzeug evaluates its conditions as RFC 9110 says.
+
+    A Range of another unit, or of several ranges, is ignored (§14.2), and the tags in If-None-Match lose what
+    proxies have appended.
+    """
+    environ: dict[str, Any] = dict(request.environ)
+    if not _BYTE_RANGE(environ.get("HTTP_RANGE", "")):
+        environ.pop("HTTP_RANGE", None)
+    if "HTTP_IF_NONE_MATCH" in environ:
+        environ["HTTP_IF_NONE_MATCH"] = ", ".join(f'"{tag}"' for tag in _tags("If-None-Match"))
+    return environ
+
+
 def _tag_suffix() -> str:
     signer = current_state().url_signer
     if signer is None:
@@ -52,7 +72,10 @@ def _versions(tags: Iterable[str]) -> list[UUID]:
 def _tags(header: str) -> list[str]:
     """List the entity tags in a header, as the service wrote them.
 
-    A proxy that compresses a response weakens its tag (nginx: `W/"…"`). The tag still names the same version,
-    so it counts in If-Match too, where RFC 9110 §13.1.1 would never match it."""
+    A proxy that compresses a response changes its tag: nginx weakens it (`W/"…"`), Apache and others append the
+    encoding (`"…-gzip"`). The tag still names the same version, so it counts in If-Match too, where RFC 9110
+    §13.1.1 would never match it."""
     value = request.headers.get(header)
-    return [tag.strip().removeprefix("W/").strip('"') for tag in value.split(",")] if value else []
+    if not value:
+        return []
+    return [_ENCODING.sub("", tag.strip().removeprefix("W/").strip('"')) for tag in value.split(",")]

@@ -1,24 +1,52 @@
-"""Which pages of other origins may call: by default none."""
+"""CORS: the origins whose pages may call the API, by default none."""
 
 import re
 from collections.abc import Collection
 
-from flask import Flask
-from flask_cors import CORS
+from flask import Flask, Response, request
 
 from mai_sessions.config import Settings
 from mai_sessions.errors import StartupError
 
-_ORIGIN = re.compile(r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d+)?").fullmatch
+# Also of applications that are pages in a shell, such as tauri://localhost.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:\d+)?").fullmatch
 
-# The headers that a page of another origin may read.
-EXPOSED = ("ETag", "Location", "Link", "Idempotency-Replayed", "X-Request-ID", "Retry-After")
+# The headers that a page may read.
+EXPOSED = (
+    "Content-Disposition",
+    "Content-Range",
+    "ETag",
+    "Idempotency-Replayed",
+    "Link",
+    "Location",
+    "Retry-After",
+    "Server-Timing",
+    "X-Request-ID",
+)
+# The headers that a page may send.
+ALLOWED = (
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-Match",
+    "If-None-Match",
+    "If-Range",
+    "Range",
+    "traceparent",
+    "tracestate",
+    "X-Request-ID",
+    "X-Server-Timing",
+)
+METHODS = ("GET", "POST", "PATCH", "DELETE")
+# How long a browser may cache the response to a preflight, in seconds.
+MAX_AGE = 600
 
 
-def problem_headers(origins: Collection[str], origin: str) -> list[tuple[str, str]]:
-    """Make the CORS headers of a response that reaches no application, for the request's Origin ("" without)."""
+def cors_headers(origins: Collection[str], origin: str) -> list[tuple[str, str]]:
+    """Make the CORS headers of a response to a request with this Origin ("" for none)."""
     if not origins:
         return []
+    # Also without a listed origin: a cache must not give this response to a page that needs the headers.
     vary = ("Vary", "Origin")
     if origin not in origins:
         return [vary]
@@ -30,23 +58,32 @@ def problem_headers(origins: Collection[str], origin: str) -> list[tuple[str, st
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Let the browser give answers to pages of the listed origins. Raises StartupError for what is not an
-    exact origin.
-    """
-    for origin in settings.cors_origins:
+    """Let pages of MAI_SESSIONS_CORS_ORIGINS call all routes. Raises StartupError for what is not an origin."""
+    origins = frozenset(settings.cors_origins)
+    for origin in origins:
         if not _ORIGIN(origin):
             raise StartupError(
-                f"MAI_SESSIONS_CORS_ORIGINS: {origin!r} is not an origin, which is a scheme, a host and perhaps a port, "
-                "like http://localhost:5173"
+                f"MAI_SESSIONS_CORS_ORIGINS: {origin!r} is not an origin, which is a scheme, a host and maybe a "
+                "port, like http://localhost:5173"
             )
-    if settings.cors_origins:
-        CORS(
-            app,
-            # As patterns, for flask-cors takes [::1] for one.
-            origins=[re.compile(re.escape(origin) + r"\Z") for origin in settings.cors_origins],
-            methods=["GET", "POST", "PATCH", "DELETE"],
-            allow_headers=["Content-Type", "Authorization", "Idempotency-Key", "If-Match", "If-None-Match"],
-            expose_headers=list(EXPOSED),
-            max_age=600,
-            always_send=False,
-        )
+    if not origins:
+        return
+
+    @app.before_request
+    def respond_to_preflight() -> Response | None:
+        # Whatever the path: a browser shows the page the status of the request only after a preflight succeeded.
+        is_preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+        if not is_preflight or request.headers.get("Origin") not in origins:
+            return None
+        headers = {
+            "Access-Control-Allow-Methods": ", ".join(METHODS),
+            "Access-Control-Allow-Headers": ", ".join(ALLOWED),
+            "Access-Control-Max-Age": str(MAX_AGE),
+        }
+        return Response(headers=headers)
+
+    @app.after_request
+    def add_headers(response: Response) -> Response:
+        for name, value in cors_headers(origins, request.headers.get("Origin", "")):
+            response.headers.add(name, value)
+        return response

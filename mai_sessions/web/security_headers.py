@@ -1,4 +1,4 @@
-"""The headers of every answer that tell browsers to be careful with it."""
+"""Headers of every response that restrict what a browser does with it."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -8,36 +8,35 @@ from flask import Flask
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-# Where a view gives one of them itself, its own counts.
+# A view that sets one of them has the last word.
 HEADERS = [
-    # An answer may be kept by its caller alone, and is asked for again by its ETag.
+    # Only the caller may cache a response, and must revalidate it by its ETag.
     ("Cache-Control", "private, no-cache"),
-    # An answer that is opened as a page does nothing, and is in nobody's frame.
+    # A response that is opened as a page runs nothing, and is in no frame.
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
-    # No page of another origin has it as a script or an image. What CORS allows is not touched by this.
+    # No page of another origin loads it as a script or an image. CORS is not affected.
     ("Cross-Origin-Resource-Policy", "same-origin"),
-    # A URL holds what somebody searches for, or the signature of an image.
+    # A URL may hold the words of a search, or the signature of an image.
     ("Referrer-Policy", "no-referrer"),
     ("X-Content-Type-Options", "nosniff"),
 ]
 
 
 def init_app(app: Flask) -> None:
-    """Add the headers to every answer of the application."""
-    app.wsgi_app = _Careful(app.wsgi_app)  # type: ignore[method-assign]
+    """Add the headers to every response of the application."""
+    app.wsgi_app = SecurityHeadersMiddleware(app.wsgi_app)  # type: ignore[method-assign]
 
 
-class _Careful:
-    """Around the application: among its hooks, five headers would cost five times as much."""
+class SecurityHeadersMiddleware:
+    """Adds the headers outside of Flask: in a hook, they cost five times as much."""
 
     def __init__(self, app: "WSGIApplication") -> None:
         self._app = app
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-            given = {name for name, _ in headers}
-            return start_response(
-                status, headers + [header for header in HEADERS if header[0] not in given], *exc_info
-            )
+            present = {name for name, _ in headers}
+            missing = [header for header in HEADERS if header[0] not in present]
+            return start_response(status, headers + missing, *exc_info)
 
         return self._app(environ, start)

@@ -287,6 +287,32 @@ def test_days_belong_to_the_window_whole(client: FlaskClient) -> None:
     assert [day["date"] for day in usage["daily_usage"]] == ["2025-11-08", "2025-11-09", "2025-11-10"]
 
 
+@pytest.mark.parametrize(
+    ("query", "first", "last"),
+    [
+        ("start_date=20251108&end_date=20251110", "2025-11-08", "2025-11-10"),
+        ("start_date=2025-W45-6&end_date=2025W461", "2025-11-08", "2025-11-10"),
+        ("start_date=2025-312&end_date=2025314", "2025-11-08", "2025-11-10"),
+        (
+            "start_date=2025-11-08T00:00:00+00:00&end_date=2025-11-10T23:00:00+00:00",
+            "2025-11-08",
+            "2025-11-10",
+        ),
+        (
+            "start_date=2025-11-08T00:00:00-02:00&end_date=2025-11-10T23:00:00 00:00",
+            "2025-11-08",
+            "2025-11-10",
+        ),
+        ("start_date=&end_date=9999-12-31&", "9999-12-01", "9999-12-31"),
+        ("start_date=0001-01-01T00:00:00%2B14:00&end_date=0001-01-02", "0001-01-01", "0001-01-02"),
+        ("end_date=0001-01-01&", "0001-01-01", "0001-01-01"),
+    ],
+)
+def test_window_of_every_form_of_date(client: FlaskClient, query: str, first: str, last: str) -> None:
+    days = client.get(f"/api/v1/analytics/usage?{query}").get_json()["daily_usage"]
+    assert (days[0]["date"], days[-1]["date"]) == (first, last)
+
+
 @pytest.mark.parametrize("path", ["usage", "agents", "models"])
 def test_inverted_window_is_empty(client: FlaskClient, path: str) -> None:
     body = client.get(f"/api/v1/analytics/{path}?start_date=2025-11-10&end_date=2025-11-08").get_json()
@@ -297,10 +323,9 @@ def test_inverted_window_is_empty(client: FlaskClient, path: str) -> None:
     "query",
     [
         "start_date=yesterday",
-        "end_date=",
         "start_date=2025-13-01",
-        "end_date=9999-12-31",
-        "end_date=0001-01-01",
+        "end_date=2025-11",
+        "start_date=2025-11-08&end_date=9999-12-31",
         "start_date=0001-01-01T00:00:00%2B14:00",
         "start_date=2010-01-01&end_date=2025-01-01",
         "start_date=2025-11-08T00:00:00%00",

@@ -401,7 +401,7 @@ QUERIES = {
         "limit": [*NOT_INTEGERS, "0", "101", "-1", str(2**63)],
         "offset": [*NOT_INTEGERS, "-1", str(2**63), str(2**64)],
         "search": ["\0", "a\0b"],
-        "cursor": ["", "x", "\0", "1.2.3", "💥", "x" * 4000],
+        "cursor": ["x", "\0", "1.2.3", "💥", "x" * 4000],
     },
     "session": {"messages_limit": [*NOT_INTEGERS, "-1", "501"]},
     "messages": {
@@ -416,7 +416,8 @@ QUERIES = {
 @pytest.mark.parametrize("path", QUERIES)
 def test_query_that_does_not_fit(client: FlaskClient, chat: Chat, path: str) -> None:
     for name, values in QUERIES[path].items():
-        for value in values:
+        # An empty parameter is not given: see tests/web/test_body.py.
+        for value in filter(None, values):
             response = client.get(path_of(chat, path), query_string={name: value})
             assert response.status_code == 422, (name, value)
             assert response.get_json()["errors"][0]["loc"] == ["query", name]

@@ -380,6 +380,9 @@ def test_damaged_cursor(client: FlaskClient, conn: Conn, data: st.DataObject) ->
         cursor + character,
         cursor[place + 1 :],
     ):
+        # An empty parameter is not given.
+        if not damaged:
+            continue
         response = client.get(SESSIONS, query_string={"limit": 1, "cursor": damaged})
         assert response.status_code == 422, damaged
         assert response.get_json()["errors"][0]["loc"] == ["query", "cursor"]

@@ -172,7 +172,9 @@ def to_strangers(
 
 def test_own_errors_are_problems(service: Site) -> None:
     with socket.create_connection(("127.0.0.1", service.port)) as connection:
-        connection.sendall(b"POST /api/v1/sessions HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n")
+        connection.sendall(
+            b"POST /api/v1/sessions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n"
+        )
         response = HTTPResponse(connection)
         response.begin()
         headers = {name.lower(): value for name, value in response.getheaders()}
@@ -221,7 +223,7 @@ def test_a_user_is_whom_nginx_names(make_migrated_database: Callable[[], str], t
         assert problem(get(site, SESSIONS, X_Forwarded_User="ann"))[0] == 401
         with socket.create_connection(("127.0.0.1", site.port)) as connection:
             connection.sendall(
-                f"GET {SESSIONS} HTTP/1.1\r\nHost: a\r\nX_Forwarded_User: ann\r\n\r\n".encode()
+                f"GET {SESSIONS} HTTP/1.1\r\nHost: localhost\r\nX_Forwarded_User: ann\r\n\r\n".encode()
             )
             assert b" 401 " in connection.recv(100)
 

@@ -102,7 +102,7 @@ def test_ctrl_c_lets_a_request_end(start: Start) -> None:
     # A terminal sends it to the whole group.
     os.killpg(process.pid, signal.SIGINT)
     read_until(process, "Handling signal: term")
-    connection.sock.sendall(b"Host: a\r\n\r\n")
+    connection.sock.sendall(b"Host: localhost\r\n\r\n")
     response = http.client.HTTPResponse(connection.sock)
     response.begin()
     assert response.status == 200

@@ -116,7 +116,7 @@ def test_odd_requests(service: Service) -> None:
     ):
         with closing(service.connect()) as connection:
             connection.connect()
-            connection.sock.sendall(line + b"\r\nHost: a\r\n\r\n")
+            connection.sock.sendall(line + b"\r\nHost: localhost\r\n\r\n")
             response = http.client.HTTPResponse(connection.sock)
             response.begin()
             assert 400 <= response.status < 500

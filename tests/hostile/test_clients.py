@@ -15,7 +15,7 @@ from support.figures import FULL
 from support.nginx import Site
 from support.service import Service
 
-HEAD = f"POST {SESSIONS} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n".encode()
+HEAD = f"POST {SESSIONS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n".encode()
 GIGABYTE = 1024**3
 PIECE = b" " * 65536
 
@@ -48,7 +48,7 @@ def test_breaks_off_amid_the_body(service: Service, suffer: Suffer, begun: bytes
 
 BEGUN = {
     "connection": b"",
-    "head": b"GET / HTTP/1.1\r\nHost: a\r\nX:",
+    "head": b"GET / HTTP/1.1\r\nHost: localhost\r\nX:",
     "body": HEAD + b"Content-Length: 100\r\n\r\n{",
 }
 
@@ -81,7 +81,7 @@ def test_does_not_take_the_answer(service: Service, suffer: Suffer) -> None:
     with ExitStack() as stack, suffer("32 clients that do not read the answer") as figures:
         for _ in range(32):
             connection = stack.enter_context(closing(connect(service)))
-            connection.sendall(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: a\r\n\r\n" * 20)
+            connection.sendall(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20)
         time.sleep(3)
     assert figures.statuses == Counter()
 
@@ -90,7 +90,7 @@ def test_too_many_headers(service: Service, suffer: Suffer) -> None:
     headers = b"".join(b"X-%d: x\r\n" % number for number in range(10_000))
     with suffer("10,000 headers") as figures:
         figures.statuses.update(
-            ask(service, b"GET / HTTP/1.1\r\nHost: a\r\n", headers, b"\r\n") for _ in range(20)
+            ask(service, b"GET / HTTP/1.1\r\nHost: localhost\r\n", headers, b"\r\n") for _ in range(20)
         )
     assert set(figures.statuses) <= {"431", CLOSED}
 
@@ -134,7 +134,7 @@ FRAMINGS = [
 # nginx takes it for two lines, and tells the service so; gunicorn refuses it.
 BARE_LF = b"X: x\nTransfer-Encoding: chunked\r\n"
 # As a chunked body and as one of 4 bytes, what follows is a request of its own.
-SMUGGLED = b"0\r\n\r\nDELETE /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+SMUGGLED = b"0\r\n\r\nDELETE /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 def test_framing_that_can_be_read_in_two_ways(service: Service, suffer: Suffer) -> None:

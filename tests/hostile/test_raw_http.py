@@ -152,7 +152,7 @@ framed = mostly(
 )
 whole = st.builds(
     lambda method, target, version, headers, rest: (
-        b"%s %s %s\r\nHost: a\r\n%s%s"
+        b"%s %s %s\r\nHost: localhost\r\n%s%s"
         % (method, target, version, b"".join(header + b"\r\n" for header in headers), rest)
     ),
     methods,

@@ -84,7 +84,7 @@ def respond(connection: socket.socket) -> tuple[int, str]:
 
 def create_session(connection: socket.socket, user: str) -> int:
     connection.sendall(
-        f"POST {SESSIONS} HTTP/1.1\r\nHost: a\r\n{TYPED}Authorization: Bearer {token(user)}\r\n"
+        f"POST {SESSIONS} HTTP/1.1\r\nHost: localhost\r\n{TYPED}Authorization: Bearer {token(user)}\r\n"
         "Content-Length: 2\r\n\r\n{}".encode()
     )
     return respond(connection)[0]
@@ -96,7 +96,7 @@ def send(connection: socket.socket, status: int, size: int, chunked: bool) -> No
     if status != 401:
         headers += f"Authorization: Bearer {token('alice')}\r\n"
     framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {size}"
-    head = f"{method} {path} HTTP/1.1\r\nHost: a\r\n{headers}{framing}\r\n\r\n".encode()
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\n{headers}{framing}\r\n\r\n".encode()
     with suppress(ConnectionError):
         connection.sendall(head)
         for start in range(0, size, 65536):

@@ -12,8 +12,8 @@ from attackers import MAX_BODY, Suffer, connect, outcome
 from support.chats import SESSIONS
 from support.service import Service, call, running, workers_of
 
-HEAD = f"POST {SESSIONS} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n".encode()
-SEARCH = b"GET /api/v1/search?q=lighthouse HTTP/1.1\r\nHost: a\r\n\r\n"
+HEAD = f"POST {SESSIONS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n".encode()
+SEARCH = b"GET /api/v1/search?q=lighthouse HTTP/1.1\r\nHost: localhost\r\n\r\n"
 RESPONSE = b"HTTP/1.1 200 OK"
 IDLE = 60
 ONE_THREAD = {"MAI_SESSIONS_WORKERS": "1", "MAI_SESSIONS_THREADS": "1"}
@@ -94,7 +94,7 @@ def test_slow_readers(service: Service, suffer: Suffer) -> None:
             connection.settimeout(60)
             connection.connect(("127.0.0.1", service.port))
             stack.enter_context(closing(connection)).sendall(
-                f"GET {SESSIONS}/{session} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+                f"GET {SESSIONS}/{session} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
             )
         time.sleep(3)
         figures.statuses["waiting"] = 16
@@ -115,7 +115,7 @@ def test_more_clients_than_open_files(service: Service, suffer: Suffer) -> None:
 
 
 @pytest.mark.parametrize(
-    "sent", [b"", b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"], ids=["silent", "kept"]
+    "sent", [b"", b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"], ids=["silent", "kept"]
 )
 def test_more_clients_than_room(
     make_migrated_database: Callable[[], str], tmp_path: Path, sent: bytes
@@ -126,7 +126,7 @@ def test_more_clients_than_room(
             connection = stack.enter_context(closing(connect(service)))
             connection.sendall(sent)
         with closing(connect(service)) as newcomer:
-            newcomer.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
+            newcomer.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert outcome(newcomer) == "200"
 
 

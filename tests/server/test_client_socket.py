@@ -9,7 +9,7 @@ import pytest
 
 from mai_sessions.server.client_socket import MAX_CHUNKS, ClientSocket
 
-POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 MAX_BODY = 100_000
 
@@ -25,7 +25,7 @@ def pair() -> Iterator[tuple[socket.socket, ClientSocket]]:
 # Complete with the last byte, and not before.
 REQUESTS = [
     b"GET / HTTP/1.1\r\n\r\n",
-    b"\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"\r\nGET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
     POST + b"Content-Length: 0\r\n\r\n",
     POST + b"content-length:   5\r\n\r\nab\r\nc",
     CHUNKED + b"0\r\n\r\n",

@@ -14,8 +14,8 @@ from support.service import Service, call, free_port, most_memory, running, wait
 from mai_sessions.web import problems
 from mai_sessions.web.security_headers import HEADERS
 
-POST = b"POST /api/v1/sessions HTTP/1.1\r\nHost: a\r\n"
-GET = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
+POST = b"POST /api/v1/sessions HTTP/1.1\r\nHost: localhost\r\n"
+GET = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def test_who_dawdles_does_not_keep_others_from_their_answer(service: Service, se
 def test_who_does_not_read_does_not_keep_others_from_their_answer(service: Service) -> None:
     with closing(connect(service)) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.sendall(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: a\r\n\r\n" * 20)
+        connection.sendall(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20)
         assert is_live(service)
 
 
@@ -317,11 +317,11 @@ def test_slow_reader_of_a_long_response_costs_one_piece_of_memory(other: Service
     with ExitStack() as stack:
         for _ in range(4):
             connection = stack.enter_context(closing(connect(other)))
-            connection.sendall(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n")
+            connection.sendall(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert connection.recv(1)
         assert is_live(other)
         with closing(connect(other)) as reader:
-            reader.sendall(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n")
+            reader.sendall(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
             received = 0
             while received < 100 * 1024**2:
                 received += len(reader.recv(1024**2))
@@ -368,7 +368,7 @@ def busy(
         ) as service,
         closing(connect(service)) as connection,
     ):
-        connection.sendall(b"GET /waits HTTP/1.1\r\nHost: a\r\n\r\n")
+        connection.sendall(b"GET /waits HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"one," in connection.recv(65536)
         yield service
         # The thread waits no longer than the worker's graceful timeout.
@@ -412,7 +412,7 @@ def test_problem_of_the_worker_is_for_the_listed_origins(
 
 def test_a_header_that_would_be_two_is_not_sent(other: Service) -> None:
     with closing(connect(other)) as connection:
-        connection.sendall(b"GET /split HTTP/1.1\r\nHost: a\r\n\r\n")
+        connection.sendall(b"GET /split HTTP/1.1\r\nHost: localhost\r\n\r\n")
         status, headers, body = answer(connection)
         assert connection.recv(1) == b""
     assert status == json.loads(body)["status"] == 500
@@ -503,7 +503,9 @@ def test_unix_peer_has_no_address(unix_services: dict[str, Path], worker: str, b
             if bound:
                 connection.bind(bound)
         connection.connect(str(path))
-        connection.sendall(b"GET /api/v1/sessions HTTP/1.1\r\nHost: a\r\nX-Forwarded-User: ann\r\n\r\n")
+        connection.sendall(
+            b"GET /api/v1/sessions HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-User: ann\r\n\r\n"
+        )
         assert b" 401 " in connection.recv(65536)
 
 
