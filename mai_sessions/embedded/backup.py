@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,20 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from mai_sessions.errors import StartupError
 
-# It is told how many bytes there are so far.
+# Called with the number of bytes so far.
 Progress = Callable[[int], None]
 _Process = subprocess.Popen[bytes]
+# Commands for psql, and programs that write some.
+_Script = Sequence[str | AbstractContextManager[_Process]]
 _CHUNK = 1024 * 1024
 
 # Owners and rights are those of the site: sql/dba/roles.sql gives them again.
 _PORTABLE = ["--no-owner", "--no-privileges"]
+
+# On a cluster, one connection to each node reads all rows there, so that those of a user are of one moment.
+_ONE_CONNECTION_A_NODE = "-c citus.max_adaptive_executor_pool_size=1"
+# An archive of a cluster can be restored anywhere: Citus belongs to the server.
+_EXTENSION_CITUS = re.compile(r"(EXTENSION - |COMMENT - EXTENSION )citus")
 
 # psql's \gexec runs each row as a statement.
 _DROP_TABLES = """
@@ -30,6 +37,35 @@ SELECT format('DROP TABLE IF EXISTS public.%I CASCADE', relname)
   FROM pg_class
  WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
 \\gexec
+"""
+# Whether the rows are to be distributed, over how many shards: as before, or as distribute.sql would.
+_FIND_CLUSTER = """
+\\set is_cluster false
+SELECT to_regclass('pg_catalog.pg_dist_node') IS NOT NULL AS has_citus
+\\gset
+\\if :has_citus
+SELECT EXISTS (SELECT FROM pg_dist_node WHERE groupid <> 0 AND shouldhaveshards) AS is_cluster,
+       coalesce(nullif(count(*), 0), 64) AS shards
+  FROM pg_dist_shard
+ WHERE logicalrelid = to_regclass('public.sessions')
+\\gset
+SET LOCAL citus.multi_shard_modify_mode = 'sequential';
+\\endif
+"""
+# While they are empty, so that each row goes to its node at once.
+_DISTRIBUTE_TABLES = """
+\\if :is_cluster
+SELECT CASE relname
+       WHEN 'schema_migrations' THEN 'SELECT create_reference_table(''public.schema_migrations'')'
+       WHEN 'sessions' THEN format('SELECT create_distributed_table(%L, %L, colocate_with => %L, shard_count => %s)',
+                                   'public.sessions', 'user_id', 'none', :'shards')
+       ELSE format('SELECT create_distributed_table(%L, %L, colocate_with => %L)',
+                   'public.' || relname, 'user_id', 'public.sessions') END
+  FROM pg_class
+ WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'
+ ORDER BY relname <> 'sessions', relname
+\\gexec
+\\endif
 """
 _REFUSE_ROWS = """
 DO $$
@@ -39,7 +75,7 @@ DECLARE
 BEGIN
     FOR name IN SELECT relname FROM pg_class
                  WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND relname <> 'schema_migrations' LOOP
-        EXECUTE format('SELECT EXISTS (SELECT FROM public.%I)', name) INTO has_rows;
+        EXECUTE format('SELECT EXISTS (SELECT 1 FROM public.%I)', name) INTO has_rows;
         IF has_rows THEN
             RAISE EXCEPTION 'the database has rows in %: --force replaces all it holds', name;
         END IF;
@@ -52,11 +88,11 @@ $$;
 def backup(
     database_url: str, file: Path, *, programs: Path | None = None, force: bool = False, progress: Progress
 ) -> None:
-    """Write everything of a database, as of one moment, to a file that only its owner may read. It has its
-    name when it is whole.
+    """Write everything of a database to a file that only its owner may read. It has its name when it is whole.
 
-    `programs` is where pg_dump is, by default on the PATH. Raises StartupError, also for a file that is
-    there, unless `force`."""
+    It shows the database as of one moment; on a cluster, what each node has as of one moment of that node.
+    `programs` is where pg_dump is, by default on the PATH. Raises StartupError, also for a file that exists,
+    unless `force`."""
     if file.exists() and not force:
         raise StartupError(f"{file} is there already: --force replaces it")
     part = file.with_name(f"{file.name}.part")
@@ -85,12 +121,23 @@ def restore(
 ) -> None:
     """Make the tables of a database those of a backup, in one transaction.
 
-    Raises StartupError, also where the database has rows, unless `force`; then it is as before.
+    On a cluster with worker nodes the tables are distributed. Raises StartupError, also where the database has
+    rows, unless `force`; then nothing has changed.
     """
-    pg_restore = _program(programs, "pg_restore", *_PORTABLE, "--file=-", str(file), stdout=subprocess.PIPE)
-    _replace_tables(
-        database_url, pg_restore, _DROP_TABLES if force else _REFUSE_ROWS + _DROP_TABLES, programs, progress
-    )
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as contents:
+        with _program(programs, "pg_restore", "--list", str(file), stdout=subprocess.PIPE) as lister:
+            assert lister.stdout
+            entries = lister.stdout.read().decode().splitlines(keepends=True)
+        contents.writelines(entry for entry in entries if not _EXTENSION_CITUS.search(entry))
+        contents.flush()
+
+        def sections(*names: str) -> AbstractContextManager[_Process]:
+            arguments = [*_PORTABLE, *(f"--section={name}" for name in names), f"--use-list={contents.name}"]
+            return _program(programs, "pg_restore", *arguments, "--file=-", str(file), stdout=subprocess.PIPE)
+
+        prepare = _FIND_CLUSTER + ("" if force else _REFUSE_ROWS) + _DROP_TABLES
+        script: _Script = [prepare, sections("pre-data"), _DISTRIBUTE_TABLES, sections("data", "post-data")]
+        _run_script(database_url, script, programs, progress)
 
 
 def copy(
@@ -102,19 +149,16 @@ def copy(
     pg_dump = _program(
         source_programs, "pg_dump", *_PORTABLE, database_url=source_url, stdout=subprocess.PIPE
     )
-    _replace_tables(target_url, pg_dump, _DROP_TABLES, programs, progress)
+    _run_script(target_url, [_DROP_TABLES, pg_dump], programs, progress)
 
 
-def _replace_tables(
+def _run_script(
     database_url: str,
-    source: AbstractContextManager[_Process],
-    prepare: str,
+    script: _Script,
     programs: Path | None,
     progress: Progress,
 ) -> None:
-    """Run what another program writes, after `prepare` and in one transaction, which ends only when both have
-    succeeded.
-    """
+    """Run commands for psql, and the output of programs, in one transaction. It ends when all have succeeded."""
     arguments = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=-"]
     psql = _program(
         programs,
@@ -128,14 +172,18 @@ def _replace_tables(
     with psql as reader, suppress(BrokenPipeError):
         assert reader.stdin
         with closing(reader.stdin):
-            reader.stdin.write(f"BEGIN;\n{prepare}".encode())
-            with source as writer:
-                assert writer.stdout
-                done = 0
-                while chunk := writer.stdout.read(_CHUNK):
-                    reader.stdin.write(chunk)
-                    done += len(chunk)
-                    progress(done)
+            reader.stdin.write(b"BEGIN;\n")
+            done = 0
+            for part in script:
+                if isinstance(part, str):
+                    reader.stdin.write(part.encode())
+                    continue
+                with part as writer:
+                    assert writer.stdout
+                    while chunk := writer.stdout.read(_CHUNK):
+                        reader.stdin.write(chunk)
+                        done += len(chunk)
+                        progress(done)
             reader.stdin.write(b"COMMIT;\nANALYZE;\n")
 
 
@@ -185,6 +233,7 @@ def database_without_password(database_url: str) -> Generator[str]:
         parameters: dict[str, Any] = conninfo_to_dict(database_url)
     except psycopg.ProgrammingError:
         raise StartupError("DATABASE_URL is no libpq URI") from None
+    parameters["options"] = f"{parameters.get('options', '')} {_ONE_CONNECTION_A_NODE}".strip()
     password = parameters.pop("password", None)
     if password is None:
         yield make_conninfo(**parameters)
