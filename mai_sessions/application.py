@@ -1,5 +1,7 @@
 """The whole application: the API with logs, metrics, security headers, CORS, documentation and health."""
 
+import logging
+
 from flask import Flask, Request, request
 from werkzeug.routing import MapAdapter
 
@@ -9,10 +11,14 @@ from mai_sessions.config import Settings
 from mai_sessions.extension import MaiSessions
 from mai_sessions.openapi import document, page
 from mai_sessions.postgres import migrations
+from mai_sessions.postgres.connection import Connection
+from mai_sessions.repository.reindex import count_old_words
 from mai_sessions.telemetry import middleware
 from mai_sessions.telemetry.metrics import Metrics
 from mai_sessions.web import cors, problems, security_headers
 from mai_sessions.web.state import EXTENSION, State, current_state
+
+log = logging.getLogger(__name__)
 
 
 class _Application(Flask):
@@ -64,4 +70,16 @@ def create_app(settings: Settings | None = None) -> Flask:
     if settings.migrate != "off":
         state.database.check_session_settings()
     migrations.migrate(settings.database_url, settings.migrate)
+    if settings.migrate != "off":
+        _log_old_words(settings)
     return app
+
+
+def _log_old_words(settings: Settings) -> None:
+    with Connection.connect(settings.database_url, autocommit=True, prepares=False) as conn:
+        old_words = count_old_words(conn)
+    if any(old_words):
+        log.warning(
+            "the search knows %d messages and %d titles by the rules of an older release: run mai-sessions reindex",
+            *old_words,
+        )

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import time
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -19,7 +20,9 @@ from mai_sessions.embedded import backup, psql
 from mai_sessions.errors import StartupError, Unavailable
 from mai_sessions.expiry import Expiry
 from mai_sessions.postgres import migrations
+from mai_sessions.postgres.connection import Connection
 from mai_sessions.postgres.database import Database
+from mai_sessions.repository import reindex as reindexing
 from mai_sessions.web.state import EXTENSION, current_state
 
 _DATA_DIR = click.option(
@@ -174,6 +177,43 @@ def check() -> None:
     Database(settings).check_session_settings()
     migrations.migrate(settings.database_url, "check")
     click.echo("ok")
+
+
+@main.command()
+@click.option(
+    "--batch",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    show_default=True,
+    help="Rows that are locked at once.",
+)
+@click.option(
+    "--rest",
+    type=click.FloatRange(0, 100),
+    default=1.0,
+    show_default=True,
+    help="How long to rest after each batch, in times of what the batch took.",
+)
+@_DATA_DIR
+def reindex(batch: int, rest: float, data_dir: Path | None) -> None:
+    """Write the words of the search again where an older release wrote them, while it is served or not.
+
+    It may be stopped at any time, and goes on where it was.
+    """
+    with _reached(data_dir) as (database_url, _), Connection.connect(database_url, autocommit=True) as conn:
+        left = reindexing.count_old_words(conn)
+        messages = titles = 0
+        with click.progressbar(length=sum(left), label="Reindexing", file=sys.stderr) as bar:
+            started = time.monotonic()
+            for written in reindexing.reindex(conn, batch):
+                messages, titles = messages + written.messages, titles + written.titles
+                bar.update(sum(written))
+                time.sleep(rest * (time.monotonic() - started))
+                started = time.monotonic()
+        left = reindexing.count_old_words(conn)
+    click.echo(f"wrote the words of {messages:,} messages and {titles:,} titles; left: {sum(left):,}")
+    if sum(left):
+        raise click.ClickException("rows were locked, or an older release still writes: run it again")
 
 
 _FILE = click.argument("file", type=click.Path(dir_okay=False, path_type=Path))

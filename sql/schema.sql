@@ -288,11 +288,15 @@ CREATE INDEX messages_attachments_idx ON public.messages USING btree (user_id, s
 
 CREATE INDEX messages_images_idx ON public.messages USING btree (user_id, session_id) WHERE (images <> '{}'::text[]);
 
+CREATE INDEX messages_old_words_idx ON public.messages USING btree (user_id, session_id, seq) WHERE (NOT (words @@ '''_2'''::tsquery));
+
 CREATE INDEX messages_streaming_idx ON public.messages USING btree (created_at) WHERE (status = 'streaming'::text);
 
 CREATE UNIQUE INDEX messages_user_id_session_id_id_key ON public.messages USING btree (user_id, session_id, id);
 
 CREATE INDEX messages_user_id_words_idx ON public.messages USING gin (user_id, words) WITH (gin_pending_list_limit='1024');
+
+CREATE INDEX session_titles_old_words_idx ON public.session_titles USING btree (user_id, session_id) WHERE (NOT (words @@ '''_2'''::tsquery));
 
 CREATE INDEX session_titles_user_id_metadata_idx ON public.session_titles USING gin (user_id, metadata jsonb_path_ops) WHERE (metadata <> '{}'::jsonb);
 

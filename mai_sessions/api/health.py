@@ -10,6 +10,7 @@ from flask import Response, url_for
 from mai_sessions.errors import Unavailable
 from mai_sessions.postgres import migrations
 from mai_sessions.postgres.pool import Pool
+from mai_sessions.repository.reindex import OldWords, count_old_words
 from mai_sessions.schemas.health import Alive, DetailedHealth, Health, Ready, Service
 from mai_sessions.web.blueprint import service
 from mai_sessions.web.database import connection
@@ -67,8 +68,11 @@ def get_detailed() -> Response:
     start = perf_counter()
     database = current_state().database
     postgres: dict[str, object] = {"ok": True}
+    old_words: OldWords | None = None
     try:
-        database.primary.probe(PROBE_TIMEOUT)
+        with database.primary.checkout(PROBE_TIMEOUT, max_seconds=PROBE_TIMEOUT) as conn:
+            if migrations.is_current(conn):
+                old_words = count_old_words(conn)
     except Unavailable as error:
         postgres = {"ok": False, "error": str(error)}
     latency_ms = round((perf_counter() - start) * 1000, 3)
@@ -77,6 +81,8 @@ def get_detailed() -> Response:
     if metrics := current_state().metrics:
         last_run, overdue = metrics.expiry_state()
         details["expiry"] = {"last_run": last_run, "overdue": overdue}
+    if old_words is not None:
+        details["old_words"] = old_words._asdict()
     if replica := database.replica:
         details["replica"] = _replica_health(replica)
     body = {

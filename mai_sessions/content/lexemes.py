@@ -14,8 +14,9 @@ A lexeme has no positions: what touches, and phrases, are compared in the text i
 that occurs three times or more has one position, whose weight tells how often, for ts_rank.
 
 Each lexeme begins with a short hash of its user: the words of a user stand together in the index, and a
-prefix reads the words of few other users. Every tsvector has a key of its session that also tells the version
-of these rules, and that of a message has a key of its week, which narrows a search down to recent messages.
+prefix reads the words of few other users. Every tsvector has a key of its session, and that of a message a key
+of its week, which narrows a search down to recent messages. One lexeme, without a user, tells the version of
+these rules.
 """
 
 import re
@@ -37,7 +38,7 @@ MAX_LEXEMES = 16_000
 MAX_WORD = 16
 # A word of more runs of letters and of digits, such as a hash, is one lexeme.
 _MAX_RUNS = 3
-# The keys of rows by these rules begin with it; a row without such a key was written by older rules.
+# The lexeme that all rows of all users by these rules have. Two indexes of the others serve `reindex`.
 RULES = "_2"
 WEEK_SECONDS = 8 * 86_400
 
@@ -81,7 +82,7 @@ def user_prefix(user_id: str) -> str:
 
 def session_key(session_id: UUID) -> str:
     """Return the lexeme, without its user's prefix, of the rows of a session."""
-    return RULES + urlsafe_b64encode(session_id.bytes[-3:]).decode()
+    return "_s" + urlsafe_b64encode(session_id.bytes[-3:]).decode()
 
 
 def message_vector(user_id: str, session_id: UUID, created_at: datetime, content: str) -> str:
@@ -126,7 +127,7 @@ def _parts(folded: str, least: int = 1) -> list[str]:
 
 def _vector(prefix: str, text: str, keys: Iterable[str]) -> str:
     counts = count_lexemes(text)
-    vector = _quoted((prefix + lexeme for lexeme in (*keys, *counts)), " ")
+    vector = f"{RULES} {_quoted((prefix + lexeme for lexeme in (*keys, *counts)), ' ')}"
     for weight, counted in _WEIGHTS.items():
         repeated = [prefix + lexeme for lexeme, count in counts.items() if count in counted]
         if repeated:

@@ -115,15 +115,10 @@ class Pool:
                 self._watchdog.forget(conn)
                 self._pool.putconn(conn)
 
-    def probe(self, timeout: float) -> None:
-        """Wait for a connection, and then for a response, each at most `timeout` seconds. Raises Unavailable."""
-        with self.checkout(timeout, max_seconds=timeout) as conn:
-            conn.run("SELECT /* probe */ 1", {})
-
     def replication_lag(self, timeout: float) -> float | None:
         """Return by how many seconds the server is behind its primary, or None where it cannot know.
 
-        Waits as `probe` does. Raises Unavailable."""
+        Waits for a connection, and then for a response, each at most `timeout` seconds. Raises Unavailable."""
         with self.checkout(timeout, max_seconds=timeout) as conn:
             [(lag,)] = conn.run(REPLICATION_LAG, {})
         return None if lag is None else float(lag)

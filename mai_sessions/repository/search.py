@@ -45,8 +45,7 @@ _BEST = START[:3]
 
 _MESSAGE_COLUMNS: LiteralString = "m.id, m.session_id, m.seq, m.role, m.created_at, m.content, m.words"
 _MESSAGE_FILTER: LiteralString = """
-               m.user_id = %(user_id)s
-           AND m.session_id = coalesce(%(session_id)s::uuid, m.session_id)
+               m.session_id = coalesce(%(session_id)s::uuid, m.session_id)
            AND m.role = ANY (%(roles)s)
            AND m.agent_name IS NOT DISTINCT FROM coalesce(%(agent_name)s, m.agent_name)
            AND m.model_id IS NOT DISTINCT FROM coalesce(%(model_id)s, m.model_id)
@@ -93,7 +92,7 @@ SEARCH: LiteralString = f"""
     recent AS MATERIALIZED (
         SELECT {_MESSAGE_COLUMNS}
           FROM messages AS m
-         WHERE {_MESSAGE_FILTER}
+         WHERE m.user_id = %(user_id)s AND {_MESSAGE_FILTER}
            AND m.words @@ (
                SELECT format(%(recent_query)s, to_hex(week), to_hex(week - 1), week, week - 1)::tsquery FROM newest)
            AND (SELECT count(*) FROM common) < {WINDOW}
@@ -102,7 +101,7 @@ SEARCH: LiteralString = f"""
     ever AS MATERIALIZED (
         SELECT {_MESSAGE_COLUMNS}
           FROM messages AS m
-         WHERE {_MESSAGE_FILTER}
+         WHERE m.user_id = %(user_id)s AND {_MESSAGE_FILTER}
            AND m.words @@ %(query)s::tsquery
            AND (SELECT count(*) FROM common) < {WINDOW} AND (SELECT count(*) FROM recent) < {WINDOW}
          ORDER BY m.created_at DESC, m.id DESC

@@ -62,9 +62,19 @@ class ExpiryHealth(Schema):
     )
 
 
+class OldWords(Schema):
+    """Rows whose words the search knows by the rules of an older release; `mai-sessions reindex` writes them again."""
+
+    messages = fields.Integer(required=True, strict=True)
+    titles = fields.Integer(required=True, strict=True)
+
+
 class DatabaseDetails(PoolFigures):
     expiry = fields.Nested(
         ExpiryHealth, metadata={"description": "Not where the API is part of another application"}
+    )
+    old_words = fields.Nested(
+        OldWords, metadata={"description": "Only while the database answers and its schema is current"}
     )
     replica = fields.Nested(ReplicaHealth, metadata={"description": "Only where there is one"})
 

@@ -4,108 +4,6 @@
  */
 
 export interface paths {
-    "/": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** Name the service, its version and its documentation */
-        get: operations["get_service"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/health": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** Tell that the process answers, and when */
-        get: operations["get_health"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/health/live": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** Tell that the process answers */
-        get: operations["get_live"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/health/ready": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** Tell whether requests can be served: the database answers, and its schema is that of this release */
-        get: operations["get_ready"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/health/detailed": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** Tell how the service and its database are; it answers also when they are not well */
-        get: operations["get_detailed"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/metrics": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        /** Tell Prometheus how the service fares; only on this host, and what a proxy lets through */
-        get: operations["get_metrics"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
     "/api/v1/analytics/usage": {
         parameters: {
             query?: never;
@@ -183,7 +81,7 @@ export interface paths {
             };
             cookie?: never;
         };
-        /** Read an image */
+        /** Read an image, or download a file */
         get: operations["get_attachment"];
         put?: never;
         post?: never;
@@ -292,6 +190,108 @@ export interface paths {
         patch: operations["patch_session"];
         trace?: never;
     };
+    "/": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Name the service, its version and its documentation */
+        get: operations["get_service"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/health": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Tell that the process answers, and when */
+        get: operations["get_health"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/health/live": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Tell that the process answers */
+        get: operations["get_live"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/health/ready": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Tell whether requests can be served: the database answers, and its schema is that of this release */
+        get: operations["get_ready"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/health/detailed": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Tell how the service and its database are; it answers also when they are not well */
+        get: operations["get_detailed"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/metrics": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Tell Prometheus how the service fares; only on this host, and what a proxy lets through */
+        get: operations["get_metrics"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -313,74 +313,6 @@ export interface components {
             request_id: string;
             /** @description With 422: each rule that the request breaks */
             errors?: components["schemas"]["BrokenRule"][];
-        };
-        Service: {
-            name: string;
-            version: string;
-            docs: string;
-        };
-        Health: {
-            /** @default ok */
-            status: unknown;
-            /** Format: date-time */
-            timestamp: string;
-        };
-        Alive: {
-            /** @default alive */
-            status: unknown;
-        };
-        Ready: {
-            /** @default ready */
-            status: unknown;
-        };
-        ReplicaHealth: {
-            /** @description Connections that there may be */
-            pool_max: number;
-            /** @description Connections that there are */
-            pool_size: number;
-            /** @description Connections that are free */
-            pool_available: number;
-            /** @description Requests that wait for a connection */
-            requests_waiting: number;
-            ok: boolean;
-            /** @description Only when it is not ok */
-            error?: string;
-            /** @description How far it is behind, null when nobody knows */
-            lag_seconds?: number | null;
-        };
-        DatabaseDetails: {
-            /** @description Connections that there may be */
-            pool_max: number;
-            /** @description Connections that there are */
-            pool_size: number;
-            /** @description Connections that are free */
-            pool_available: number;
-            /** @description Requests that wait for a connection */
-            requests_waiting: number;
-            /** @description Only where there is one */
-            replica?: components["schemas"]["ReplicaHealth"];
-        };
-        ServiceHealth: {
-            ok: boolean;
-            latency_ms: number;
-            /** @description Only when it is not ok */
-            error?: string;
-            details: components["schemas"]["DatabaseDetails"];
-        };
-        Services: {
-            postgres: components["schemas"]["ServiceHealth"];
-        };
-        DetailedHealth: {
-            /**
-             * @description degraded: requests wait for a connection; unhealthy: the database does not answer
-             * @enum {string}
-             */
-            status: "healthy" | "degraded" | "unhealthy";
-            services: components["schemas"]["Services"];
-            total_latency_ms: number;
-            /** Format: date-time */
-            timestamp: string;
-            version: string;
         };
         DailyUsage: {
             /** Format: date */
@@ -455,8 +387,20 @@ export interface components {
             images: string[];
             /** @description Names */
             documents: string[];
+            parts?: {
+                [key: string]: unknown;
+            }[] | null;
+            metadata?: {
+                [key: string]: unknown;
+            };
+            /** @enum {string} */
+            status?: "complete" | "streaming" | "interrupted";
+            /** Format: uuid */
+            parent_id?: string | null;
             /** Format: date-time */
             created_at: string;
+            /** Format: date-time */
+            updated_at?: string;
         };
         MessageCreate: {
             model_id?: string | null;
@@ -465,13 +409,39 @@ export interface components {
             is_error?: boolean | null;
             /** @description Not given: the number of words between white space */
             token_count?: number | null;
-            /** @enum {string} */
-            role: "user" | "assistant" | "system" | "tool";
-            content: string;
-            /** @description PNG, JPEG, GIF, WebP or AVIF; base64 or data URLs */
+            /** @description Structured content, given back equal; base64 `data:` URLs of 1 KiB or more become links to attachments; at most 262144 bytes of compact JSON after that */
+            parts?: {
+                [key: string]: unknown;
+            }[] | null;
+            /** @description Anything the client keeps, at most 16384 bytes of compact JSON; a PATCH merges its top level, and a key given as null goes (RFC 7396) */
+            metadata?: {
+                [key: string]: unknown;
+            } | null;
+            /**
+             * @description While it is `streaming`, a PATCH writes the content and nothing else
+             * @enum {string|null}
+             */
+            status?: "complete" | "streaming" | "interrupted" | null;
+            /** @description PNG, JPEG, GIF, WebP or AVIF, by their bytes: base64, data URLs, or links to attachments */
             images?: string[] | null;
             /** @description Names of documents */
             documents?: string[] | null;
+            /**
+             * Format: uuid
+             * @description Made by the client, so that a repeated POST adds nothing
+             */
+            id?: string | null;
+            /** @enum {string} */
+            role: "user" | "assistant" | "system" | "tool";
+            /** @description Required without `parts`; with them, by default the text in them */
+            content?: string;
+            /**
+             * Format: uuid
+             * @description The message before it; null for a first one; by default the session's head
+             */
+            parent_id?: string | null;
+            /** Format: date-time */
+            created_at?: string | null;
         };
         MessagePatch: {
             model_id?: string | null;
@@ -480,6 +450,23 @@ export interface components {
             is_error?: boolean | null;
             /** @description Not given: the number of words between white space */
             token_count?: number | null;
+            /** @description Structured content, given back equal; base64 `data:` URLs of 1 KiB or more become links to attachments; at most 262144 bytes of compact JSON after that */
+            parts?: {
+                [key: string]: unknown;
+            }[] | null;
+            /** @description Anything the client keeps, at most 16384 bytes of compact JSON; a PATCH merges its top level, and a key given as null goes (RFC 7396) */
+            metadata?: {
+                [key: string]: unknown;
+            } | null;
+            /**
+             * @description While it is `streaming`, a PATCH writes the content and nothing else
+             * @enum {string|null}
+             */
+            status?: "complete" | "streaming" | "interrupted" | null;
+            /** @description PNG, JPEG, GIF, WebP or AVIF, by their bytes: base64, data URLs, or links to attachments */
+            images?: string[] | null;
+            /** @description Names of documents */
+            documents?: string[] | null;
             content?: string | null;
         };
         FoundSession: {
@@ -518,8 +505,22 @@ export interface components {
             /** Format: date-time */
             updated_at: string;
             message_count: number;
-            /** @description The first 100 characters of the newest message */
+            /** @description The first 100 characters of the newest message; of the head, where there are branches */
             last_message_preview: string | null;
+            metadata?: {
+                [key: string]: unknown;
+            };
+            archived?: boolean;
+            /**
+             * Format: uuid
+             * @description The newest message of the branch that is shown
+             */
+            head_id?: string | null;
+            /**
+             * Format: uuid
+             * @description The session's ETag
+             */
+            version?: string;
         };
         SessionList: {
             sessions: components["schemas"]["SessionSummary"][];
@@ -536,12 +537,26 @@ export interface components {
             /** @description Blank or null: `chat` */
             agent_name?: string | null;
             model_id?: string | null;
+            /** @description Anything the client keeps, at most 16384 bytes of compact JSON; a PATCH merges its top level, and a key given as null goes (RFC 7396) */
+            metadata?: {
+                [key: string]: unknown;
+            } | null;
+            /** @description A default list leaves archived sessions out */
+            archived?: boolean | null;
+            /**
+             * Format: uuid
+             * @description The newest message of the branch that is shown
+             */
+            head_id?: string | null;
             /**
              * Format: uuid
              * @description Made by the service when not given
              * @default null
              */
             id?: string | null;
+            /** Format: date-time */
+            created_at?: string | null;
+            messages?: components["schemas"]["MessageCreate"][] | null;
         };
         SessionDetail: {
             /** Format: uuid */
@@ -554,8 +569,22 @@ export interface components {
             /** Format: date-time */
             updated_at: string;
             message_count: number;
-            /** @description The first 100 characters of the newest message */
+            /** @description The first 100 characters of the newest message; of the head, where there are branches */
             last_message_preview: string | null;
+            metadata?: {
+                [key: string]: unknown;
+            };
+            archived?: boolean;
+            /**
+             * Format: uuid
+             * @description The newest message of the branch that is shown
+             */
+            head_id?: string | null;
+            /**
+             * Format: uuid
+             * @description The session's ETag
+             */
+            version?: string;
             messages: components["schemas"]["Message"][];
         };
         SessionPatch: {
@@ -564,10 +593,106 @@ export interface components {
             /** @description Blank or null: `chat` */
             agent_name?: string | null;
             model_id?: string | null;
+            /** @description Anything the client keeps, at most 16384 bytes of compact JSON; a PATCH merges its top level, and a key given as null goes (RFC 7396) */
+            metadata?: {
+                [key: string]: unknown;
+            } | null;
+            /** @description A default list leaves archived sessions out */
+            archived?: boolean | null;
+            /**
+             * Format: uuid
+             * @description The newest message of the branch that is shown
+             */
+            head_id?: string | null;
+        };
+        Service: {
+            name: string;
+            version: string;
+            docs: string;
+        };
+        Health: {
+            /** @default ok */
+            status: unknown;
+            /** Format: date-time */
+            timestamp: string;
+        };
+        Alive: {
+            /** @default alive */
+            status: unknown;
+        };
+        Ready: {
+            /** @default ready */
+            status: unknown;
+        };
+        ExpiryHealth: {
+            /**
+             * Format: date-time
+             * @description null before the first
+             */
+            last_run: string | null;
+            /** @description Rows that should have expired an hour before it */
+            overdue: number;
+        };
+        OldWords: {
+            messages: number;
+            titles: number;
+        };
+        ReplicaHealth: {
+            /** @description Connections that there may be */
+            pool_max: number;
+            /** @description Connections that there are */
+            pool_size: number;
+            /** @description Connections that are free */
+            pool_available: number;
+            /** @description Requests that wait for a connection */
+            requests_waiting: number;
+            ok: boolean;
+            /** @description Only when it is not ok */
+            error?: string;
+            /** @description How far it is behind, null when nobody knows */
+            lag_seconds?: number | null;
+        };
+        DatabaseDetails: {
+            /** @description Connections that there may be */
+            pool_max: number;
+            /** @description Connections that there are */
+            pool_size: number;
+            /** @description Connections that are free */
+            pool_available: number;
+            /** @description Requests that wait for a connection */
+            requests_waiting: number;
+            /** @description Not where the API is part of another application */
+            expiry?: components["schemas"]["ExpiryHealth"];
+            /** @description Only while the database answers and its schema is current */
+            old_words?: components["schemas"]["OldWords"];
+            /** @description Only where there is one */
+            replica?: components["schemas"]["ReplicaHealth"];
+        };
+        ServiceHealth: {
+            ok: boolean;
+            latency_ms: number;
+            /** @description Only when it is not ok */
+            error?: string;
+            details: components["schemas"]["DatabaseDetails"];
+        };
+        Services: {
+            postgres: components["schemas"]["ServiceHealth"];
+        };
+        DetailedHealth: {
+            /**
+             * @description degraded: requests wait for a connection; unhealthy: the database does not answer
+             * @enum {string}
+             */
+            status: "healthy" | "degraded" | "unhealthy";
+            services: components["schemas"]["Services"];
+            total_latency_ms: number;
+            /** Format: date-time */
+            timestamp: string;
+            version: string;
         };
     };
     responses: {
-        /** @description The request is not HTTP as it should be */
+        /** @description The request is not well-formed HTTP */
         BadRequest: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -579,7 +704,7 @@ export interface components {
                  *       "type": "about:blank",
                  *       "title": "Bad Request",
                  *       "status": 400,
-                 *       "detail": "The request is not HTTP as it should be",
+                 *       "detail": "The request is not well-formed HTTP",
                  *       "request_id": "7f1c"
                  *     }
                  */
@@ -663,7 +788,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description Accept excludes the type of the answer */
+        /** @description Accept excludes the type of the response */
         NotAcceptable: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -675,14 +800,14 @@ export interface components {
                  *       "type": "about:blank",
                  *       "title": "Not Acceptable",
                  *       "status": 406,
-                 *       "detail": "Accept excludes the type of the answer",
+                 *       "detail": "Accept excludes the type of the response",
                  *       "request_id": "7f1c"
                  *     }
                  */
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The request did not come in time */
+        /** @description The request did not arrive in time */
         RequestTimeout: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -694,7 +819,7 @@ export interface components {
                  *       "type": "about:blank",
                  *       "title": "Request Timeout",
                  *       "status": 408,
-                 *       "detail": "The request did not come in time",
+                 *       "detail": "The request did not arrive in time",
                  *       "request_id": "7f1c"
                  *     }
                  */
@@ -720,7 +845,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description Changed since: If-Match names another version. Nothing was done */
+        /** @description If-Match names another version. Nothing was changed */
         PreconditionFailed: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -732,7 +857,7 @@ export interface components {
                  *       "type": "about:blank",
                  *       "title": "Precondition Failed",
                  *       "status": 412,
-                 *       "detail": "Changed since: If-Match names another version. Nothing was done",
+                 *       "detail": "If-Match names another version. Nothing was changed",
                  *       "request_id": "7f1c"
                  *     }
                  */
@@ -777,7 +902,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The body is not JSON by its Content-Type */
+        /** @description The Content-Type of the body is not JSON */
         UnsupportedMediaType: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -789,7 +914,7 @@ export interface components {
                  *       "type": "about:blank",
                  *       "title": "Unsupported Media Type",
                  *       "status": 415,
-                 *       "detail": "The body is not JSON by its Content-Type",
+                 *       "detail": "The Content-Type of the body is not JSON",
                  *       "request_id": "7f1c"
                  *     }
                  */
@@ -815,7 +940,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The body, the query or a header breaks the rules that errors lists */
+        /** @description The body, query or a header breaks the rules in `errors` */
         UnprocessableContent: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -844,7 +969,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description A header is longer than the limit, or there are too many */
+        /** @description A header is too long, or there are too many */
         RequestHeaderFieldsTooLarge: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -856,14 +981,14 @@ export interface components {
                  *       "type": "about:blank",
                  *       "title": "Request Header Fields Too Large",
                  *       "status": 431,
-                 *       "detail": "A header is longer than the limit, or there are too many",
+                 *       "detail": "A header is too long, or there are too many",
                  *       "request_id": "7f1c"
                  *     }
                  */
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The service failed; the log knows more under request_id */
+        /** @description The service failed. The log has the reason under request_id */
         InternalServerError: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -875,7 +1000,7 @@ export interface components {
                  *       "type": "about:blank",
                  *       "title": "Internal Server Error",
                  *       "status": 500,
-                 *       "detail": "The service failed; the log knows more under request_id",
+                 *       "detail": "The service failed. The log has the reason under request_id",
                  *       "request_id": "7f1c"
                  *     }
                  */
@@ -936,207 +1061,6 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
-    get_service: {
-        parameters: {
-            query?: never;
-            header?: {
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
-                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
-            };
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description OK */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    /**
-                     * @example {
-                     *       "name": "mai-sessions",
-                     *       "version": "0.1.0",
-                     *       "docs": "/docs"
-                     *     }
-                     */
-                    "application/json": components["schemas"]["Service"];
-                };
-            };
-            406: components["responses"]["NotAcceptable"];
-            500: components["responses"]["InternalServerError"];
-        };
-    };
-    get_health: {
-        parameters: {
-            query?: never;
-            header?: {
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
-                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
-            };
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description OK */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    /**
-                     * @example {
-                     *       "status": "ok",
-                     *       "timestamp": "2025-11-22T09:15:02.123456+00:00"
-                     *     }
-                     */
-                    "application/json": components["schemas"]["Health"];
-                };
-            };
-            406: components["responses"]["NotAcceptable"];
-            500: components["responses"]["InternalServerError"];
-        };
-    };
-    get_live: {
-        parameters: {
-            query?: never;
-            header?: {
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
-                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
-            };
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description OK */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    /**
-                     * @example {
-                     *       "status": "alive"
-                     *     }
-                     */
-                    "application/json": components["schemas"]["Alive"];
-                };
-            };
-            406: components["responses"]["NotAcceptable"];
-            500: components["responses"]["InternalServerError"];
-        };
-    };
-    get_ready: {
-        parameters: {
-            query?: never;
-            header?: {
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
-                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
-            };
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description OK */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    /**
-                     * @example {
-                     *       "status": "ready"
-                     *     }
-                     */
-                    "application/json": components["schemas"]["Ready"];
-                };
-            };
-            406: components["responses"]["NotAcceptable"];
-            500: components["responses"]["InternalServerError"];
-            503: components["responses"]["ServiceUnavailable"];
-        };
-    };
-    get_detailed: {
-        parameters: {
-            query?: never;
-            header?: {
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
-                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
-            };
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description OK */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    /**
-                     * @example {
-                     *       "status": "healthy",
-                     *       "services": {
-                     *         "postgres": {
-                     *           "ok": true,
-                     *           "latency_ms": 0.412,
-                     *           "details": {
-                     *             "pool_max": 4,
-                     *             "pool_size": 1,
-                     *             "pool_available": 1,
-                     *             "requests_waiting": 0
-                     *           }
-                     *         }
-                     *       },
-                     *       "total_latency_ms": 0.412,
-                     *       "timestamp": "2025-11-22T09:15:02.123456+00:00",
-                     *       "version": "0.1.0"
-                     *     }
-                     */
-                    "application/json": components["schemas"]["DetailedHealth"];
-                };
-            };
-            406: components["responses"]["NotAcceptable"];
-            500: components["responses"]["InternalServerError"];
-        };
-    };
-    get_metrics: {
-        parameters: {
-            query?: never;
-            header?: {
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
-                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
-            };
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description OK */
-            200: {
-                headers: {
-                    "X-Request-ID": components["headers"]["X-Request-ID"];
-                    [name: string]: unknown;
-                };
-                content: {
-                    "text/plain": string;
-                };
-            };
-            403: components["responses"]["Forbidden"];
-            406: components["responses"]["NotAcceptable"];
-            500: components["responses"]["InternalServerError"];
-        };
-    };
     get_usage: {
         parameters: {
             query?: {
@@ -1355,7 +1279,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "image/*": string;
+                    "*/*": string;
                 };
             };
             /** @description The part that Range asks for */
@@ -1366,7 +1290,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "image/*": string;
+                    "*/*": string;
                 };
             };
             /** @description The caller has it already */
@@ -1390,6 +1314,10 @@ export interface operations {
     list_messages: {
         parameters: {
             query?: {
+                /** @description The branch that ends at this message; by default the session's head */
+                head_id?: string;
+                /** @description Every message of every branch, in the order of `seq` */
+                branches?: "all";
                 /** @description Messages on a page */
                 limit?: number;
                 /** @description Messages to leave out */
@@ -1398,6 +1326,8 @@ export interface operations {
                 after_seq?: number | null;
                 /** @description The last messages before this `seq` */
                 before_seq?: number | null;
+                /** @description The newest messages whose `token_count` add up to at most this, beginning at a `user` message, with the `system` messages before them; at least the newest message */
+                max_tokens?: number | null;
             };
             header?: {
                 /** @description Tags that the caller has: `304` without a body when it is one of them */
@@ -1823,6 +1753,10 @@ export interface operations {
                 offset?: number;
                 /** @description Where the page begins: `next_cursor` of the page before */
                 cursor?: string;
+                /** @description Open sessions, archived ones, or both */
+                archived?: "false" | "true" | "any";
+                /** @description A JSON object that the metadata must contain, as `{"pinned":true}` or `{"tags":["x"]}` */
+                metadata?: string | null;
             };
             header?: {
                 /** @description Tags that the caller has: `304` without a body when it is one of them */
@@ -2013,6 +1947,10 @@ export interface operations {
     get_session: {
         parameters: {
             query?: {
+                /** @description The branch that ends at this message; by default the session's head */
+                head_id?: string;
+                /** @description Every message of every branch, in the order of `seq` */
+                branches?: "all";
                 /** @description Only so many of the newest messages; all of them by default */
                 messages_limit?: number | null;
             };
@@ -2127,6 +2065,10 @@ export interface operations {
     patch_session: {
         parameters: {
             query?: {
+                /** @description The branch that ends at this message; by default the session's head */
+                head_id?: string;
+                /** @description Every message of every branch, in the order of `seq` */
+                branches?: "all";
                 /** @description Only so many of the newest messages; all of them by default */
                 messages_limit?: number | null;
             };
@@ -2212,6 +2154,207 @@ export interface operations {
             422: components["responses"]["UnprocessableContent"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    get_service: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "name": "mai-sessions",
+                     *       "version": "0.1.0",
+                     *       "docs": "/docs"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Service"];
+                };
+            };
+            406: components["responses"]["NotAcceptable"];
+            500: components["responses"]["InternalServerError"];
+        };
+    };
+    get_health: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "status": "ok",
+                     *       "timestamp": "2025-11-22T09:15:02.123456+00:00"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Health"];
+                };
+            };
+            406: components["responses"]["NotAcceptable"];
+            500: components["responses"]["InternalServerError"];
+        };
+    };
+    get_live: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "status": "alive"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Alive"];
+                };
+            };
+            406: components["responses"]["NotAcceptable"];
+            500: components["responses"]["InternalServerError"];
+        };
+    };
+    get_ready: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "status": "ready"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["Ready"];
+                };
+            };
+            406: components["responses"]["NotAcceptable"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    get_detailed: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "status": "healthy",
+                     *       "services": {
+                     *         "postgres": {
+                     *           "ok": true,
+                     *           "latency_ms": 0.412,
+                     *           "details": {
+                     *             "pool_max": 4,
+                     *             "pool_size": 1,
+                     *             "pool_available": 1,
+                     *             "requests_waiting": 0
+                     *           }
+                     *         }
+                     *       },
+                     *       "total_latency_ms": 0.412,
+                     *       "timestamp": "2025-11-22T09:15:02.123456+00:00",
+                     *       "version": "0.1.0"
+                     *     }
+                     */
+                    "application/json": components["schemas"]["DetailedHealth"];
+                };
+            };
+            406: components["responses"]["NotAcceptable"];
+            500: components["responses"]["InternalServerError"];
+        };
+    };
+    get_metrics: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/plain": string;
+                };
+            };
+            403: components["responses"]["Forbidden"];
+            406: components["responses"]["NotAcceptable"];
+            500: components["responses"]["InternalServerError"];
         };
     };
 }

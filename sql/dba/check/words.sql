@@ -19,14 +19,14 @@ SELECT w.user_id, w.session_id, w.seq,
   FROM (SELECT user_id, session_id, seq, words FROM messages
          UNION ALL
         SELECT user_id, session_id, NULL, words FROM session_titles) AS w
+ CROSS JOIN LATERAL (SELECT translate(left(encode(decode(md5(w.user_id), 'hex'), 'base64'), 3), '+/', '-_') AS prefix) AS u
  CROSS JOIN LATERAL (
-       SELECT translate(left(encode(decode(md5(w.user_id), 'hex'), 'base64'), 3), '+/', '-_') AS prefix,
-              '_2' || translate(encode(substr(uuid_send(w.session_id), 14), 'base64'), '+/', '-_') AS key,
+       SELECT u.prefix || '_s' || translate(encode(substr(uuid_send(w.session_id), 14), 'base64'), '+/', '-_') AS key,
               left(md5(w.user_id), 5) || '_s' || right(w.session_id::text, 12) AS old_key,
               tsvector_to_array(w.words) AS lexemes) AS l
  WHERE (:'user_id' = '' OR w.user_id = :'user_id')
-   AND (l.prefix || l.key <> ALL (l.lexemes)
-        OR EXISTS (SELECT FROM unnest(l.lexemes) AS lexeme WHERE NOT starts_with(lexeme, l.prefix)))
+   AND (NOT ARRAY['_2', l.key] <@ l.lexemes
+        OR EXISTS (SELECT FROM unnest(l.lexemes) AS lexeme WHERE lexeme <> '_2' AND NOT starts_with(lexeme, u.prefix)))
  ORDER BY w.user_id, w.session_id, w.seq;
 \set found :ROW_COUNT
 COMMIT;

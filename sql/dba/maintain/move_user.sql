@@ -32,7 +32,6 @@ DECLARE
     source text    := current_setting('mai_sessions.from');
     target text    := current_setting('mai_sessions.to');
     -- What each lexeme of a user begins with: mai_sessions/content/lexemes.py, by its rules and by those of version 0.1.
-    old_source text := left(md5(current_setting('mai_sessions.from')), 5);
     old_target text := left(md5(current_setting('mai_sessions.to')), 5);
     new_target text := translate(left(encode(decode(md5(current_setting('mai_sessions.to')), 'hex'), 'base64'), 3), '+/', '-_');
     moving uuid;
@@ -81,20 +80,20 @@ BEGIN
                words   = coalesce((
                    SELECT string_agg('''' || replace(replace(lexeme, '\', '\\'), '''', '''''') || ''''
                                      || coalesce(':' || (SELECT string_agg(p || w, ',') FROM unnest(positions, weights) AS u (p, w)), ''), ' ')
-                     FROM (SELECT old_source || '_s' || right(session_id::text, 12) = ANY (tsvector_to_array(m.words)) AS is_old) AS rules,
-                          unnest(m.words) AS word (old_lexeme, positions, weights),
-                          LATERAL (SELECT CASE WHEN is_old THEN old_target || substr(old_lexeme, 6)
-                                                           ELSE new_target || substr(old_lexeme, 4) END AS lexeme) AS l)::tsvector, '')
+                     FROM unnest(m.words) AS word (old_lexeme, positions, weights),
+                          LATERAL (SELECT CASE WHEN old_lexeme = '_2' THEN old_lexeme
+                                                    WHEN m.words @@ '''_2''' THEN new_target || substr(old_lexeme, 4)
+                                                    ELSE old_target || substr(old_lexeme, 6) END AS lexeme) AS l)::tsvector, '')
          WHERE m.user_id = source AND m.session_id = moving;
         UPDATE session_titles AS t
            SET user_id = target,
                words   = coalesce((
                    SELECT string_agg('''' || replace(replace(lexeme, '\', '\\'), '''', '''''') || ''''
                                      || coalesce(':' || (SELECT string_agg(p || w, ',') FROM unnest(positions, weights) AS u (p, w)), ''), ' ')
-                     FROM (SELECT old_source || '_s' || right(session_id::text, 12) = ANY (tsvector_to_array(t.words)) AS is_old) AS rules,
-                          unnest(t.words) AS word (old_lexeme, positions, weights),
-                          LATERAL (SELECT CASE WHEN is_old THEN old_target || substr(old_lexeme, 6)
-                                                           ELSE new_target || substr(old_lexeme, 4) END AS lexeme) AS l)::tsvector, '')
+                     FROM unnest(t.words) AS word (old_lexeme, positions, weights),
+                          LATERAL (SELECT CASE WHEN old_lexeme = '_2' THEN old_lexeme
+                                                    WHEN t.words @@ '''_2''' THEN new_target || substr(old_lexeme, 4)
+                                                    ELSE old_target || substr(old_lexeme, 6) END AS lexeme) AS l)::tsvector, '')
          WHERE t.user_id = source AND t.session_id = moving;
         UPDATE daily_usage SET user_id = target WHERE user_id = source AND session_id = moving;
         DELETE FROM sessions WHERE user_id = source AND id = moving RETURNING archived::int INTO archived_sessions;
