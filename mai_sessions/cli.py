@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import click
-from flask import has_app_context
+from flask import Flask, current_app, has_app_context
 from flask.cli import ScriptInfo
 
 from mai_sessions.config import Settings
@@ -102,7 +102,7 @@ def serve(
 
 @main.command()
 @click.option(
-    "--markdown", is_flag=True, help="Print the table of all settings instead, as it stands in the README."
+    "--markdown", is_flag=True, help="Print the table of all settings instead, as in docs/settings.md."
 )
 def config(markdown: bool) -> None:
     """Print the settings in force, with secrets masked."""
@@ -111,6 +111,30 @@ def config(markdown: bool) -> None:
         return
     for name, value in _settings().in_force():
         click.echo(f"{name}={value}")
+
+
+@main.command()
+def routes() -> None:
+    """List the routes: method, path, and the function in mai_sessions/api."""
+    app = current_app if has_app_context() else _routed_app()
+    rows = sorted(
+        (rule.rule, min((rule.methods or set()) - {"HEAD", "OPTIONS"}), rule.endpoint.rpartition(".")[2])
+        for rule in app.url_map.iter_rules()
+        if rule.endpoint.startswith(EXTENSION)
+    )
+    for path, method, function in rows:
+        click.echo(f"{method:<6} {path:<52} {function}")
+
+
+def _routed_app() -> Flask:
+    # Not with the module: what MaiSessions does not need is imported only where it is used.
+    from mai_sessions import api  # noqa: PLC0415
+    from mai_sessions.extension import DEFAULT_PREFIX  # noqa: PLC0415
+
+    app = Flask(__name__)
+    app.register_blueprint(api.blueprint, url_prefix=DEFAULT_PREFIX)
+    app.register_blueprint(api.service_blueprint)
+    return app
 
 
 def _exit_on_signals() -> None:

@@ -36,20 +36,20 @@ class Settings:
     database_url: str = _setting(
         "DATABASE_URL",
         "",
-        "PostgreSQL to use, as a libpq URI. `mai-sessions serve` without it starts its own",
+        "The PostgreSQL to use, as a libpq URI. Without it, `mai-sessions serve` starts a private one",
         secret=True,
     )
     read_url: str = _setting(
         "MAI_SESSIONS_READ_URL",
         "",
-        "A replica of it, as a libpq URI, for the search and the analytics, which may be a moment old; while it fails, "
-        "`DATABASE_URL` serves them",
+        "A replica, as a libpq URI, for search and analytics, whose results may lag behind. "
+        "While it fails, `DATABASE_URL` serves them",
         secret=True,
     )
     migrate: str = _setting(
         "MAI_SESSIONS_MIGRATE",
         "on",
-        "At start: `on` applies pending migrations, `check` refuses to start when there are any, `off` does not look",
+        "At start, `on` applies pending migrations, `check` refuses to start if there are any, `off` does neither",
         check=validate.OneOf(["on", "check", "off"]),
     )
     bind: str = _setting(
@@ -65,57 +65,58 @@ class Settings:
     worker: str = _setting(
         "MAI_SESSIONS_WORKER",
         "epoll",
-        "`epoll`: no slow client occupies a thread; it needs Linux, elsewhere it is `gthread`. `gthread`: gunicorn's own worker, "
-        "for TLS, HTTP/2, an access log or hooks; slow clients occupy its threads, and each connection ends after one response",
+        "`epoll`: no slow client occupies a thread. It needs Linux; elsewhere `gthread` serves. `gthread`: gunicorn's "
+        "own worker, for TLS, HTTP/2, an access log or hooks. Slow clients occupy its threads, and each connection "
+        "ends after one response",
         check=validate.OneOf(["epoll", "gthread"]),
     )
     max_body: int = _setting(
         "MAI_SESSIONS_MAX_BODY",
         64 * 1024 * 1024,
-        "Largest request body; more is `413`",
+        "The largest request body. A larger one is a `413`",
         unit="bytes",
         check=validate.Range(min=1),
     )
     max_json_depth: int = _setting(
         "MAI_SESSIONS_MAX_JSON_DEPTH",
         32,
-        "Most arrays and objects inside one another in a request body; more is `422`",
+        "How deep arrays and objects may be nested in a request body. Deeper is a `422`",
         unit="levels",
         check=validate.Range(min=1, max=1000),
     )
     max_header: int = _setting(
         "MAI_SESSIONS_MAX_HEADER",
         8190,
-        "Longest header, and longest first line, of a request; more is `431` and `414`",
+        "The longest header and the longest first line of a request. A longer one is a `431` or `414`",
         unit="bytes",
         check=validate.Range(min=1024),
     )
     client_timeout: float = _setting(
         "MAI_SESSIONS_CLIENT_TIMEOUT",
         10.0,
-        "Longest time for a client to send a request, and to take the answer, and one second more for each 16 KiB; then `408`, "
-        "or the connection ends",
+        "The longest time in which a client sends a request or takes a response, plus one second for each 16 KiB. "
+        "After that, the response is a `408` or the connection ends",
         unit="seconds",
         check=validate.Range(min=0, min_inclusive=False),
     )
     tokenizer: str = _setting(
         "MAI_SESSIONS_TOKENIZER",
         "words",
-        "What a message's `token_count` counts when it is not given: `words`, or the BPE tokens of `cl100k_base` or `o200k_base`, "
-        "which the extra `tokens` brings",
+        "What `token_count` counts where a client does not give it: `words`, or BPE tokens of `cl100k_base` or "
+        "`o200k_base`, which need the extra `tokens`",
         check=validate.OneOf(["words", "cl100k_base", "o200k_base"]),
     )
     pool_timeout: float = _setting(
         "MAI_SESSIONS_POOL_TIMEOUT",
         5.0,
-        "Longest wait for a thread and a database connection; then `503`",
+        "The longest wait for a thread and a database connection together. After that, the response is a `503`",
         unit="seconds",
         check=validate.Range(min=0, min_inclusive=False),
     )
     statement_timeout: float = _setting(
         "MAI_SESSIONS_STATEMENT_TIMEOUT",
         10.0,
-        "Longest run of a statement; then `503`",
+        "The longest run of a statement. After that, the response is a `503`",
         unit="seconds",
         check=validate.Range(min=0, min_inclusive=False),
     )
@@ -123,54 +124,59 @@ class Settings:
     prepare: str = _setting(
         "MAI_SESSIONS_PREPARE",
         "on",
-        "`off` behind PgBouncer before 1.21: no prepared statements, and timezone and `statement_timeout` are those of the role",
+        "`off` behind PgBouncer before 1.21: statements are not prepared, and the role must carry the session "
+        "settings ([deploy.md](deploy.md#through-pgbouncer))",
         check=validate.OneOf(["on", "off"]),
     )
 
     expiry: str = _setting(
         "MAI_SESSIONS_EXPIRY",
         "on",
-        "`on` removes expired idempotency keys and abandoned streams, and what `MAI_SESSIONS_RETENTION_DAYS` says; `off` leaves "
-        "that to `mai-sessions purge` or the scripts of `sql/dba/maintain/`",
+        "`on` removes expired idempotency keys, ends abandoned streams, and applies `MAI_SESSIONS_RETENTION_DAYS`. "
+        "`off` leaves that to `mai-sessions purge` or the scripts of `sql/dba/maintain/`",
         check=validate.OneOf(["on", "off"]),
     )
     retention_days: int = _setting(
         "MAI_SESSIONS_RETENTION_DAYS",
         0,
-        "Sessions that were not written to for this long are deleted for good; 0 keeps all",
+        "Sessions that were not written to for this time are deleted for good. 0 keeps all",
         unit="days",
         check=validate.Range(min=0, max=36500),
     )
     worker_timeout: int = _setting(
         "MAI_SESSIONS_WORKER_TIMEOUT",
         30,
-        "A worker that shows no life for so long is killed and replaced",
+        "A worker process that does not respond for this time is killed and replaced",
         unit="seconds",
         check=validate.Range(min=1),
     )
     graceful_timeout: int = _setting(
         "MAI_SESSIONS_GRACEFUL_TIMEOUT",
         20,
-        "Longest wait for requests under way at a stop or a reload: more than those for a connection and for a statement together",
+        "The longest wait for requests under way at a stop or reload. It must be longer than the pool timeout and "
+        "the statement timeout together",
         unit="seconds",
         check=validate.Range(min=1),
     )
     max_requests: int = _setting(
         "MAI_SESSIONS_MAX_REQUESTS",
         0,
-        "Requests after which a worker is replaced, and up to a tenth more, so that not all go at once; 0 never",
+        "A worker process is replaced after this number of requests, plus up to a tenth so that not all are replaced "
+        "at once. 0 never replaces it",
         unit="requests",
         check=validate.Range(min=0),
     )
     auth: str = _setting(
         "MAI_SESSIONS_AUTH",
         "none",
-        "Who is calling: `none` asks nobody, everyone is `default-user`; `proxy` believes a header of a trusted proxy; "
-        "`jwt` checks bearer tokens",
+        "How callers are authenticated: `none` makes all of them `default-user`, `proxy` believes a header of a "
+        "trusted proxy, `jwt` checks bearer tokens",
         check=validate.OneOf(["none", "proxy", "jwt"]),
     )
     allow_anonymous: bool = _setting(
-        "MAI_SESSIONS_ALLOW_ANONYMOUS", False, "With `none`: listen on addresses beyond loopback all the same"
+        "MAI_SESSIONS_ALLOW_ANONYMOUS",
+        False,
+        "With `none`: allow addresses other than loopback, and any `Host`",
     )
     user_header: str = _setting(
         "MAI_SESSIONS_USER_HEADER",
@@ -180,7 +186,8 @@ class Settings:
     trusted_proxies: tuple[str, ...] = _setting(
         "MAI_SESSIONS_TRUSTED_PROXIES",
         (),
-        "With `proxy`: the addresses and networks that are believed, separated by commas; `unix` is the peer of a Unix socket",
+        "With `proxy`: the addresses and networks of the proxies, separated by commas. `unix` is any peer of a Unix "
+        "socket",
     )
     jwt_secret: str = _setting(
         "MAI_SESSIONS_JWT_SECRET",
@@ -190,31 +197,31 @@ class Settings:
     )
     jwt_key: str = _setting("MAI_SESSIONS_JWT_KEY", "", "With `jwt`: the public key of the tokens, in PEM")
     jwt_jwks_url: str = _setting(
-        "MAI_SESSIONS_JWT_JWKS_URL", "", "With `jwt`: where the identity provider publishes its keys"
+        "MAI_SESSIONS_JWT_JWKS_URL", "", "With `jwt`: the URL of the identity provider's key set"
     )
     jwt_algorithms: tuple[str, ...] = _setting(
         "MAI_SESSIONS_JWT_ALGORITHMS",
         (),
-        "With `jwt`: the algorithms that tokens may use, separated by commas; empty is `HS256` with a secret, "
-        "else `RS256,ES256,EdDSA`",
+        "With `jwt`: the algorithms of tokens, separated by commas. By default `HS256` with a secret, else "
+        "`RS256,ES256,EdDSA`",
     )
     jwt_audience: str = _setting(
-        "MAI_SESSIONS_JWT_AUDIENCE", "", "With `jwt`: what `aud` must name; empty does not look"
+        "MAI_SESSIONS_JWT_AUDIENCE", "", "With `jwt`: the audience that `aud` must name. By default any"
     )
     jwt_issuer: str = _setting(
-        "MAI_SESSIONS_JWT_ISSUER", "", "With `jwt`: what `iss` must be; empty does not look"
+        "MAI_SESSIONS_JWT_ISSUER", "", "With `jwt`: the issuer that `iss` must name. By default any"
     )
     url_secret: str = _setting(
         "MAI_SESSIONS_URL_SECRET",
         "",
-        "With `jwt`: what the URLs of images are signed with, the same on every host; empty derives it from the secret of the "
-        "tokens, or else makes one at each start",
+        "With `jwt`: the secret that signs the URLs of images, the same on every host. By default it is derived from the "
+        "secret of the tokens; without that, each start makes a new one",
         secret=True,
     )
     url_lifetime: int = _setting(
         "MAI_SESSIONS_URL_LIFETIME",
         3600,
-        "With `jwt`: shortest life of a signed URL; the longest is twice that",
+        "With `jwt`: the shortest validity of a signed URL. The longest is twice that",
         unit="seconds",
         check=validate.Range(min=60),
     )
@@ -222,14 +229,15 @@ class Settings:
     cors_origins: tuple[str, ...] = _setting(
         "MAI_SESSIONS_CORS_ORIGINS",
         (),
-        "Origins whose pages may call, exact and with commas between them, as `http://localhost:3000,http://localhost:5173`",
+        "The origins whose pages may call the API, exact and separated by commas: "
+        "`http://localhost:5173,tauri://localhost`",
     )
 
     @classmethod
     def from_environ(cls) -> Self:
-        """Read the settings; each variable may also be given as a file, by its name and `_FILE`.
+        """Read the settings from environment variables. `NAME_FILE` is the path of a file with the value of NAME.
 
-        Raises StartupError that names the variable whose value does not fit, or that does not exist.
+        Raises StartupError, which names the variable, for a wrong value and for an unknown variable.
         """
         _refuse_unknown(cls, os.environ, suffixes=("", "_FILE"))
         values = {}
@@ -279,7 +287,7 @@ class Settings:
 
     @classmethod
     def markdown(cls) -> str:
-        """Make the table of the README."""
+        """Make the table of docs/settings.md."""
         lines = ["| variable | default | unit | meaning |", "| --- | --- | --- | --- |"]
         for f in fields(cls):
             default = f"`{_text(f.default)}`" if _text(f.default) else ""

@@ -70,6 +70,8 @@ TAGS = {
     "analytics": "What was used, for a dashboard",
     "service": "The state of the service itself",
 }
+# Problems that no operation causes by itself: a wrong method, a first line or header that is too long.
+_OF_NO_OPERATION = {405, 414, 431}
 # Responses that flask-smorest adds by itself, in its own form.
 _OF_SMOREST = ("UNPROCESSABLE_ENTITY", "DEFAULT_ERROR")
 # Tags of operations on what has a version.
@@ -88,6 +90,8 @@ class Completion(BasePlugin):
         for name, parameter in PARAMETERS.items():
             spec.components.parameter(name, "header", {"name": name, **parameter})
         for status, problem in PROBLEM_TYPES.items():
+            if status in _OF_NO_OPERATION:
+                continue
             content = {PROBLEM_JSON: {"schema": Problem, "example": _problem_example(status, problem)}}
             response = {
                 "description": problem.meaning,
@@ -142,13 +146,14 @@ def _complete(operation: dict[str, Any], method: str, *, is_private: bool, has_i
     is_versioned = not _VERSIONED.isdisjoint(operation["tags"])
     parameters, problems = ["X-Request-ID"], [406, 500]
     headers: list[str] = []
+    operation["security"] = []
     if is_private:
         operation["security"] = [{}, {"bearer": []}]
         problems += [401, 403, 503]
     if has_id:
         problems.append(404)
     if "requestBody" in operation:
-        problems += [413, 415, 422]
+        problems += [400, 408, 413, 415, 422]
     if any(parameter.get("in") == "query" for parameter in operation.get("parameters", [])):
         problems.append(422)
     if is_versioned and method != "delete":
@@ -177,6 +182,9 @@ def _complete(operation: dict[str, Any], method: str, *, is_private: bool, has_i
         )
         response["headers"] = _headers(*headers, *(["Link"] if is_page else []), "X-Request-ID")
         _add_examples(response)
+        # Generators of clients know this type, and none of a wildcard.
+        if any_type := response.get("content", {}).get("*/*"):
+            response["content"] = {"application/octet-stream": any_type, "*/*": any_type}
     _add_examples(operation.get("requestBody", {}))
     responses |= {str(status): _name(status) for status in problems}
     operation["responses"] = dict(sorted(responses.items()))

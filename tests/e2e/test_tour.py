@@ -2,8 +2,10 @@
 
 import http.client
 import json
+import re
 import subprocess
 from contextlib import closing
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -12,6 +14,7 @@ from support.service import Service, call
 pytestmark = pytest.mark.parametrize("service", ["direct", "pgbouncer"], indirect=True, scope="module")
 
 SESSIONS = "/api/v1/sessions"
+README = Path(__file__).parents[2] / "README.md"
 
 
 def curl(*arguments: str) -> tuple[int, str]:
@@ -30,6 +33,26 @@ def curl(*arguments: str) -> tuple[int, str]:
     done = subprocess.run(command, check=True, capture_output=True, encoding="utf-8")
     body, _, status = done.stdout.rpartition("\n")
     return int(status), body
+
+
+def test_tour_of_the_readme_works_as_it_is_pasted(service: Service) -> None:
+    [tour] = re.findall(r"```sh\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    assert "http://127.0.0.1:8000/api/v1" in tour
+    script = tour.replace("http://127.0.0.1:8000", service.url)
+    for _ in range(2):
+        done = subprocess.run(["bash", "-eu"], input=script, check=True, capture_output=True, text=True)
+        created, first, second, read, renamed, listed, messages, found, problem, deleted = (
+            json.loads(line or "null") for line in done.stdout.removesuffix("\n").split("\n")
+        )
+        assert (created["title"], created["messages"]) == ("Test chat", [])
+        assert first == second
+        assert (read["message_count"], read["messages"]) == (1, [first])
+        assert (renamed["title"], renamed["messages"]) == ("The sky", [])
+        assert [session["id"] for session in listed["sessions"]] == [created["id"]]
+        assert messages == [first]
+        assert found["results"][0]["snippet"] == "<mark>Why</mark> is the sky <mark>blue</mark>?"
+        assert problem["status"] == 422
+        assert deleted is None
 
 
 def test_curl(service: Service) -> None:
