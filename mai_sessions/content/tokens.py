@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from mai_sessions.errors import StartupError
 
-# Characters counted at a time, since bpe-openai refuses a million of them, and 200,000 tokens. A cut adds a
-# token at the most, and no character makes more than four.
+# Characters counted at a time: bpe-openai refuses a million of them, and 200,000 tokens. A cut adds at most one
+# BPE token, and no character makes more than four.
 _PIECE = 40_000
 
 
@@ -18,7 +18,13 @@ def load_tokenizer(name: str) -> Callable[[str], int]:
 
 
 def _count_words(text: str) -> int:
-    return len(text.split())
+    # A list of all the words takes 40 times the memory of the text.
+    words, in_word = 0, False
+    for start in range(0, len(text), _PIECE):
+        piece = text[start : start + _PIECE]
+        words += len(piece.split()) - (in_word and not piece[0].isspace())
+        in_word = not piece[-1].isspace()
+    return words
 
 
 def _bpe(vocabulary: str) -> Callable[[str], int]:

@@ -17,6 +17,21 @@ from mai_sessions.telemetry.request_record import QUEUE_SECONDS
 _READ = 64 * 1024
 
 
+class _Body(BytesIO):
+    """A body that gives up its memory when it has been read whole."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self._size = len(content)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        content = super().read(size)
+        if self.tell() == self._size:
+            self.seek(0)
+            self.truncate()
+        return content
+
+
 class BufferedRequest:
     """The request that a client's buffer begins with."""
 
@@ -53,7 +68,7 @@ class BufferedRequest:
             length = self._body.reader.length
             content = client.sock.take_body(length)
             self._is_consumed = len(content) == length
-            environ["wsgi.input"] = BytesIO(content)
+            environ["wsgi.input"] = _Body(content)
         return environ
 
     def finish(self) -> bool:

@@ -49,7 +49,9 @@ LINGER = 2.0
 SWEEP_INTERVAL = 0.25
 # Seconds for which a connection may be idle although others want its place.
 EVICTION_AGE = 1.0
-# The most memory, in bodies of the largest size, of clients that send a body or take a response slowly.
+# The most memory of the clients that send a body or take a response slowly: in bytes, and in bodies of the
+# largest size, whichever is more.
+MAX_HELD = 256 * 1024 * 1024
 MAX_HELD_BODIES = 4
 # Files that a worker has open beside its clients: log, metrics, database connections, epoll.
 _OTHER_FILES = 64
@@ -82,7 +84,7 @@ class ClientWorker(ThreadWorker):
         self._lingering: list[Client] = []
         self._swept = 0.0
         self._accepts_from = 0.0
-        self._max_held = MAX_HELD_BODIES * self.settings.max_body
+        self._max_held = max(MAX_HELD, MAX_HELD_BODIES * self.settings.max_body)
 
     @classmethod
     def check_config(cls, cfg: Config, log: Logger) -> None:
@@ -209,10 +211,12 @@ class ClientWorker(ThreadWorker):
         return True
 
     def shed_load(self) -> None:
-        """Refuse the clients that hold most, until what they hold together fits into memory."""
+        """Refuse the clients that hold most, the slow ones first, until what they hold together fits."""
+        newest = monotonic() - EVICTION_AGE
         while self._idle and self._held > self._max_held:
             with self._lock:
-                descriptor = max(self._idle, key=lambda fd: self._idle[fd].held)
+                held = ((client.since < newest, client.held, fd) for fd, client in self._idle.items())
+                descriptor = max(held)[-1]
             self._refuse(descriptor)
 
     def _refuse(self, descriptor: int) -> None:

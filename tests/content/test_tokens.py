@@ -10,6 +10,13 @@ from mai_sessions.content.tokens import load_tokenizer
     [
         ("words", "two  words\n", 2),
         ("words", "", 0),
+        ("words", "\u3000a\u2003b\x1fc\u200bd", 3),
+        # The text is cut after 40,000 characters: inside a word, after one, before one, between blanks.
+        ("words", "a" * 90_000, 1),
+        ("words", "a" * 40_000 + " b", 2),
+        ("words", "a" * 39_999 + " b", 2),
+        ("words", "a" + " " * 50_000 + "b", 2),
+        ("words", "Ā " * 400_000, 400_000),
         # From the vocabularies' own definition: tiktoken gives the same numbers.
         ("cl100k_base", "hello world", 2),
         ("cl100k_base", "tiktoken is great!", 6),

@@ -1,10 +1,11 @@
 """The worker: slow clients occupy no thread, and what is not HTTP is refused with a problem."""
 
 import json
+import select
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, chdir, closing
+from contextlib import ExitStack, chdir, closing, suppress
 from http.client import HTTPResponse, IncompleteRead
 from pathlib import Path
 
@@ -532,3 +533,23 @@ def unix_services(
                 )
             )
         yield paths
+
+
+def test_clients_that_hold_too_much_memory_are_refused(
+    make_migrated_database: Callable[[], str], tmp_path: Path
+) -> None:
+    """Six bodies of 60 MiB that lack their last byte: four fit, and some of the others are refused."""
+    one = {"MAI_SESSIONS_WORKERS": "1", "MAI_SESSIONS_CLIENT_TIMEOUT": "60"}
+    length = 60 * 1024**2
+    with running(make_migrated_database(), tmp_path / "log", **one) as service, ExitStack() as stack:
+        connections = [stack.enter_context(closing(connect(service))) for _ in range(6)]
+        for connection in connections:
+            connection.sendall(POST + b"Content-Length: %d\r\n\r\n" % length)
+            # A refused client may be cut off while it sends.
+            with suppress(ConnectionError):
+                connection.sendall(bytes(length - 1))
+        assert is_live(service)
+        ready, _, _ = select.select(connections, [], [], 60)
+        assert [answer(connection)[0] for connection in ready] == [503] * len(ready)
+        assert 1 <= len(ready) <= 3
+        assert most_memory(workers_of(service.process.pid)) < 600 * 1024**2

@@ -1,4 +1,4 @@
--- Attachments that no message refers to or whose references are counted wrong, and images and files that are missing.
+-- Attachments that no message refers to or that are counted wrong, and images of messages that are not there.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f attachments.sql
 -- Variables: user_id  whose rows are checked (default: everybody's)
@@ -12,11 +12,10 @@
 
 BEGIN READ ONLY;
 WITH named AS (
-    SELECT m.user_id, i.sha256, count(DISTINCT (m.session_id, m.seq)) AS messages
-      FROM messages AS m
-     CROSS JOIN LATERAL unnest(m.images || m.part_attachments) AS i (sha256)
-     WHERE m.images <> '{}' OR m.part_attachments <> '{}'
-     GROUP BY m.user_id, i.sha256)
+    SELECT user_id, i AS sha256, count(DISTINCT (session_id, seq)) AS messages
+      FROM messages, unnest(images) AS i
+     WHERE images <> '{}'
+     GROUP BY user_id, i)
 SELECT user_id, sha256, a.reference_count, coalesce(n.messages, 0) AS messages,
        CASE WHEN a.reference_count IS NULL THEN 'not there'
             WHEN n.messages IS NULL THEN 'nobody refers to it'

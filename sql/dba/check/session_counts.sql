@@ -1,4 +1,4 @@
--- Users whose session_count or archived_count is not the number of their sessions.
+-- Users whose session_count is not the number of their sessions.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f session_counts.sql
 -- Variables: user_id  whose rows are checked (default: everybody's)
@@ -11,11 +11,11 @@
 \ir ../prepare.psql
 
 BEGIN READ ONLY;
-SELECT user_id, u.session_count, coalesce(s.sessions, 0) AS sessions, u.archived_count, coalesce(s.archived, 0) AS archived
+SELECT user_id, u.session_count, coalesce(s.sessions, 0) AS sessions
   FROM users AS u
-  FULL JOIN (SELECT user_id, count(*) AS sessions, count(*) FILTER (WHERE archived) AS archived FROM sessions GROUP BY user_id) AS s USING (user_id)
+  FULL JOIN (SELECT user_id, count(*) AS sessions FROM sessions GROUP BY user_id) AS s USING (user_id)
  WHERE (:'user_id' = '' OR user_id = :'user_id')
-   AND (u.session_count, u.archived_count) IS DISTINCT FROM (coalesce(s.sessions, 0), coalesce(s.archived, 0))
+   AND u.session_count IS DISTINCT FROM coalesce(s.sessions, 0)
  ORDER BY user_id;
 \set found :ROW_COUNT
 COMMIT;

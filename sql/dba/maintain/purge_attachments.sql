@@ -36,8 +36,7 @@ BEGIN
                   FROM attachments AS u
                  WHERE u.reference_count = 0 AND (only_user = '' OR u.user_id = only_user)
                    AND NOT EXISTS (SELECT FROM messages AS m
-                                    WHERE m.user_id = u.user_id AND (m.images <> '{}' OR m.part_attachments <> '{}')
-                                      AND u.sha256 = ANY (m.images || m.part_attachments))
+                                    WHERE m.user_id = u.user_id AND m.images <> '{}' AND u.sha256 = ANY (m.images))
                  LIMIT batch FOR UPDATE SKIP LOCKED) AS gone
          WHERE a.user_id = gone.user_id AND a.sha256 = gone.sha256;
         GET DIAGNOSTICS deleted = ROW_COUNT;

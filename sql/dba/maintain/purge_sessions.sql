@@ -47,25 +47,19 @@ BEGIN
             -- In the order in which an append takes them.
             PERFORM FROM attachments AS a
               WHERE a.user_id = owner
-                AND a.sha256 IN (SELECT unnest(m.images || m.part_attachments) FROM messages AS m
-                                  WHERE m.user_id = owner AND m.session_id = ANY (ids)
-                                    AND (m.images <> '{}' OR m.part_attachments <> '{}'))
+                AND a.sha256 IN (SELECT unnest(m.images) FROM messages AS m
+                                  WHERE m.user_id = owner AND m.session_id = ANY (ids) AND m.images <> '{}')
               ORDER BY a.sha256 FOR UPDATE;
             UPDATE attachments AS a
                SET reference_count = a.reference_count - named.messages
               FROM (SELECT i AS sha256, count(DISTINCT (m.session_id, m.seq)) AS messages
-                      FROM messages AS m, unnest(m.images || m.part_attachments) AS i
-                     WHERE m.user_id = owner AND m.session_id = ANY (ids) AND (m.images <> '{}' OR m.part_attachments <> '{}')
+                      FROM messages AS m, unnest(m.images) AS i
+                     WHERE m.user_id = owner AND m.session_id = ANY (ids) AND m.images <> '{}'
                      GROUP BY i) AS named
              WHERE a.user_id = owner AND a.sha256 = named.sha256;
             DELETE FROM attachments WHERE user_id = owner AND reference_count = 0;
-            DELETE FROM idempotency_keys AS k
-             WHERE k.user_id = owner AND k.path IN (SELECT 'sessions/' || id || '/messages' FROM unnest(ids) AS id);
-            UPDATE users
-               SET session_count  = session_count - cardinality(ids),
-                   archived_count = archived_count - (SELECT count(*) FROM sessions WHERE user_id = owner AND id = ANY (ids) AND archived)
-             WHERE user_id = owner;
             DELETE FROM sessions WHERE user_id = owner AND id = ANY (ids);
+            UPDATE users SET session_count = session_count - cardinality(ids) WHERE user_id = owner;
             COMMIT;
             total := total + cardinality(ids);
         END LOOP;

@@ -124,8 +124,8 @@ BEGIN
             SELECT a.sha256
               FROM attachments AS a
               LEFT JOIN (SELECT i AS sha256, count(DISTINCT (session_id, seq)) AS messages
-                           FROM messages, unnest(images || part_attachments) AS i
-                          WHERE user_id = owner AND (images <> '{}' OR part_attachments <> '{}')
+                           FROM messages, unnest(images) AS i
+                          WHERE user_id = owner AND images <> '{}'
                           GROUP BY i) AS c
                 ON c.sha256 = a.sha256
              WHERE a.user_id = owner AND a.reference_count <> coalesce(c.messages, 0)
@@ -135,21 +135,19 @@ BEGIN
             PERFORM FROM attachments AS a WHERE a.user_id = owner AND a.sha256 = wrong.sha256 FOR UPDATE;
             UPDATE attachments AS a
                SET reference_count = (SELECT count(*) FROM messages
-                                       WHERE user_id = owner AND (images <> '{}' OR part_attachments <> '{}')
-                                         AND wrong.sha256 = ANY (images || part_attachments))
+                                       WHERE user_id = owner AND images <> '{}' AND wrong.sha256 = ANY (images))
              WHERE a.user_id = owner AND a.sha256 = wrong.sha256;
             COMMIT;
         END LOOP;
 
-        IF (SELECT ARRAY[count(*), count(*) FILTER (WHERE s.archived)] FROM sessions AS s WHERE s.user_id = owner)
-           <> coalesce((SELECT ARRAY[u.session_count, u.archived_count] FROM users AS u WHERE u.user_id = owner), '{0,0}') THEN
+        IF (SELECT count(*) FROM sessions AS s WHERE s.user_id = owner)
+           <> coalesce((SELECT u.session_count FROM users AS u WHERE u.user_id = owner), 0) THEN
             wrong_users := wrong_users + 1;
             IF apply THEN
                 INSERT INTO users (user_id, session_count) VALUES (owner, 0) ON CONFLICT (user_id) DO NOTHING;
                 PERFORM FROM users AS u WHERE u.user_id = owner FOR UPDATE;
                 UPDATE users AS u
-                   SET session_count  = (SELECT count(*) FROM sessions AS s WHERE s.user_id = owner),
-                       archived_count = (SELECT count(*) FROM sessions AS s WHERE s.user_id = owner AND s.archived)
+                   SET session_count = (SELECT count(*) FROM sessions AS s WHERE s.user_id = owner)
                  WHERE u.user_id = owner;
             END IF;
         END IF;

@@ -54,7 +54,7 @@ BEGIN
         GET DIAGNOSTICS counted = ROW_COUNT;
         titles := titles + counted;
         DELETE FROM sessions AS s WHERE s.user_id = erased AND s.id = ANY (ids);
-        UPDATE users AS u SET session_count = u.session_count - cardinality(ids), archived_count = 0 WHERE u.user_id = erased;
+        UPDATE users AS u SET session_count = u.session_count - cardinality(ids) WHERE u.user_id = erased;
         COMMIT;
         sessions := sessions + cardinality(ids);
     END LOOP;

@@ -24,9 +24,8 @@ COPY (
 COPY (
     SELECT row_to_json(r)
       FROM (SELECT 'session' AS type, s.id, s.title, s.agent_name, s.model_id, s.created_at, s.updated_at, s.version,
-                   s.message_count, s.last_seq, s.newest_seq, s.last_message_preview, s.archived, s.head_id, t.metadata
+                   s.message_count, s.last_seq, s.newest_seq, s.last_message_preview
               FROM sessions AS s
-              LEFT JOIN session_titles AS t ON t.user_id = s.user_id AND t.session_id = s.id
              WHERE s.user_id = :'user_id'
              ORDER BY s.id) AS r
 ) TO STDOUT (FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02');
@@ -34,8 +33,7 @@ COPY (
 COPY (
     SELECT row_to_json(r)
       FROM (SELECT 'message' AS type, m.session_id, m.seq, m.id, m.role, m.content, m.token_count, m.model_id, m.agent_name,
-                   m.response_time_ms, m.is_error, m.images, m.documents, m.created_at, m.updated_at, m.status,
-                   m.parent_seq, m.parts, m.metadata, m.part_attachments
+                   m.response_time_ms, m.is_error, m.images, m.documents, m.created_at
               FROM messages AS m
              WHERE m.user_id = :'user_id'
              ORDER BY m.session_id, m.seq) AS r
@@ -43,7 +41,7 @@ COPY (
 
 COPY (
     SELECT row_to_json(r)
-      FROM (SELECT 'attachment' AS type, a.sha256, a.content_type, a.size, a.reference_count, a.created_at, a.file_name,
+      FROM (SELECT 'attachment' AS type, a.sha256, a.content_type, a.size, a.reference_count, a.created_at,
                    translate(encode(a.content, 'base64'), E'\n', '') AS content
               FROM attachments AS a
              WHERE a.user_id = :'user_id'
@@ -52,7 +50,7 @@ COPY (
 
 COPY (
     SELECT row_to_json(r)
-      FROM (SELECT 'idempotency_key' AS type, k.path, k.key, k.id, k.seq, k.created_at, k.reply
+      FROM (SELECT 'idempotency_key' AS type, k.path, k.key, k.id, k.seq, k.created_at
               FROM idempotency_keys AS k
              WHERE k.user_id = :'user_id'
              ORDER BY k.path, k.key) AS r

@@ -1,0 +1,82 @@
+"""Requests that are made to cost much: others have their responses beside them."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from attackers import MAX_BODY, Suffer
+from support.chats import SESSIONS
+from support.service import Service, call
+from test_growth import TEXTS
+
+CLIENTS = 8
+MEGABYTE = 1024**2
+
+Ask = Callable[[str, str, Any], int]
+
+
+@pytest.fixture
+def ask(service: Service) -> Ask:
+    """Send a request over a connection of its own, and give the status."""
+
+    def ask(method: str, path: str, body: Any = None) -> int:
+        with closing(service.connect()) as http:
+            return call(http, method, path, body)[0]
+
+    return ask
+
+
+@pytest.fixture
+def messages(service: Service) -> str:
+    """The path of a new session's messages."""
+    with closing(service.connect()) as http:
+        return f"{SESSIONS}/{call(http, 'POST', SESSIONS, {})[1]['id']}/messages"
+
+
+def together(ask: Ask, method: str, path: str, body: Any = None) -> list[int]:
+    """Send a request from many clients at once."""
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        return list(pool.map(lambda _: ask(method, path, body), range(CLIENTS)))
+
+
+@pytest.mark.parametrize(
+    "kind", ["descending marks", "ligatures that become 18 letters", "words of one letter", "CJK"]
+)
+def test_messages_that_cost_much(ask: Ask, messages: str, suffer: Suffer, kind: str) -> None:
+    content = TEXTS[kind](min(2_000_000, MAX_BODY - 1000))
+    with suffer(f"{CLIENTS} messages of 2 MB: {kind}", 100 * MEGABYTE) as figures:
+        figures.statuses.update(
+            map(str, together(ask, "POST", messages, {"role": "user", "content": content}))
+        )
+    assert set(figures.statuses) == {"201"}
+
+
+QUERIES = {
+    "one CJK character": "中",
+    "300 terms of two letters": " ".join(TEXTS["words of two letters"](900).split()),
+    "quotes that occur nowhere": '"ab cd" ' * 100,
+    "16 terms": " ".join(TEXTS["words of two letters"](48).split()),
+}
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_searches_that_cost_much(ask: Ask, messages: str, suffer: Suffer, name: str) -> None:
+    for kind in ("CJK", "words of two letters", "quotes"):
+        for _ in range(10):
+            assert ask("POST", messages, {"role": "user", "content": TEXTS[kind](50_000)}) == 201
+    with suffer(f"{CLIENTS} searches: {name}", 100 * MEGABYTE) as figures:
+        path = f"/api/v1/search?limit=50&q={quote(QUERIES[name])}"
+        figures.statuses.update(map(str, together(ask, "GET", path)))
+    assert set(figures.statuses) <= {"200", "422"}
+
+
+def test_sessions_that_are_read_whole(ask: Ask, messages: str, suffer: Suffer) -> None:
+    """A session that is too large for one response is refused, not read."""
+    for _ in range(20):
+        assert ask("POST", messages, {"role": "user", "content": "x" * 2_000_000}) == 201
+    with suffer(f"{CLIENTS} readers of a session of 40 MB", 800 * MEGABYTE) as figures:
+        figures.statuses.update(map(str, together(ask, "GET", messages.removesuffix("/messages"))))
+    assert not {status for status in figures.statuses if status.startswith("5")}

@@ -1,0 +1,72 @@
+"""What a request costs: CPU time and memory of the processes that serve it."""
+
+import re
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+import psycopg
+from support.service import Service, workers_of
+
+
+class Request(NamedTuple):
+    """A request as bytes, without what frames the body."""
+
+    method: str
+    path: str
+    body: bytes | None = None
+    headers: dict[str, str] = {}  # noqa: RUF012 - nobody changes it
+
+
+class Cost(NamedTuple):
+    """The status of a response, CPU seconds of the worker and of PostgreSQL, and bytes of memory of the worker."""
+
+    status: int
+    cpu: float
+    memory: int
+
+
+class Meter:
+    """Measures requests to a service of one worker and one thread, over one connection."""
+
+    def __init__(self, service: Service, http: HTTPConnection) -> None:
+        self._http = http
+        [worker] = workers_of(service.process.pid)
+        self._worker = worker.pid
+        with closing(psycopg.connect(service.database_url)) as conn:
+            statement = """SELECT pid FROM pg_stat_activity
+                            WHERE datname = current_database() AND application_name = 'mai-sessions'"""
+            self._pids = [self._worker, *(pid for (pid,) in conn.execute(statement))]
+
+    def measure(self, request: Request) -> Cost:
+        """Send a request and read its response."""
+        headers = {"Content-Type": "application/json", **request.headers}
+        # The peak of memory begins again at what is held now.
+        Path(f"/proc/{self._worker}/clear_refs").write_text("5")
+        memory, cpu = _peak_memory(self._worker), _cpu_seconds(self._pids)
+        self._http.request(request.method, request.path, request.body, headers)
+        response = self._http.getresponse()
+        response.read()
+        return Cost(response.status, _cpu_seconds(self._pids) - cpu, _peak_memory(self._worker) - memory)
+
+
+def query(path: str, name: str, value: str, **others: str) -> str:
+    """The URL of a path and its query."""
+    pairs = {**others, name: value}
+    return f"{path}?" + "&".join(f"{key}={quote(text, safe='')}" for key, text in pairs.items())
+
+
+def _cpu_seconds(pids: Iterable[int]) -> float:
+    # clock_getcpuclockid(3), which Python does not have: to the nanosecond, unlike /proc.
+    return sum(time.clock_gettime((~pid << 3) | 2) for pid in pids)
+
+
+def _peak_memory(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    match = re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)
+    assert match
+    return int(match[1]) * 1024
