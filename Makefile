@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install run test coverage pythons fuzz faults soak lint audit format settings routes schema lint-openapi openapi sql-readme client e2e citus bench bench-large
+.PHONY: help install run test coverage pythons fuzz faults soak lint audit format settings routes schema lint-openapi openapi sql-readme client e2e citus deploy-test bench bench-large
 
 # Installed again whenever the dependencies change.
 .venv/.service: setup.cfg pyproject.toml
@@ -83,6 +83,9 @@ e2e: install  ## Prove /docs and the TypeScript store in headless Chromium; skip
 citus: install  ## Run the tests of the routes, and those of the cluster itself, on the Citus cluster of CITUS_URL
 	@if [ -z "$$CITUS_URL" ]; then echo "citus: skipped, no CITUS_URL"; else \
 	.venv/bin/pytest --quiet --numprocesses auto --dist loadscope tests/api && .venv/bin/pytest --quiet tests/citus; fi
+
+deploy-test: install  ## Follow docs/deploy.md, and the steps of the Dockerfile, in a bare Debian; needs root, debootstrap and apt
+	DEPLOY=full .venv/bin/pytest --quiet tests/e2e/test_deploy.py
 
 bench: install  ## Measure CPU, latency and throughput beside the references and the limit (needs wrk)
 	.venv/bin/python -m bench

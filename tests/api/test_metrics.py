@@ -1,6 +1,8 @@
+import re
 import shutil
 import subprocess
 from base64 import b64encode
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -74,3 +76,28 @@ def test_promtool_agrees(client: FlaskClient) -> None:
         ["promtool", "check", "metrics"], check=False, input=client.get("/metrics").data, capture_output=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_every_metric_is_documented(client: FlaskClient) -> None:
+    exposed = set(re.findall(r"^# TYPE (\w+)", client.get("/metrics").text, re.MULTILINE))
+    # What the client library adds to a counter is its time of creation.
+    families = {name for name in exposed if not name.endswith("_created")}
+    page = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
+    assert (
+        set(re.findall(r"`(mai_sessions_\w+)`(?=[ ,])", page.partition("| metric |")[2].partition("\n\n")[0]))
+        == families
+    )
+    alerts = (Path(__file__).parents[2] / "deploy" / "alerts.yml").read_text(encoding="utf-8")
+    for name in re.findall(r"\bmai_sessions_\w+", alerts):
+        assert re.sub("_(bucket|count|sum)$", "", name) in families
+
+
+def test_every_alert_has_its_place_in_the_runbook() -> None:
+    root = Path(__file__).parents[2]
+    alerts = (root / "deploy" / "alerts.yml").read_text(encoding="utf-8")
+    runbook = (root / "docs" / "runbook.md").read_text(encoding="utf-8")
+    names = re.findall(r"alert: (\w+)", alerts)
+    assert re.findall(r"^## (MaiSessions\w+)$", runbook, re.MULTILINE) == names
+    assert re.findall(r"runbook.md#(\w+)", alerts) == [name.lower() for name in names]
+    if promtool := shutil.which("promtool"):
+        subprocess.run([promtool, "check", "rules", root / "deploy" / "alerts.yml"], check=True)
