@@ -80,6 +80,7 @@ def _log_old_words(settings: Settings) -> None:
         old_words = count_old_words(conn)
     if any(old_words):
         log.warning(
-            "the search knows %d messages and %d titles by the rules of an older release: run mai-sessions reindex",
+            "the search knows %d messages and %d titles by the rules of an older release: run mai-sessions "
+            "reindex",
             *old_words,
         )

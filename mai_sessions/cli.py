@@ -1,4 +1,4 @@
-"""The commands of `mai-sessions`, and of `flask mai-sessions` in an application that registers MaiSessions."""
+"""The commands of `mai-sessions`, and of `flask mai-sessions` in another application."""
 
 import signal
 import sys
@@ -42,7 +42,7 @@ class _Group(click.Group):
 
 
 class _FlaskGroup(_Group):
-    """The commands of `main` that make sense in another application, with the settings of that application."""
+    """The commands of `main` that make sense in another application, with its settings."""
 
     _LEFT_OUT = ("serve", "upgrade")
 
@@ -196,7 +196,7 @@ def _migrate(database_url: str, action: str | None) -> None:
 
 @main.command()
 def check() -> None:
-    """Check the settings, the connection to PostgreSQL and the schema; exit with 1 if one of them is wrong."""
+    """Check the settings, the connection to PostgreSQL and the schema; exit with 1 if one is wrong."""
     settings = _settings()
     Database(settings).check_session_settings()
     migrations.migrate(settings.database_url, "check")
@@ -248,7 +248,7 @@ _FILE = click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @_DATA_DIR
 @click.option("--force", is_flag=True, help="Replace FILE, if it is there.")
 def backup_(file: Path, data_dir: Path | None, force: bool) -> None:
-    """Write everything to FILE, of DATABASE_URL or else of the private PostgreSQL, while it is served or not."""
+    """Back up DATABASE_URL, or else the private PostgreSQL, to FILE, whether or not the service runs."""
     with _reached(data_dir) as (database_url, programs):
         backup.backup(database_url, file, programs=programs, force=force, progress=_show)
     click.echo(f"{file}: {file.stat().st_size:,} bytes", err=True)
@@ -290,7 +290,7 @@ def upgrade(data_dir: Path | None, programs: Path | None) -> None:
 )
 @_DATA_DIR
 def purge(retention_days: int | None, data_dir: Path | None) -> None:
-    """Remove once what the service removes by itself: expired keys, abandoned streams, sessions past their retention."""
+    """Remove what the service removes by itself: expired keys, abandoned streams, old sessions."""
     settings = _settings()
     days = settings.retention_days if retention_days is None else retention_days
     with _reached(data_dir) as (database_url, _):
@@ -314,7 +314,7 @@ def purge(retention_days: int | None, data_dir: Path | None) -> None:
 @_DATA_DIR
 @click.pass_context
 def psql_(ctx: click.Context, script: str | None, variables: tuple[str, ...], data_dir: Path | None) -> None:
-    """Run a SCRIPT of sql/dba/, such as health.sql, or a shell, as the role of DATABASE_URL or of the private PostgreSQL."""
+    """Run a SCRIPT of sql/dba/, such as health.sql, or a shell, on the database."""
     path = psql.find_script(script) if script else None
     with _reached(data_dir) as (database_url, programs):
         ctx.exit(psql.run_psql(database_url, path, variables, programs=programs))
@@ -335,7 +335,8 @@ def scripts(path: bool, deploy: bool) -> None:
     for name, summary in psql.list_scripts():
         click.echo(f"{name:<36} {summary}")
     click.echo(
-        f"\nThey are in {psql.SCRIPTS}, and run by `mai-sessions psql NAME`; the files of deploy/ are in {psql.DEPLOYMENT}"
+        f"\nThey are in {psql.SCRIPTS}, and run by `mai-sessions psql NAME`; the files of deploy/ are in "
+        f"{psql.DEPLOYMENT}"
     )
 
 

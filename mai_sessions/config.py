@@ -31,7 +31,7 @@ def _setting(
 
 @dataclass(frozen=True)
 class Settings:
-    """What an operator can choose. docs/settings.md is made of the variable, unit and meaning of each field."""
+    """What an operator can choose. docs/settings.md lists the variable, unit and meaning of each field."""
 
     database_url: str = _setting(
         "DATABASE_URL",
@@ -49,7 +49,8 @@ class Settings:
     migrate: str = _setting(
         "MAI_SESSIONS_MIGRATE",
         "on",
-        "At start, `on` applies pending migrations, `check` refuses to start if there are any, `off` does neither",
+        "At start, `on` applies pending migrations, `check` refuses to start if there are any, `off` does "
+        "neither",
         check=validate.OneOf(["on", "check", "off"]),
     )
     bind: str = _setting(
@@ -65,9 +66,9 @@ class Settings:
     worker: str = _setting(
         "MAI_SESSIONS_WORKER",
         "epoll",
-        "`epoll`: no slow client occupies a thread. It needs Linux; elsewhere `gthread` serves. `gthread`: gunicorn's "
-        "own worker, for TLS, HTTP/2, an access log or hooks. Slow clients occupy its threads, and each connection "
-        "ends after one response",
+        "`epoll`: no slow client occupies a thread. It needs Linux; elsewhere `gthread` serves. `gthread`: "
+        "gunicorn's own worker, for TLS, HTTP/2, an access log or hooks. Slow clients occupy its threads, "
+        "and each connection ends after one response",
         check=validate.OneOf(["epoll", "gthread"]),
     )
     max_body: int = _setting(
@@ -94,22 +95,23 @@ class Settings:
     client_timeout: float = _setting(
         "MAI_SESSIONS_CLIENT_TIMEOUT",
         10.0,
-        "The longest time in which a client sends a request or takes a response, plus one second for each 16 KiB. "
-        "After that, the response is a `408` or the connection ends",
+        "The longest time in which a client sends a request or takes a response, plus one second for each "
+        "16 KiB. After that, the response is a `408` or the connection ends",
         unit="seconds",
         check=validate.Range(min=0, min_inclusive=False),
     )
     tokenizer: str = _setting(
         "MAI_SESSIONS_TOKENIZER",
         "words",
-        "What `token_count` counts where a client does not give it: `words`, or BPE tokens of `cl100k_base` or "
-        "`o200k_base`, which need the extra `tokens`",
+        "What `token_count` counts where a client does not give it: `words`, or BPE tokens of `cl100k_base` "
+        "or `o200k_base`, which need the extra `tokens`",
         check=validate.OneOf(["words", "cl100k_base", "o200k_base"]),
     )
     pool_timeout: float = _setting(
         "MAI_SESSIONS_POOL_TIMEOUT",
         5.0,
-        "The longest wait for a thread and a database connection together. After that, the response is a `503`",
+        "The longest wait for a thread and a database connection together. After that, the response is a "
+        "`503`",
         unit="seconds",
         check=validate.Range(min=0, min_inclusive=False),
     )
@@ -124,16 +126,17 @@ class Settings:
     prepare: str = _setting(
         "MAI_SESSIONS_PREPARE",
         "on",
-        "`off` behind PgBouncer before 1.21: statements are not prepared, and the role must carry the session "
-        "settings ([deploy.md](deploy.md#through-pgbouncer))",
+        "`off` behind PgBouncer before 1.21: statements are not prepared, and the role must carry the "
+        "session settings ([deploy.md](deploy.md#through-pgbouncer))",
         check=validate.OneOf(["on", "off"]),
     )
 
     expiry: str = _setting(
         "MAI_SESSIONS_EXPIRY",
         "on",
-        "`on` removes expired idempotency keys, ends abandoned streams, and applies `MAI_SESSIONS_RETENTION_DAYS`. "
-        "`off` leaves that to `mai-sessions purge` or the scripts of `sql/dba/maintain/`",
+        "`on` removes expired idempotency keys, ends abandoned streams, and applies "
+        "`MAI_SESSIONS_RETENTION_DAYS`. `off` leaves that to `mai-sessions purge` or the scripts of "
+        "`sql/dba/maintain/`",
         check=validate.OneOf(["on", "off"]),
     )
     retention_days: int = _setting(
@@ -153,24 +156,24 @@ class Settings:
     graceful_timeout: int = _setting(
         "MAI_SESSIONS_GRACEFUL_TIMEOUT",
         20,
-        "The longest wait for requests under way at a stop or reload. It must be longer than the pool timeout and "
-        "the statement timeout together",
+        "The longest wait for requests under way at a stop or reload. It must be longer than the pool "
+        "timeout and the statement timeout together",
         unit="seconds",
         check=validate.Range(min=1),
     )
     max_requests: int = _setting(
         "MAI_SESSIONS_MAX_REQUESTS",
         0,
-        "A worker process is replaced after this number of requests, plus up to a tenth so that not all are replaced "
-        "at once. 0 never replaces it",
+        "A worker process is replaced after this number of requests, plus up to a tenth so that not all are "
+        "replaced at once. 0 never replaces it",
         unit="requests",
         check=validate.Range(min=0),
     )
     auth: str = _setting(
         "MAI_SESSIONS_AUTH",
         "none",
-        "How callers are authenticated: `none` makes all of them `default-user`, `proxy` believes a header of a "
-        "trusted proxy, `jwt` checks bearer tokens",
+        "How callers are authenticated: `none` makes all of them `default-user`, `proxy` believes a header "
+        "of a trusted proxy, `jwt` checks bearer tokens",
         check=validate.OneOf(["none", "proxy", "jwt"]),
     )
     allow_anonymous: bool = _setting(
@@ -186,8 +189,8 @@ class Settings:
     trusted_proxies: tuple[str, ...] = _setting(
         "MAI_SESSIONS_TRUSTED_PROXIES",
         (),
-        "With `proxy`: the addresses and networks of the proxies, separated by commas. `unix` is any peer of a Unix "
-        "socket",
+        "With `proxy`: the addresses and networks of the proxies, separated by commas. `unix` is any peer "
+        "of a Unix socket",
     )
     jwt_secret: str = _setting(
         "MAI_SESSIONS_JWT_SECRET",
@@ -214,8 +217,8 @@ class Settings:
     url_secret: str = _setting(
         "MAI_SESSIONS_URL_SECRET",
         "",
-        "With `jwt`: the secret that signs the URLs of images, the same on every host. By default it is derived from the "
-        "secret of the tokens; without that, each start makes a new one",
+        "With `jwt`: the secret that signs the URLs of images, the same on every host. By default it is "
+        "derived from the secret of the tokens; without that, each start makes a new one",
         secret=True,
     )
     url_lifetime: int = _setting(
@@ -235,7 +238,7 @@ class Settings:
 
     @classmethod
     def from_environ(cls) -> Self:
-        """Read the settings from environment variables. `NAME_FILE` is the path of a file with the value of NAME.
+        """Read the settings from environment variables. `NAME_FILE` is the path of a file with the value.
 
         Raises StartupError, which names the variable, for a wrong value and for an unknown variable.
         """
@@ -257,8 +260,8 @@ class Settings:
         """Read the settings from the configuration of a Flask application.
 
         The keys are the names of the variables; `DATABASE_URL` is `MAI_SESSIONS_DATABASE_URL` here, since the
-        application may have a database of its own. Values are of the setting's type, or text as in a variable.
-        Raises StartupError like `from_environ`.
+        application may have a database of its own. Values are of the setting's type, or text as in a
+        variable. Raises StartupError like `from_environ`.
         """
         keys = {f.name: _config_key(f.metadata["env"]) for f in fields(cls)}
         _refuse_unknown(cls, config)

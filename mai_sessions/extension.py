@@ -36,9 +36,9 @@ class MaiSessions:
     ) -> None:
         """Register the routes below `url_prefix`, and nothing else of the application.
 
-        The settings are those of `app.config` whose keys begin with MAI_SESSIONS_, unless they are passed. The
-        environment is not read. The database is not reached before the first request: create its tables with
-        `flask mai-sessions migrate`. Raises StartupError when a setting is wrong.
+        The settings are those of `app.config` whose keys begin with MAI_SESSIONS_, unless they are passed.
+        The environment is not read. The database is not reached before the first request: create its tables
+        with `flask mai-sessions migrate`. Raises StartupError when a setting is wrong.
         """
         settings = settings or Settings.from_config(app.config)
         if self._identify is None:

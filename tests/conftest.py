@@ -1,4 +1,6 @@
-"""The suite's PostgreSQL, one database per worker, and a client that holds every answer against the contract."""
+"""The suite's PostgreSQL, one database per worker, and a client that holds every answer against the
+contract.
+"""
 
 import io
 import itertools
@@ -252,7 +254,9 @@ def _run_program(program: str, *arguments: str, stdin: str = "", stderr: int = s
 def run_script(
     run_program: Callable[..., str], database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> RunScript:
-    """Run a script with variables, and return the lines that it printed: rows without a heading, and errors."""
+    """Run a script with variables, and return the lines that it printed: rows without a heading, and
+    errors.
+    """
     monkeypatch.setenv("PSQLRC", str(Path(__file__).with_name("dba") / "hostile.psqlrc"))
 
     def run(script: str, url: str = database_url, **variables: Any) -> list[str]:
@@ -287,7 +291,9 @@ def _log_of_the_suite() -> Iterator[None]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """What a user wrote somewhere in a body, where it is long enough to be told from what the service writes."""
+    """What a user wrote somewhere in a body, where it is long enough to be told from what the service
+    writes.
+    """
     if (
         isinstance(value, str)
         and 12 <= len(value) <= 1000

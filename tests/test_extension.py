@@ -24,7 +24,9 @@ PNG = png()
 
 
 def make_host() -> Flask:
-    """An application with a page, a login, a blueprint called `api`, an async view and its own error pages."""
+    """An application with a page, a login, a blueprint called `api`, an async view and its own error
+    pages.
+    """
     app = Flask("host")
     app.secret_key = "host"
     api = Blueprint("api", __name__, url_prefix="/api/v1")

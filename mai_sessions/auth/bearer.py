@@ -93,7 +93,8 @@ def url_signer(settings: Settings) -> UrlSigner:
         key = hmac.digest(secret.encode(), b"mai-sessions attachment urls", "sha256")
     else:
         log.warning(
-            "signed URLs are valid until this process ends, and on this host only: set MAI_SESSIONS_URL_SECRET_FILE"
+            "signed URLs are valid until this process ends, and on this host only: set "
+            "MAI_SESSIONS_URL_SECRET_FILE"
         )
         key = secrets.token_bytes(32)
     return UrlSigner(key, settings.url_lifetime)

@@ -42,8 +42,8 @@ def authentication(settings: Settings) -> tuple[Authenticate, UrlSigner | None]:
 def anonymous(settings: Settings) -> Authenticate:
     """Make the authentication of the mode `none`, in which all callers are one user.
 
-    A page of any origin can call the service on the loopback of its visitor's machine by a name that resolves to
-    127.0.0.1 (DNS rebinding). Its requests carry that name, so they are refused. Raises Forbidden.
+    A page of any origin can call the service on its visitor's machine by a name that resolves to 127.0.0.1
+    (DNS rebinding). Its requests carry that name as their Host, so they are refused. Raises Forbidden.
     """
 
     def authenticate() -> str:
@@ -102,7 +102,7 @@ def current_user_id() -> str:
 
 
 def refuse_public_address(settings: Settings, host: str) -> None:
-    """Raise StartupError if anyone who reaches this IP address would be the one user who owns all sessions."""
+    """Raise StartupError if anyone who reaches this IP address would own all sessions."""
     if (
         settings.auth == "none"
         and not settings.allow_anonymous

@@ -31,6 +31,7 @@ REFRESH_AFTER = 300.0
 EXPIRE_AFTER = 3600.0
 # Anyone can send tokens that name unknown keys, and each may cause a fetch.
 MAX_FETCHES_PER_MINUTE = 10
+MINUTE = 60.0
 MAX_DOCUMENT_BYTES = 1024 * 1024
 # Application firewalls refuse the User-Agent of Python's urllib.
 HEADERS = {"User-Agent": f"mai-sessions/{version('mai-sessions')}", "Accept": "application/json"}
@@ -84,8 +85,8 @@ class PublishedKeys:
         with self._lock:
             if self._fetch and not self._fetch.done.is_set():
                 return self._fetch, False
-            is_over_quota = len(self._fetches) == MAX_FETCHES_PER_MINUTE and now - self._fetches[0] < 60  # noqa: PLR2004
-            if is_over_quota or now - self._failed_at <= RETRY_AFTER_FAILURE:
+            is_full = len(self._fetches) == MAX_FETCHES_PER_MINUTE
+            if (is_full and now - self._fetches[0] < MINUTE) or now - self._failed_at <= RETRY_AFTER_FAILURE:
                 return None, False
             self._fetches.append(now)
             self._fetch = fetch = _Fetch(self._url)
@@ -147,7 +148,7 @@ class _Fetch(HTTPSHandler, HTTPHandler):
 
 
 def _parse(document: bytes) -> dict[str | None, Any]:
-    """Return the keys of a set for signatures, by `kid`. Raises ValueError, and others for what is no key set."""
+    """Return the signature keys of a key set by `kid`. Raises various errors for anything else."""
     keys = {
         key.key_id: key.key
         for key in jwt.PyJWKSet.from_dict(json.loads(document)).keys

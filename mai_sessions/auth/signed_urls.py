@@ -42,5 +42,5 @@ class UrlSigner:
         return (int(time.time()) // self._lifetime + 2) * self._lifetime
 
     def _mac(self, *parts: str) -> str:
-        # The user comes last and no other part holds the separator, so two lists of parts never make one text.
+        # The user comes last and no other part holds the separator, so different parts make different texts.
         return hmac.digest(self._key, "\0".join(parts).encode("utf-8", "surrogatepass"), "sha256").hex()

@@ -15,45 +15,50 @@ from mai_sessions.web.problems import PROBLEM_TYPES, ProblemType
 
 PROBLEM_JSON = "application/problem+json"
 DESCRIPTION = """\
-Keeps the chats of an LLM frontend: sessions, and the messages in them.
+Stores the chats of an LLM frontend: sessions, and the messages in them.
 
-Ids are UUIDs, timestamps ISO 8601 in UTC. Every path answers with and without a slash at its end. Unknown keys of a body and
-unknown parameters of a query are ignored. Every error is a problem document (RFC 9457)."""
+Ids are UUIDs, timestamps ISO 8601 in UTC. Every path matches with and without a slash at its end. Unknown
+keys of a body and unknown query parameters are ignored; an empty query parameter counts as not given. Every
+error is a problem document (RFC 9457)."""
 
 _TEXT = {"type": "string"}
-_TAG = {"schema": {"type": "string"}, "description": "The version of what is answered, a strong entity tag"}
+_TAG = {"schema": {"type": "string"}, "description": "The version of the resource, a strong entity tag"}
 HEADERS: dict[str, dict[str, Any]] = {
     "ETag": _TAG,
     "Idempotency-Replayed": {
         "schema": {"type": "string", "enum": ["true"]},
-        "description": "This is the first answer again: the Idempotency-Key was used before",
+        "description": "This is the first response again: the Idempotency-Key was used before",
     },
     "Link": {
         "schema": _TEXT,
-        "description": "The pages before (`prev`) and after (`next`), when there are (RFC 8288)",
+        "description": "The pages before (`prev`) and after (`next`), if any (RFC 8288)",
     },
-    "Location": {"schema": _TEXT, "description": "The path of what was made"},
+    "Location": {"schema": _TEXT, "description": "The path of the new resource"},
     "Retry-After": {
         "schema": {"type": "integer"},
         "description": "Seconds after which the same request may succeed",
     },
-    "WWW-Authenticate": {"schema": _TEXT, "description": "The credentials that are asked for"},
-    "X-Request-ID": {"schema": _TEXT, "description": "The request's own, or one that was made for it"},
+    "WWW-Authenticate": {"schema": _TEXT, "description": "The credentials that are required"},
+    "X-Request-ID": {"schema": _TEXT, "description": "The id of the request"},
 }
 PARAMETERS: dict[str, dict[str, Any]] = {
     "Idempotency-Key": {
         "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]{1,255}$"},
-        "description": "Makes retries safe: the same key and body again are answered as the first time, and nothing is written",
+        "description": "Makes retries safe: the same key and body again get the first response again, and "
+        "nothing is written",
     },
-    "If-Match": {"schema": _TEXT, "description": "The tags of versions: do nothing unless it is one of them"},
+    "If-Match": {
+        "schema": _TEXT,
+        "description": "Entity tags: nothing is changed unless the current one is among them",
+    },
     "If-None-Match": {
         "schema": _TEXT,
-        "description": "Tags that the caller has: `304` without a body when it is one of them",
+        "description": "Entity tags of the caller: a `304` without a body if the current one is among them",
     },
-    "Range": {"schema": _TEXT, "description": "The part of the content to answer, as `bytes=0-1023`"},
+    "Range": {"schema": _TEXT, "description": "The part of the content to send, as `bytes=0-1023`"},
     "X-Request-ID": {
         "schema": _TEXT,
-        "description": "A name for the request in the log and in the answer; one that does not fit is not used",
+        "description": "An id for the request in the log and the response; a malformed one is replaced",
     },
 }
 PATH_SCHEMAS: dict[str, dict[str, Any]] = {
@@ -161,7 +166,7 @@ def _complete(operation: dict[str, Any], method: str, *, is_private: bool, has_i
     if is_versioned and method == "get":
         parameters.append("If-None-Match")
         responses["304"] = {
-            "description": "The caller has it already",
+            "description": "The caller has this version already",
             "headers": _headers("ETag", "X-Request-ID"),
         }
     if is_versioned and method in ("patch", "delete"):

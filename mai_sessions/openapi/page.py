@@ -23,7 +23,10 @@ _PAGE = """\
 <script src="{{ docs }}/swagger-ui-bundle.js"></script>
 <script src="{{ docs }}/start.js" data-document="{{ document }}"></script>
 """
-_START = b'SwaggerUIBundle({url: document.currentScript.dataset.document, dom_id: "#swagger-ui", deepLinking: true})\n'
+_START = b"""\
+const url = document.currentScript.dataset.document;
+SwaggerUIBundle({url, dom_id: "#swagger-ui", deepLinking: true});
+"""
 _ASSETS = {
     "start.js": _START,
     **{

@@ -14,9 +14,9 @@ MAX_SPAN = 3654 * DAY
 
 
 def window(since: datetime | None = None, until: datetime | None = None) -> dict[str, Any]:
-    """Return the time from `since` to before `until`, by default the last 30 days, and the days of UTC that it touches.
+    """Return the time from `since` to before `until`, by default the last 30 days, and the days in it.
 
-    Raises ValidationError when it is longer than ten years.
+    Days are those of UTC. Raises ValidationError when it is longer than ten years.
     """
     now = datetime.now(UTC)
     since = since or shift(until or now, -DEFAULT_SPAN)

@@ -26,7 +26,7 @@ class Moment(TypedErrors, fields.Field[datetime]):
     What lies outside of the years 1 to 9999 in UTC is the first or last moment in them.
     """
 
-    default_error_messages = {"invalid": "Not an ISO 8601 date or date and time."}  # noqa: RUF012 - the form that marshmallow asks for
+    default_error_messages = {"invalid": "Not an ISO 8601 date or date and time."}  # noqa: RUF012
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
         try:
@@ -39,7 +39,7 @@ class Moment(TypedErrors, fields.Field[datetime]):
 
 
 class EndMoment(Moment):
-    """An ISO 8601 date or date and time: the first moment after it, since both ends of a window belong to it."""
+    """An ISO 8601 date or date and time: the first moment after it, because a window includes its end."""
 
     def _read(self, text: str) -> datetime:
         if day := parse_date(text):

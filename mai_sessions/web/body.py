@@ -41,7 +41,7 @@ class UnsupportedEncoding(UnsupportedMediaType):
 class Parser(FlaskParser):
     """webargs' parser, with orjson, and limits on what it builds."""
 
-    DEFAULT_UNKNOWN_BY_LOCATION = {"json": EXCLUDE, "query": EXCLUDE}  # noqa: RUF012 - the form that webargs asks for
+    DEFAULT_UNKNOWN_BY_LOCATION = {"json": EXCLUDE, "query": EXCLUDE}  # noqa: RUF012 - as webargs has it
 
     def load_json(self, req: Request, schema: Schema) -> Any:
         """Parse the body. An empty one is an empty object."""
@@ -104,7 +104,7 @@ _PARSER = Parser()
 def _read(req: Request) -> bytes:
     """Return the whole body. Raises RequestEntityTooLarge, and ClientDisconnected when a part is missing.
 
-    werkzeug's own method takes ten times as long, and returns the beginning of a broken body as if it were all.
+    werkzeug's own method takes ten times as long, and returns the beginning of a broken body.
     """
     limit = current_state().settings.max_body
     # Code of the application around has read the body before us.

@@ -72,9 +72,10 @@ def _versions(tags: Iterable[str]) -> list[UUID]:
 def _tags(header: str) -> list[str]:
     """List the entity tags in a header, as the service wrote them.
 
-    A proxy that compresses a response changes its tag: nginx weakens it (`W/"…"`), Apache and others append the
-    encoding (`"…-gzip"`). The tag still names the same version, so it counts in If-Match too, where RFC 9110
-    §13.1.1 would never match it."""
+    A proxy that compresses a response changes its tag: nginx weakens it (`W/"…"`), Apache and others append
+    the encoding (`"…-gzip"`). The tag still names the same version, so it counts in If-Match too, where
+    RFC 9110 §13.1.1 would never match it.
+    """
     value = request.headers.get(header)
     if not value:
         return []

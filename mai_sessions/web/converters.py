@@ -17,7 +17,7 @@ _SHA256 = re.compile("[0-9a-f]{64}").fullmatch
 
 
 def convert_path_arguments() -> None:
-    """Convert the arguments of the matched path. Raises NotFound for a malformed one, as for an unknown one."""
+    """Convert the arguments of the matched path. Raises NotFound for a malformed one."""
     arguments: dict[str, Any] = request.view_args or {}
     for name, text in arguments.items():
         arguments[name] = _CONVERTERS[name](text)

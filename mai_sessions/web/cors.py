@@ -58,20 +58,20 @@ def cors_headers(origins: Collection[str], origin: str) -> list[tuple[str, str]]
 
 
 def init_app(app: Flask, settings: Settings) -> None:
-    """Let pages of MAI_SESSIONS_CORS_ORIGINS call all routes. Raises StartupError for what is not an origin."""
+    """Let pages of MAI_SESSIONS_CORS_ORIGINS call all routes. Raises StartupError for a wrong origin."""
     origins = frozenset(settings.cors_origins)
     for origin in origins:
         if not _ORIGIN(origin):
             raise StartupError(
-                f"MAI_SESSIONS_CORS_ORIGINS: {origin!r} is not an origin, which is a scheme, a host and maybe a "
-                "port, like http://localhost:5173"
+                f"MAI_SESSIONS_CORS_ORIGINS: {origin!r} is not an origin, which is a scheme, a host and "
+                "maybe a port, like http://localhost:5173"
             )
     if not origins:
         return
 
     @app.before_request
     def respond_to_preflight() -> Response | None:
-        # Whatever the path: a browser shows the page the status of the request only after a preflight succeeded.
+        # For any path: only after a successful preflight does a browser show the page a 404.
         is_preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
         if not is_preflight or request.headers.get("Origin") not in origins:
             return None

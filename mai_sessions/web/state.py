@@ -42,7 +42,9 @@ class State:
         return self.metrics is not None
 
     def open(self) -> None:
-        """Connect to PostgreSQL, without waiting for it. Call it in the process that serves, after any fork."""
+        """Connect to PostgreSQL, without waiting for it. Call it in the process that serves, after any
+        fork.
+        """
         self.database.open()
         if self.metrics:
             self.metrics.start(self.database.pools())

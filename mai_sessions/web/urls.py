@@ -10,8 +10,8 @@ from mai_sessions.auth.identity import current_user_id
 from mai_sessions.content.attachments import LINK
 from mai_sessions.web.state import current_state
 
-# The path of an image as the statements write it. A quotation mark inside a JSON string is escaped, so the first
-# pattern matches a key and never a text.
+# The path of an image as the statements write it. A quotation mark inside a JSON string is escaped, so the
+# first pattern matches a key and never a text.
 _IMAGES = re.compile(rb'"images":\[[^\]]+\]')
 _IMAGE = re.compile(rb'"' + LINK.encode() + rb'([0-9a-f]{64})"')
 # A link in `parts` as the statements write it: no text of a user holds U+0000, so none is taken for a link.

@@ -129,7 +129,8 @@ def test_id_of_the_client(client: FlaskClient) -> None:
 def test_id_of_another_user_is_free(client: FlaskClient, conn: Conn) -> None:
     chosen = str(uuid4())
     conn.execute(
-        "INSERT INTO sessions (user_id, id, title, agent_name, version) VALUES ('other', %(id)s, 'theirs', 'chat', %(id)s)",
+        "INSERT INTO sessions (user_id, id, title, agent_name, version) VALUES ('other', %(id)s, 'theirs', "
+        "'chat', %(id)s)",
         {"id": chosen},
     )
     assert client.post(SESSIONS, json={"id": chosen, "title": "mine"}).get_json()["title"] == "mine"

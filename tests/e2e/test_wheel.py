@@ -1,5 +1,6 @@
-"""The wheel, in a clean environment: outside of the checkout, and inside it, where the working directory hides
-the installed package."""
+"""The wheel in a clean environment.
+
+It is used outside of the checkout, and inside it, where the working directory hides the installed package."""
 
 import json
 import os

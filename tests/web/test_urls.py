@@ -4,6 +4,7 @@ import json
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import orjson
 import pytest
 from flask import Flask, g
 
@@ -57,7 +58,7 @@ def test_only_the_images_of_messages_are_rewritten(make_app: Any) -> None:
             "documents": [f'"images":["{STORED}"]'],
         },
     ]
-    body = json.dumps({"title": STORED, "messages": messages}).encode()
+    body = orjson.dumps({"title": STORED, "messages": messages})
     signer = UrlSigner(b"k" * 32, 3600)
     app = make_app("/api/v1")
     app.extensions["mai_sessions"].url_signer = signer
