@@ -16,7 +16,7 @@ from mai_sessions.auth.identity import DEFAULT_USER as USER
 from mai_sessions.content.message import NewMessage
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection
-from mai_sessions.repository import appends, messages, search, sessions
+from mai_sessions.repository import appends, messages, search, session_list, sessions
 
 _API = "/api/v1"
 MESSAGE = json.dumps({"role": "user", "content": NEW_MESSAGE})
@@ -64,7 +64,7 @@ def calls(rows: Rows) -> list[Call]:
                 "seed": get(f"/sessions/?{page}"),
                 "expert": get(f"/sessions?{page}"),
             },
-            [lambda conn: sessions.list_sessions(conn, USER, search="", limit=50, offset=0)],
+            [lambda conn: session_list.list_sessions(conn, USER, search="", limit=50, offset=0)],
             seed=60,
             limit=1.4,
             expert=0.6 if many else 1.2,
@@ -76,7 +76,7 @@ def calls(rows: Rows) -> list[Call]:
                 "seed": get(f"/sessions/?{found}"),
                 "expert": get(f"/sessions?{found}"),
             },
-            [lambda conn: sessions.list_sessions(conn, USER, search=RARE_TITLE, limit=50, offset=0)],
+            [lambda conn: session_list.list_sessions(conn, USER, search=RARE_TITLE, limit=50, offset=0)],
             seed=15,
             limit=1.5,
             expert=2,
@@ -139,9 +139,7 @@ def appending(session_id: UUID) -> Run:
 
 def create(conn: Connection) -> sessions.SessionReply:
     """Make a session like those that the requests make."""
-    return sessions.create_session(
-        conn, USER, session_id=new_id(), title=_TITLE, agent_name="chat", model_id=None
-    )
+    return sessions.create_session(conn, USER, sessions.NewSession(new_id(), _TITLE, "chat"))
 
 
 def flat_calls(server: Server, user: str) -> dict[str, list[str]]:

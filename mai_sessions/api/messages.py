@@ -23,7 +23,6 @@ from mai_sessions.web.urls import api_url
 @api.response(200, Message(many=True))
 def list_messages(query: dict[str, Any], session_id: UUID) -> Response:
     """List the messages of a session, oldest first"""
-    query.pop("max_tokens")
     with connection() as conn:
         page = messages.list_messages(
             conn, current_user_id(), session_id, known_versions=if_none_match_versions(), **query
@@ -96,18 +95,19 @@ def _links(page: messages.MessagePage, query: dict[str, Any], session_id: UUID) 
     neighbours by `seq`.
     """
     limit, offset = query["limit"], query["offset"]
-    if query["after_seq"] is None and query["before_seq"] is None:
+    after_seq, before_seq = query["after_seq"], query["before_seq"]
+    if after_seq is None and before_seq is None and query["max_tokens"] is None:
         # The first page may be a shorter one, so that no message stands on two.
         previous = f"limit={min(limit, offset)}&offset={max(0, offset - limit)}"
         following = f"limit={limit}&offset={offset + limit}"
     else:
-        previous, following = (
-            f"limit={limit}&before_seq={page.first_seq}",
-            f"limit={limit}&after_seq={page.last_seq}",
-        )
+        first_seq = (after_seq or 0) + 1 if page.first_seq is None else page.first_seq
+        last_seq = (before_seq or 1) - 1 if page.last_seq is None else page.last_seq
+        previous, following = f"limit={limit}&before_seq={first_seq}", f"limit={limit}&after_seq={last_seq}"
     path = f"{api_url()}/sessions/{session_id}/messages"
+    branch = "".join(f"&{name}={query[name]}" for name in ("head_id", "branches") if name in query)
     links = [
-        f'<{path}?{place}>; rel="{rel}"'
+        f'<{path}?{place}{branch}>; rel="{rel}"'
         for rel, place, there in (("prev", previous, page.has_previous), ("next", following, page.has_next))
         if there
     ]

@@ -7,10 +7,12 @@ from flask import Response, request
 
 from mai_sessions.auth.identity import current_user_id
 from mai_sessions.ids import new_id
-from mai_sessions.repository import sessions
+from mai_sessions.repository import session_batches, session_list, sessions
 from mai_sessions.schemas.session_changes import with_defaults
 from mai_sessions.schemas.sessions import (
     MessagesLimitQuery,
+    SessionBatch,
+    SessionBatchResult,
     SessionCreate,
     SessionDetail,
     SessionList,
@@ -18,7 +20,7 @@ from mai_sessions.schemas.sessions import (
     SessionPatch,
 )
 from mai_sessions.web.blueprint import api
-from mai_sessions.web.conditions import if_match_versions, if_none_match_versions
+from mai_sessions.web.conditions import if_match_versions, if_none_match_versions, must_be_new
 from mai_sessions.web.database import connection
 from mai_sessions.web.idempotency_key import idempotency_key
 from mai_sessions.web.responses import created_response, json_response
@@ -29,9 +31,8 @@ from mai_sessions.web.responses import created_response, json_response
 @api.response(200, SessionList)
 def list_sessions(query: dict[str, Any]) -> Response:
     """List the sessions, last written first"""
-    del query["archived"], query["metadata"]
     with connection() as conn:
-        page = sessions.list_sessions(conn, current_user_id(), **query)
+        page = session_list.list_sessions(conn, current_user_id(), **query)
     return json_response(page.body, version=page.tag)
 
 
@@ -44,9 +45,9 @@ def list_sessions(query: dict[str, Any]) -> Response:
 def create_session(payload: dict[str, Any]) -> Response:
     """Make a session"""
     key = idempotency_key("sessions", payload)
-    session_id = payload.pop("id") or new_id()
+    session = sessions.NewSession(**{**payload, "id": payload["id"] or new_id()})
     with connection() as conn:
-        reply = sessions.create_session(conn, current_user_id(), session_id=session_id, key=key, **payload)
+        reply = sessions.create_session(conn, current_user_id(), session, key=key, must_be_new=must_be_new())
     return created_response(
         f"/sessions/{reply.id}", reply.body, version=reply.version, status=201 if reply.is_new else 200
     )
@@ -70,19 +71,20 @@ def get_session(query: dict[str, Any], session_id: UUID) -> Response:
 @api.response(200, SessionDetail)
 @api.doc(requestBody={"content": {"application/merge-patch+json": {"schema": SessionPatch}}})
 def patch_session(query: dict[str, Any], payload: dict[str, Any], session_id: UUID) -> Response:
-    """Change the title, agent or model of a session"""
+    """Change a session"""
     if request.mimetype == "application/merge-patch+json":
         payload["clear_model_id"] = payload.get("model_id", "") is None
     else:
         payload = {name: value for name, value in payload.items() if value is not None}
+    payload["new_head_id"] = payload.pop("head_id", None)
     with connection() as conn:
         reply = sessions.patch_session(
             conn,
             current_user_id(),
             session_id,
             if_match=if_match_versions(),
+            messages_limit=query["messages_limit"],
             **with_defaults(payload),
-            **query,
         )
     return json_response(reply.body, version=reply.version)
 
@@ -92,5 +94,16 @@ def patch_session(query: dict[str, Any], payload: dict[str, Any], session_id: UU
 def delete_session(session_id: UUID) -> Response:
     """Remove a session and everything of it"""
     with connection() as conn:
-        sessions.delete_session(conn, current_user_id(), session_id, if_match=if_match_versions())
+        session_batches.delete_session(conn, current_user_id(), session_id, if_match=if_match_versions())
     return Response(status=204)
+
+
+@api.post("/sessions/batch", tags=["sessions"])
+@api.arguments(SessionBatch())
+@api.response(200, SessionBatchResult)
+def run_batch(payload: dict[str, Any]) -> Response:
+    """Delete, archive or unarchive many sessions, all or none"""
+    key = idempotency_key("sessions/batch", payload)
+    with connection() as conn:
+        reply = session_batches.run_batch(conn, current_user_id(), payload["ids"], payload["action"], key=key)
+    return json_response(reply.body, headers={"Idempotency-Replayed": "true"} if reply.is_replayed else None)

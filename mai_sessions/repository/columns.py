@@ -12,8 +12,23 @@ from mai_sessions.errors import NotFound, Stale
 NEXT_UPDATED_AT: LiteralString = """
 GREATEST(now(), nullif(s.updated_at, GREATEST(s.updated_at, now() + interval '1 minute')))"""
 
-SUMMARY_COLUMNS: LiteralString = """
-s.id, s.title, s.agent_name, s.model_id, s.created_at, s.updated_at, s.message_count, s.last_message_preview"""
+# What SUMMARY_COLUMNS reads of the row of a session.
+SESSION_ROW: LiteralString = """
+s.id, s.title, s.agent_name, s.model_id, s.created_at, s.updated_at, s.message_count, s.last_message_preview,
+s.has_metadata, s.archived, s.is_branched, s.newest_seq, s.head_seq, s.head_id, s.version"""
+# JSON in a text, without the blanks that jsonb puts after its separators: a string is matched whole and kept.
+COMPACT_METADATA: LiteralString = r"""
+regexp_replace(t.metadata::text, '("(?:[^"\\]|\\.)*")|([,:]) ', '\1\2', 'g')"""
+# The release before moves newest_seq and not the head, which is then looked up.
+SUMMARY_COLUMNS: LiteralString = f"""
+s.id, s.title, s.agent_name, s.model_id, s.created_at, s.updated_at, s.message_count, s.last_message_preview,
+CASE WHEN s.has_metadata
+     THEN (SELECT {COMPACT_METADATA}::json FROM session_titles AS t
+            WHERE t.user_id = %(user_id)s AND t.session_id = s.id)
+     ELSE '{{}}'::json END AS metadata, s.archived,
+CASE WHEN s.is_branched OR s.head_seq IS NOT DISTINCT FROM s.newest_seq THEN s.head_id
+     ELSE (SELECT h.id FROM messages AS h
+            WHERE h.user_id = %(user_id)s AND h.session_id = s.id AND h.seq = s.newest_seq) END AS head_id, s.version"""
 
 MESSAGE_COLUMNS: LiteralString = """
 m.id, m.session_id, m.seq, m.role, m.content, m.token_count, m.model_id, m.agent_name, m.response_time_ms, m.is_error,

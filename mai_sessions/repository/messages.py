@@ -13,10 +13,15 @@ from mai_sessions.errors import NotFound, Stale
 from mai_sessions.ids import made_at, new_id
 from mai_sessions.postgres.connection import Connection, fetch_one, run_transaction
 from mai_sessions.repository.attachments import SWEEP_ATTACHMENTS, release_attachments
+from mai_sessions.repository.branches import (
+    BRANCH,
+    FIRST_MESSAGES,
+    LAST_MESSAGES,
+    WINDOW,
+    check_head,
+)
 from mai_sessions.repository.columns import LOCK_SESSION, MESSAGE_COLUMNS, NEXT_UPDATED_AT, check_locked
 from mai_sessions.repository.daily_usage import count_messages
-
-MAX_SEQ = 2**31 - 1
 
 
 class MessageReply(NamedTuple):
@@ -62,45 +67,42 @@ def get_message(conn: Connection, user_id: str, session_id: UUID, message_id: UU
     return MessageReply(message_id, version, body)
 
 
-# For a caller who knows the version already, the messages stay unread.
-_FIRST_MESSAGES: LiteralString = f"""
-            SELECT {MESSAGE_COLUMNS}
-              FROM messages AS m
-             WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
-               AND m.seq > %(after_seq)s AND m.seq < %(before_seq)s
-               AND s.version <> ALL (%(known_versions)s::uuid[])
-             ORDER BY m.seq
-             LIMIT %(limit)s OFFSET %(offset)s"""
-_LAST_MESSAGES: LiteralString = f"""
-            SELECT * FROM (
-                SELECT {MESSAGE_COLUMNS}
-                  FROM messages AS m
-                 WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
-                   AND m.seq > %(after_seq)s AND m.seq < %(before_seq)s
-                   AND s.version <> ALL (%(known_versions)s::uuid[])
-                 ORDER BY m.seq DESC
-                 LIMIT %(limit)s OFFSET %(offset)s) AS m
-             ORDER BY m.seq"""
-
-
-# Whether there are messages before the page is asked of the first one: in this form the primary key gives it,
-# whatever the planner knows of sessions.
 def _list_messages(page: LiteralString) -> LiteralString:
     return f"""
-    SELECT /* list_messages */ s.version, coalesce(p.body, '[]'), p.first_seq, p.last_seq,
-           coalesce(p.first_seq > (SELECT o.seq FROM messages AS o
-                                    WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s
-                                    ORDER BY o.seq LIMIT 1), false),
-           coalesce(s.newest_seq > p.last_seq, false)
+    SELECT /* list_messages */ s.version, coalesce(p.body, '[]'), p.first_seq, p.last_seq, b.head_seq, EXISTS (
+           SELECT FROM messages AS f
+            CROSS JOIN LATERAL (
+                  SELECT o.seq
+                    FROM messages AS o
+                   WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s
+                     AND o.seq <= CASE WHEN b.is_walked THEN coalesce(f.parent_seq, f.seq - 1) ELSE f.seq - 1 END
+                   ORDER BY o.seq DESC
+                   LIMIT 1) AS o
+            WHERE f.user_id = %(user_id)s AND f.session_id = %(session_id)s AND f.seq = p.first_seq)
       FROM sessions AS s
+     CROSS JOIN LATERAL ({BRANCH}) AS b
      CROSS JOIN LATERAL (
            SELECT array_to_json(array_agg(r)) AS body, min(r.seq) AS first_seq, max(r.seq) AS last_seq
              FROM ({page}) AS r) AS p
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
 
 
-LIST_MESSAGES: LiteralString = _list_messages(_FIRST_MESSAGES)
-LIST_LAST_MESSAGES: LiteralString = _list_messages(_LAST_MESSAGES)
+LIST_MESSAGES: LiteralString = _list_messages(FIRST_MESSAGES)
+LIST_LAST_MESSAGES: LiteralString = _list_messages(LAST_MESSAGES)
+LIST_WINDOW: LiteralString = f"""
+    SELECT /* list_messages */ s.version, coalesce(p.body, '[]'), w.first_seq, b.head_seq, b.head_seq,
+           coalesce(w.has_previous, false)
+      FROM sessions AS s
+     CROSS JOIN LATERAL ({BRANCH}) AS b
+     CROSS JOIN LATERAL ({WINDOW}) AS w
+     CROSS JOIN LATERAL (
+           SELECT array_to_json(array_agg(r)) AS body
+             FROM (SELECT {MESSAGE_COLUMNS}
+                     FROM messages AS m
+                    WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.seq = ANY (w.seqs)
+                      AND s.version <> ALL (%(known_versions)s::uuid[])
+                    ORDER BY m.seq) AS r) AS p
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
 
 
 def list_messages(
@@ -112,12 +114,16 @@ def list_messages(
     offset: int = 0,
     after_seq: int | None = None,
     before_seq: int | None = None,
+    max_tokens: int | None = None,
+    head_id: UUID | None = None,
+    branches: str | None = None,
     known_versions: Sequence[UUID] = (),
 ) -> MessagePage:
     """Read a page of messages, oldest first: the first ones after `after_seq`, or the last ones before
-    `before_seq`.
+    `before_seq`; or the newest ones, however many, with at most `max_tokens`.
 
-    Raises NotFound.
+    They are those of the session's branch, of the branch that ends at `head_id`, or with `all` for `branches` all.
+    Raises NotFound, and Invalid for a `head_id` that is not a message of the session.
     """
     params = {
         "user_id": user_id,
@@ -125,13 +131,26 @@ def list_messages(
         "limit": limit,
         "offset": offset,
         "after_seq": after_seq or 0,
-        "before_seq": MAX_SEQ if before_seq is None else before_seq,
+        "before_seq": before_seq,
+        "max_tokens": max_tokens,
+        "head_id": head_id,
+        "all_branches": branches == "all",
         "known_versions": list(known_versions),
     }
-    row = fetch_one(conn, LIST_MESSAGES if before_seq is None else LIST_LAST_MESSAGES, params)
+    statement = LIST_MESSAGES if before_seq is None else LIST_LAST_MESSAGES
+    if max_tokens is not None:
+        statement = LIST_WINDOW
+    row = fetch_one(conn, statement, params)
     if row is None:
         raise NotFound("Session not found")
-    return MessagePage(*row)
+    version, body, first_seq, last_seq, head_seq, has_previous = row
+    check_head(head_id, head_seq, "query")
+    if first_seq is None:
+        # Past the end all messages are before the page, past the beginning all after it.
+        is_past_the_end = before_seq is None and head_seq is not None
+        is_before_the_first = before_seq is not None and head_seq is not None
+        return MessagePage(version, body, None, None, is_past_the_end, is_before_the_first)
+    return MessagePage(version, body, first_seq, last_seq, has_previous, last_seq < head_seq)
 
 
 # A version that is new tells the statements after it that the condition held.
@@ -222,6 +241,14 @@ def patch_message(
     return MessageReply(message_id, version, body)
 
 
+# The message before `m` in its branch.
+_PARENT: LiteralString = """
+                   SELECT p.seq
+                     FROM messages AS p
+                    WHERE p.user_id = %(user_id)s AND p.session_id = %(session_id)s
+                      AND p.seq <= coalesce(m.parent_seq, m.seq - 1)
+                    ORDER BY p.seq DESC
+                    LIMIT 1"""
 LOCK_SESSION_AND_FIND: LiteralString = """
     SELECT /* delete_message */ s.version, EXISTS (
            SELECT FROM messages AS m
@@ -229,23 +256,53 @@ LOCK_SESSION_AND_FIND: LiteralString = """
       FROM sessions AS s
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
        FOR UPDATE OF s"""
-# As in patch_message: the version that is new tells the statements after it that the condition held.
+# As in patch_message: the version that is new tells the statements after it that the condition held. Where the head
+# goes its parent becomes the head, or the newest message if it had none.
 FORGET_MESSAGE: LiteralString = f"""
     UPDATE /* delete_message */ sessions AS s
        SET message_count        = s.message_count - 1,
-           newest_seq           = newest.seq,
-           last_message_preview = newest.preview,
+           newest_seq           = kept.newest_seq,
+           head_seq             = kept.head_seq,
+           head_id              = kept.head_id,
+           last_message_preview = kept.preview,
            updated_at           = {NEXT_UPDATED_AT},
            version              = %(version)s
-      FROM messages AS m
-      LEFT JOIN (SELECT o.seq, left(o.content, 100) AS preview
-                   FROM messages AS o
-                  WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s AND o.id <> %(message_id)s
-                  ORDER BY o.seq DESC
-                  LIMIT 1) AS newest ON true
+      FROM (SELECT newest.seq AS newest_seq, head.seq AS head_seq, head.id AS head_id, left(head.content, 100) AS preview
+              FROM sessions AS o
+              JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s
+              LEFT JOIN LATERAL (
+                   SELECT n.seq
+                     FROM messages AS n
+                    WHERE n.user_id = %(user_id)s AND n.session_id = %(session_id)s AND n.seq <> m.seq
+                    ORDER BY n.seq DESC
+                    LIMIT 1) AS newest ON true
+              LEFT JOIN LATERAL ({_PARENT}) AS parent ON true
+              LEFT JOIN messages AS head
+                ON head.user_id = %(user_id)s AND head.session_id = %(session_id)s
+               AND head.seq = CASE WHEN NOT o.is_branched THEN newest.seq
+                                   WHEN o.head_seq = m.seq THEN coalesce(parent.seq, newest.seq)
+                                   ELSE o.head_seq END
+             WHERE o.user_id = %(user_id)s AND o.id = %(session_id)s) AS kept
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
-       AND m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s
        AND (%(if_match)s::uuid[] IS NULL OR s.version = ANY (%(if_match)s::uuid[]))"""
+
+# Its children are those that name it, and the next message if that names none. That one has the same parent
+# afterwards as before if the removed message named none either.
+MOVE_CHILDREN: LiteralString = f"""
+    UPDATE /* delete_message */ messages AS c
+       SET parent_seq = coalesce(parent.seq, 0)
+      FROM sessions AS s
+      JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s
+      LEFT JOIN LATERAL ({_PARENT}) AS parent ON true
+     WHERE c.user_id = %(user_id)s AND c.session_id = %(session_id)s AND c.seq > m.seq
+       AND s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s AND s.is_branched
+       AND (c.parent_seq = m.seq
+            OR (c.parent_seq IS NULL AND m.parent_seq IS NOT NULL AND c.seq = (
+                SELECT n.seq
+                  FROM messages AS n
+                 WHERE n.user_id = %(user_id)s AND n.session_id = %(session_id)s AND n.seq > m.seq
+                 ORDER BY n.seq
+                 LIMIT 1)))"""
 
 _REMOVED_MESSAGE: LiteralString = """
            SELECT -1 AS sign, s.user_id, m.session_id, m.seq, m.role, m.token_count, m.model_id, m.agent_name,
@@ -285,6 +342,7 @@ def delete_message(
         FORGET_MESSAGE,
         COUNT_OUT_MESSAGE,
         RELEASE_IMAGES,
+        MOVE_CHILDREN,
         DELETE_MESSAGE,
         SWEEP_ATTACHMENTS,
     ]
@@ -298,6 +356,9 @@ CLEAR_SESSION: LiteralString = f"""
     UPDATE /* clear_messages */ sessions AS s
        SET message_count        = 0,
            newest_seq           = NULL,
+           head_seq             = NULL,
+           head_id              = NULL,
+           is_branched          = false,
            last_message_preview = NULL,
            updated_at           = {NEXT_UPDATED_AT},
            version              = %(version)s

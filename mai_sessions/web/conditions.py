@@ -54,6 +54,11 @@ def environ_of_conditions() -> dict[str, Any]:
     return environ
 
 
+def must_be_new() -> bool:
+    """Tell whether If-None-Match refuses what exists already: `*`, in a request that writes."""
+    return request.headers.get("If-None-Match", "").strip() == "*"
+
+
 def _tag_suffix() -> str:
     signer = current_state().url_signer
     if signer is None:

@@ -47,6 +47,10 @@ def test_create_with_defaults(client: FlaskClient, body: dict[str, Any] | None) 
         "updated_at": session["created_at"],
         "message_count": 0,
         "last_message_preview": None,
+        "metadata": {},
+        "archived": False,
+        "head_id": None,
+        "version": made.headers["ETag"].strip('"'),
         "messages": [],
     }
     assert client.get(made.headers["Location"]).get_json() == session

@@ -26,9 +26,7 @@ TABLES = ("users", "sessions", "messages", "attachments")
 def ids(app: Flask, conn: psycopg.Connection[Any]) -> dict[str, str]:
     """A stranger's identifiers, by the names that they have in the routes."""
     with app.extensions["mai_sessions"].database.connection() as pooled:
-        sessions.create_session(
-            pooled, STRANGER, session_id=SESSION_ID, title="t", agent_name="chat", model_id=None
-        )
+        sessions.create_session(pooled, STRANGER, sessions.NewSession(SESSION_ID, "t", "chat"))
         secret = NewMessage("user", "secret", 1, images=[IMAGE.sha256], attachments=[IMAGE])
         message = appends.append_message(pooled, STRANGER, SESSION_ID, secret)
     return {"session_id": str(SESSION_ID), "message_id": str(message.id), "sha256": IMAGE.sha256}

@@ -15,7 +15,7 @@ from mai_sessions.idempotency import IdempotencyKey
 from mai_sessions.ids import new_id
 from mai_sessions.repository.appends import append_message
 from mai_sessions.repository.messages import delete_message
-from mai_sessions.repository.sessions import create_session
+from mai_sessions.repository.sessions import NewSession, create_session
 
 
 @pytest.fixture
@@ -31,9 +31,7 @@ def seed(conn: psycopg.Connection[Any], user_id: str) -> list[UUID]:
         key = IdempotencyKey("sessions", str(session_id), b"body")
         # Before PostgreSQL 18 only titles of ASCII can be checked.
         title = f"It's \\ number {number}" if number else f"Straße of '{user_id}'"
-        create_session(
-            conn, user_id, session_id=session_id, title=title, agent_name="chat", model_id=None, key=key
-        )
+        create_session(conn, user_id, NewSession(session_id, title, "chat"), key=key)
     shared, own = image(b"shared"), image(user_id.encode())
     for session_id, count in zip(session_ids, (6, 2, 0), strict=True):
         for number in range(count):

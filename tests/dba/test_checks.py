@@ -11,7 +11,8 @@ import pytest
 from support.scripts import USERS, RunChecks, RunScript
 
 from mai_sessions.repository.messages import clear_messages, delete_message, patch_message
-from mai_sessions.repository.sessions import delete_session, patch_session
+from mai_sessions.repository.session_batches import delete_session
+from mai_sessions.repository.sessions import patch_session
 
 Conn = psycopg.Connection[Any]
 Chats = dict[str, list[UUID]]

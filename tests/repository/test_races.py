@@ -18,7 +18,7 @@ from mai_sessions.errors import NotFound
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection
 from mai_sessions.postgres.database import Database
-from mai_sessions.repository import appends, messages, sessions
+from mai_sessions.repository import appends, messages, session_batches, sessions
 
 Conn = psycopg.Connection[Any]
 USER = "racer"
@@ -43,9 +43,7 @@ def session_id(conn: Conn, database: Database) -> UUID:
 
 
 def create(conn: Connection, session_id: UUID) -> UUID:
-    return sessions.create_session(
-        conn, USER, session_id=session_id, title="x", agent_name="chat", model_id=None
-    ).id
+    return sessions.create_session(conn, USER, sessions.NewSession(session_id, "x", "chat")).id
 
 
 def append(conn: Connection, session_id: UUID, content: str, images: Sequence[Attachment] = ()) -> UUID:
@@ -59,7 +57,7 @@ def remove(conn: Connection, removal: str, session_id: UUID, message_id: UUID) -
     elif removal == "clear":
         messages.clear_messages(conn, USER, session_id)
     else:
-        sessions.delete_session(conn, USER, session_id)
+        session_batches.delete_session(conn, USER, session_id)
 
 
 def in_threads(number: int, work: Callable[[int], None]) -> None:
@@ -158,7 +156,7 @@ def test_sessions_are_counted(conn: Conn, database: Database) -> None:
         for _ in range(30):
             with database.connection() as pooled:
                 if mine and chance.random() < 0.5:
-                    sessions.delete_session(pooled, USER, mine.pop())
+                    session_batches.delete_session(pooled, USER, mine.pop())
                 else:
                     mine.append(create(pooled, new_id()))
 
@@ -175,7 +173,7 @@ def test_one_id_made_and_deleted_at_once(conn: Conn, database: Database) -> None
         for _ in range(60):
             with database.connection() as pooled, suppress(NotFound):
                 if chance.random() < 0.5:
-                    sessions.delete_session(pooled, USER, chance.choice(ids))
+                    session_batches.delete_session(pooled, USER, chance.choice(ids))
                 else:
                     create(pooled, chance.choice(ids))
 

@@ -1,0 +1,131 @@
+"""The statements that read a page of a user's sessions."""
+
+from datetime import UTC, datetime
+from typing import LiteralString, NamedTuple
+from uuid import UUID
+
+from mai_sessions.content.lexemes import fold_title, part_query
+from mai_sessions.postgres.connection import Connection, Json, fetch_one
+from mai_sessions.repository.columns import SESSION_ROW, SUMMARY_COLUMNS
+
+
+class SessionPage(NamedTuple):
+    """A page of sessions: the JSON of the reply, and a tag that differs whenever it does."""
+
+    body: bytes
+    tag: str
+
+
+# Before every session in the order of the list.
+START = (datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
+
+
+# One pass over the page's sessions makes all of it. A page that is not full has no last session, and then nothing
+# is looked for after it. A cursor is the keys of the last session and a checksum, by which a damaged one is told.
+# The tag is made of what the page is made of: a session's version stands for all of it.
+def _list_sessions(found: LiteralString, total: LiteralString) -> LiteralString:
+    return f"""
+    WITH /* list_sessions */ found AS ({found}),
+    page AS (
+        SELECT array_to_json(array_agg(r)) AS sessions, string_agg(uuid_send(s.version), '') AS versions,
+               (array_agg(s.updated_at))[%(limit)s] AS last_updated_at, (array_agg(s.id))[%(limit)s] AS last_id
+          FROM (SELECT {SESSION_ROW}
+                  FROM found AS s
+                 WHERE (s.updated_at, s.id) < (%(after_updated_at)s, %(after_id)s)
+                 ORDER BY s.updated_at DESC, s.id DESC
+                 LIMIT %(limit)s OFFSET %(offset)s) AS s
+         CROSS JOIN LATERAL (SELECT {SUMMARY_COLUMNS}) AS r),
+    last AS (
+        SELECT (extract(epoch FROM p.last_updated_at) * 1000000)::bigint || '.' || p.last_id AS keys
+          FROM page AS p
+         WHERE EXISTS (SELECT FROM found AS s WHERE (s.updated_at, s.id) < (p.last_updated_at, p.last_id)))
+    SELECT row_to_json(r), md5(concat(p.versions, r.total, r.next_cursor))
+      FROM page AS p
+     CROSS JOIN LATERAL (
+           SELECT coalesce(p.sessions, '[]') AS sessions, coalesce(({total}), 0) AS total, %(limit)s AS limit,
+                  %(offset)s AS offset, (SELECT keys || '.' || left(md5(keys), 8) FROM last) AS next_cursor) AS r"""
+
+
+_SESSIONS: LiteralString = f"""
+        SELECT {SESSION_ROW}
+          FROM sessions AS s
+         WHERE s.user_id = %(user_id)s AND s.archived = %(archived)s"""
+_SESSION_COUNT: LiteralString = """
+        SELECT CASE WHEN %(archived)s THEN u.archived_count ELSE u.session_count - u.archived_count END
+          FROM users AS u
+         WHERE u.user_id = %(user_id)s"""
+# Two ranges of one index, which the planner merges.
+_ALL_SESSIONS: LiteralString = f"""
+        SELECT {SESSION_ROW}
+          FROM sessions AS s
+         WHERE s.user_id = %(user_id)s AND s.archived = false
+         UNION ALL
+        SELECT {SESSION_ROW}
+          FROM sessions AS s
+         WHERE s.user_id = %(user_id)s AND s.archived = true"""
+_ALL_SESSIONS_COUNT: LiteralString = """
+        SELECT u.session_count FROM users AS u WHERE u.user_id = %(user_id)s"""
+_FOUND_COUNT: LiteralString = """
+        SELECT count(*) FROM found"""
+_SESSIONS_BY_TITLE: LiteralString = f"""
+        SELECT {SESSION_ROW}
+          FROM session_titles AS t
+          JOIN sessions AS s ON s.user_id = %(user_id)s AND s.id = t.session_id AND s.archived = ANY (%(states)s)
+         WHERE t.user_id = %(user_id)s AND t.words @@ %(pieces)s::tsquery AND strpos(t.title, %(part)s) > 0"""
+_SESSIONS_BY_METADATA: LiteralString = f"""
+        SELECT {SESSION_ROW}
+          FROM session_titles AS t
+          JOIN sessions AS s ON s.user_id = %(user_id)s AND s.id = t.session_id AND s.archived = ANY (%(states)s)
+         WHERE t.user_id = %(user_id)s AND t.metadata <> '{{}}' AND t.metadata @> %(metadata)s::jsonb"""
+_SESSIONS_BY_BOTH: LiteralString = f"""{_SESSIONS_BY_METADATA}
+           AND t.words @@ %(pieces)s::tsquery AND strpos(t.title, %(part)s) > 0"""
+
+LIST_SESSIONS: LiteralString = _list_sessions(_SESSIONS, _SESSION_COUNT)
+LIST_ALL_SESSIONS: LiteralString = _list_sessions(_ALL_SESSIONS, _ALL_SESSIONS_COUNT)
+SEARCH_SESSIONS: LiteralString = _list_sessions(_SESSIONS_BY_TITLE, _FOUND_COUNT)
+FILTER_SESSIONS: LiteralString = _list_sessions(_SESSIONS_BY_METADATA, _FOUND_COUNT)
+SEARCH_AND_FILTER_SESSIONS: LiteralString = _list_sessions(_SESSIONS_BY_BOTH, _FOUND_COUNT)
+
+_STATES = {"false": [False], "true": [True], "any": [False, True]}
+
+
+def list_sessions(
+    conn: Connection,
+    user_id: str,
+    *,
+    search: str,
+    limit: int,
+    offset: int,
+    after: tuple[datetime, UUID] = START,
+    archived: str = "false",
+    metadata: bytes | None = None,
+) -> SessionPage:
+    """Read a page of sessions, last written first.
+
+    `search` is a substring of the title, in either case, or blank for all; `after` the `updated_at` and id of the
+    session before the page; `archived` one of `false`, `true` and `any`; `metadata` a JSON object that the session's
+    must contain, with a member at least.
+    """
+    # What somebody is typing often ends with a blank.
+    part = fold_title(search).rstrip()
+    params = {
+        "user_id": user_id,
+        "limit": limit,
+        "offset": offset,
+        "after_updated_at": after[0],
+        "after_id": after[1],
+        "archived": archived == "true",
+        "states": _STATES[archived],
+        "part": part,
+        "pieces": part_query(user_id, part) if part else "",
+        "metadata": Json(metadata or b"{}"),
+    }
+    if part:
+        statement = SEARCH_AND_FILTER_SESSIONS if metadata else SEARCH_SESSIONS
+    elif metadata:
+        statement = FILTER_SESSIONS
+    else:
+        statement = LIST_ALL_SESSIONS if archived == "any" else LIST_SESSIONS
+    row = fetch_one(conn, statement, params)
+    assert row is not None
+    return SessionPage(*row)
