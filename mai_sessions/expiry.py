@@ -16,7 +16,7 @@ from mai_sessions.config import Settings
 from mai_sessions.errors import NotFound, Stale, Unavailable
 from mai_sessions.postgres.connection import fetch_all, fetch_one
 from mai_sessions.postgres.database import Database
-from mai_sessions.repository.sessions import delete_session
+from mai_sessions.repository.session_batches import delete_session
 from mai_sessions.telemetry.logs import describe
 
 if TYPE_CHECKING:

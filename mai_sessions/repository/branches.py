@@ -65,7 +65,8 @@ LAST_MESSAGES: LiteralString = f"""
              FROM (SELECT *
                      FROM messages AS m
                     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
-                      AND m.seq < %(before_seq)s AND m.seq <= b.head_seq AND NOT b.is_walked
+                      AND m.seq > %(after_seq)s AND m.seq < %(before_seq)s AND m.seq <= b.head_seq
+                      AND NOT b.is_walked
                       AND s.version <> ALL (%(known_versions)s::uuid[])
                     ORDER BY m.seq DESC
                     LIMIT %(limit)s OFFSET %(offset)s) AS m
@@ -74,7 +75,7 @@ LAST_MESSAGES: LiteralString = f"""
           (SELECT {MESSAGE_COLUMNS}
              FROM (SELECT w.seq
                      FROM ({WALK}) AS w
-                    WHERE w.seq < %(before_seq)s AND s.version <> ALL (%(known_versions)s::uuid[])
+                    WHERE w.seq > %(after_seq)s AND w.seq < %(before_seq)s AND s.version <> ALL (%(known_versions)s::uuid[])
                     LIMIT %(limit)s OFFSET %(offset)s) AS w
              JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.seq = w.seq
             ORDER BY m.seq)"""

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from psycopg.types.json import Json
+from psycopg.types.json import Json, Jsonb
 
 from mai_sessions import repository
 from mai_sessions.content.lexemes import message_vector, part_query, title_vector
@@ -64,10 +64,13 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "after_seq": ("int", 0),
     "after_updated_at": ("timestamptz", datetime.max.replace(tzinfo=UTC)),
     "agent_name": ("text", None),
+    "all_branches": ("bool", False),
+    "archived": ("bool", False),
     "before_seq": ("int", 2**31 - 1),
     "clear_model_id": ("bool", False),
     "claimed": ("uuid", None),
     "content": ("text", "words"),
+    "created_at": ("timestamptz", None),
     "content_types": ("text[]", ["image/png"]),
     "contents": ("bytea[]", [b"png"]),
     "days": ("int", 30),
@@ -75,6 +78,8 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "first_day": ("date", date(2026, 1, 1)),
     "fingerprint": ("bytea", b"fingerprint"),
     "folded_title": ("text", "title"),
+    "has_metadata": ("bool", False),
+    "head_id": ("uuid", None),
     "if_match": ("uuid[]", None),
     "is_error": ("bool", False),
     "key": ("text", "new"),
@@ -86,8 +91,13 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "message_id": ("uuid", MESSAGE),
     "messages_before": ("timestamptz", datetime.max.replace(tzinfo=UTC)),
     "messages": ("json", Json([{**NEW_ROW, "id": str(UUID(int=1))}])),
-    "messages_path": ("text", f"sessions/{SESSION}/messages"),
+    "max_metadata": ("int", 16_384),
+    "max_tokens": ("int", 100),
+    "members": ("jsonb", None),
+    "metadata": ("jsonb", Jsonb({"kind": "rare"})),
     "messages_limit": ("int", 10),
+    "messages_paths": ("text[]", [f"sessions/{SESSION}/messages"]),
+    "new_head_id": ("uuid", None),
     "model_id": ("text", None),
     "offset": ("int", 0),
     "parts": ("text[]", ["total"]),
@@ -96,6 +106,8 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "pieces": ("text", part_query(USER, "rare")),
     "query": ("text", _query.tsquery),
     "recent_query": ("text", _query.recent_tsquery),
+    "removed": ("text[]", []),
+    "reply": ("json", Json({})),
     "response_time_ms": ("float8", 1.5),
     "role": ("text", "user"),
     "roles": ("text[]", ["user", "assistant", "system", "tool"]),
@@ -105,6 +117,7 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "sha256": ("text", "7" * 64),
     "sha256s": ("text[]", ["a" * 64]),
     "since": ("timestamptz", datetime.min.replace(tzinfo=UTC)),
+    "states": ("bool[]", [False, True]),
     "title": ("text", "title"),
     "title_before": ("uuid", UUID(int=0)),
     "titles": ("text[]", ["title 1 "]),
@@ -124,6 +137,7 @@ OTHERWISE: dict[str, dict[str, Any]] = {
     "sessions.CREATE_SESSION": {"session_id": UUID(int=1), "agent_name": "chat"},
     "sessions.CREATE_SESSION_OF_KEY": {"session_id": UUID(int=1), "agent_name": "chat"},
     "sessions.CREATE_TITLE": {"version": UUID(int=1)},
+    "sessions.PATCH_METADATA": {"members": Jsonb({"a": 1})},
 }
 
 

@@ -60,6 +60,8 @@ HELD = [
     "SELECT 1 FROM sessions AS s CROSS JOIN LATERAL (SELECT 1 FROM messages AS m WHERE m.user_id = $1 AND m.session_id = s.id) AS x"
     " WHERE s.user_id = $1",
     "WITH messages AS (SELECT id FROM sessions WHERE user_id = $1) SELECT id FROM messages",
+    """WITH RECURSIVE s AS (SELECT id FROM sessions WHERE user_id = $1 UNION ALL
+           SELECT m.id FROM s JOIN messages AS m ON m.user_id = $1 AND m.session_id = s.id) SELECT 1 FROM s""",
     "UPDATE sessions SET updated_at = GREATEST(updated_at, now()), title = coalesce($2, title) WHERE user_id = $1",
     "INSERT INTO users (session_count, user_id) VALUES (1, $1), (2, $1)",
     """WITH s AS (DELETE FROM sessions WHERE user_id = $1 RETURNING user_id), t AS (SELECT 2, s.user_id FROM s), i AS (
@@ -98,7 +100,8 @@ REFUSED = {
     "WITH s AS (SELECT user_id FROM sessions WHERE user_id = $1) SELECT FROM s JOIN messages AS m USING (user_id)": "m is not held",
     "WITH s AS (SELECT user_id FROM users WHERE user_id = $1) SELECT FROM s, messages AS m WHERE m.user_id = s.user_id": "m is not",
     "WITH messages AS (SELECT 1 FROM sessions WHERE user_id = $1) SELECT 1 FROM public.messages": "messages is not held",
-    "WITH RECURSIVE s AS (SELECT id FROM sessions WHERE user_id = $1) SELECT 1 FROM s": "WITH RECURSIVE",
+    """WITH RECURSIVE s AS (SELECT id FROM sessions WHERE user_id = $1 UNION ALL
+           SELECT m.id FROM s JOIN messages AS m ON m.session_id = s.id) SELECT 1 FROM s""": "m is not held",
     # What changes rows.
     "UPDATE sessions SET title = 'x'": "sessions is not held",
     "UPDATE sessions SET title = m.content FROM messages AS m WHERE sessions.user_id = $1": "m is not held",

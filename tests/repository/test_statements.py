@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from tempfile import TemporaryFile
 from types import ModuleType
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -24,7 +25,16 @@ MODULES = [
     for info in pkgutil.iter_modules(repository.__path__)
 ]
 # Of a write, begin and commit are statements of the connection, and these of every resource that runs them.
-_SHARED = {"lock_session", "count_messages", "release_attachments", "sweep_attachments"}
+_SHARED = {
+    "archive_sessions",
+    "claim_sessions",
+    "delete_sessions",
+    "lock_session",
+    "lock_sessions",
+    "count_messages",
+    "release_attachments",
+    "sweep_attachments",
+}
 STATEMENTS = {
     id(value): pytest.param(module, value, id=f"{module.__name__.rpartition('.')[2]}.{name}")
     for module in MODULES
@@ -32,7 +42,15 @@ STATEMENTS = {
     if name.isupper() and not name.startswith("_") and isinstance(value, str) and "/* " in value
 }.values()
 # Where the statement alone does not say it.
-_TYPES = {"limit": "integer", "offset": "bigint", "messages": "json"}
+_TYPES = {
+    "after_seq": "integer",
+    "archived": "boolean",
+    "before_seq": "integer",
+    "limit": "integer",
+    "messages": "json",
+    "messages_limit": "integer",
+    "offset": "bigint",
+}
 
 
 @pytest.mark.parametrize(("module", "statement"), STATEMENTS)
@@ -78,11 +96,12 @@ class Route(NamedTuple):
     headers: dict[str, str] | None = None
 
 
+PATCHED_SESSION = write("lock_session", "patch_session", "patch_session", "get_session")
 DELETED_SESSION = write(
-    "lock_session",
-    "delete_session",
+    "lock_sessions",
+    "claim_sessions",
     "release_attachments",
-    *["delete_session"] * 3,
+    *["delete_sessions"] * 3,
     "sweep_attachments",
 )
 APPENDED_WITH_KEY = write(
@@ -105,6 +124,7 @@ DELETED = write(
     "delete_message",
     "count_messages",
     "release_attachments",
+    "delete_message",
     "delete_message",
     "sweep_attachments",
 )
@@ -129,15 +149,20 @@ ROUTES = [
     Route("GET", SESSION, ["get_session"]),
     Route("GET", SESSION + "?messages_limit=2", ["get_session"]),
     Route("GET", SESSION, ["get_session"], None, {"If-None-Match": "{tag}"}),
-    Route("PATCH", SESSION, write("patch_session", "patch_session", "get_session"), {"title": "x"}),
+    Route("PATCH", SESSION, PATCHED_SESSION, {"title": "x"}),
     Route(
         "PATCH",
         SESSION,
-        write("patch_session", "patch_session", "get_session"),
+        PATCHED_SESSION,
         {"title": "x"},
         {"If-Match": "{tag}"},
     ),
     Route("DELETE", SESSION, DELETED_SESSION),
+    Route("POST", SESSIONS + "/batch", DELETED_SESSION, {"ids": [str(UUID(int=1))], "action": "delete"}),
+    Route("GET", SESSIONS + "?archived=any", ["list_sessions"]),
+    Route("GET", SESSIONS + '?metadata={{"a":1}}', ["list_sessions"]),
+    Route("GET", MESSAGES + "?max_tokens=9", ["list_messages"]),
+    Route("GET", MESSAGES + "?branches=all", ["list_messages"]),
     Route("GET", MESSAGES, ["list_messages"]),
     Route("GET", MESSAGES + "?before_seq=2", ["list_messages"]),
     Route("POST", MESSAGES, write("append_message", "count_messages", "append_message"), NEW),

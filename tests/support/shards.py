@@ -86,10 +86,11 @@ class _Checker:
     def query(self, node: Any, ctes: CTEs) -> Columns:
         """Check a query and all inside it, and say what it gives."""
         if node.withClause:
-            if node.withClause.recursive:
-                self.faults.append("WITH RECURSIVE")
             ctes = dict(ctes)
             for cte in node.withClause.ctes:
+                if node.withClause.recursive and cte.ctequery.op != SetOperation.SETOP_NONE:
+                    # What the first arm gives is what the query itself gives where the second one names it.
+                    ctes[cte.ctename] = self.query(cte.ctequery.larg, ctes)
                 ctes[cte.ctename] = self.query(cte.ctequery, ctes)
         match node:
             case ast.SelectStmt():
