@@ -5,11 +5,39 @@ from hashlib import md5
 from typing import NamedTuple
 from uuid import UUID
 
+from mai_sessions.ids import parse_id
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # Bounds that exclude nothing.
 ALWAYS = datetime.min.replace(tzinfo=UTC)
 NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+class SessionPosition(NamedTuple):
+    """Where a page of sessions begins: the keys of the session before it, by default before all sessions."""
+
+    updated_at: datetime = NEVER
+    id: UUID = UUID(int=2**128 - 1)
+
+
+def session_cursor(position: SessionPosition) -> str:
+    """Return a position as a cursor. LIST_SESSIONS makes the same text in SQL."""
+    text = f"{_to_text(position.updated_at)}.{position.id}"
+    return f"{text}.{_checksum(text)}"
+
+
+def parse_session_cursor(cursor: str) -> SessionPosition:
+    """Return the position of a cursor. Raises ValueError for any text that `session_cursor` did not return."""
+    text, _, checksum = cursor.rpartition(".")
+    microseconds, _, session_id = text.partition(".")
+    position_id = parse_id(session_id)
+    if position_id is None or checksum != _checksum(text):
+        raise ValueError("Damaged cursor")
+    try:
+        return SessionPosition(_from_microseconds(microseconds), position_id)
+    except OverflowError as error:
+        raise ValueError("Not a moment") from error
 
 
 class SearchPosition(NamedTuple):
@@ -56,7 +84,7 @@ def parse_search_cursor(cursor: str) -> SearchPosition:
 
 
 def _checksum(text: str) -> str:
-    # It is not secret: it tells a damaged cursor.
+    # It detects damage, and is no secret: a client may put any keys into a cursor.
     return md5(text.encode(), usedforsecurity=False).hexdigest()[:8]
 
 

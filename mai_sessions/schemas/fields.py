@@ -2,14 +2,12 @@
 people.
 """
 
-from datetime import UTC, datetime, timedelta
-from hashlib import md5
 from typing import Any
-from uuid import UUID
 
 from marshmallow import ValidationError, fields, validate
 
 from mai_sessions.ids import parse_id
+from mai_sessions.pagination import SessionPosition, parse_session_cursor
 
 # The largest bigint and integer of PostgreSQL.
 MAX_BIGINT = 2**63 - 1
@@ -150,37 +148,15 @@ class List(TypedErrors, fields.List[Any]):
         return items
 
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def is_sealed(keys: str, checksum: str) -> bool:
-    """Tell whether a cursor's checksum is that of its keys. It is no secret: anyone may put anything into the
-    keys.
-    """
-    return checksum == md5(keys.encode(), usedforsecurity=False).hexdigest()[:8]
-
-
-def moment_of(microseconds: str) -> datetime:
-    """The moment in a cursor. Raises ValueError and OverflowError for what is none."""
-    return EPOCH + timedelta(microseconds=int(microseconds))
-
-
-class Cursor(TypedErrors, fields.Field[tuple[datetime, UUID]]):
-    """Where a page of sessions begins: the keys of the session before it, and a checksum by which a damaged
-    one is told.
-    """
+class Cursor(TypedErrors, fields.Field[SessionPosition]):
+    """Where a page of sessions begins, as `next_cursor` of the page before names it."""
 
     default_error_messages = {"invalid": "Not a cursor that this service gave."}  # noqa: RUF012
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> tuple[datetime, UUID]:
-        keys, _, checksum = str(value).rpartition(".")
-        microseconds, _, identifier = keys.partition(".")
-        session_id = parse_id(identifier)
-        if session_id is None or not is_sealed(keys, checksum):
-            raise self.make_error("invalid")
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> SessionPosition:
         try:
-            return moment_of(microseconds), session_id
-        except (OverflowError, ValueError):
+            return parse_session_cursor(str(value))
+        except ValueError:
             raise self.make_error("invalid") from None
 
 

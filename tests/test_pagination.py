@@ -1,0 +1,69 @@
+"""Cursors, in both directions."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mai_sessions.pagination import (
+    SearchPosition,
+    SessionPosition,
+    parse_search_cursor,
+    parse_session_cursor,
+    search_cursor,
+    session_cursor,
+)
+
+MOMENTS = st.datetimes(timezones=st.just(UTC))
+
+
+@given(updated_at=MOMENTS, id=st.uuids())
+def test_session_cursor_is_read_back(updated_at: datetime, id: UUID) -> None:
+    position = SessionPosition(updated_at, id)
+    assert parse_session_cursor(session_cursor(position)) == position
+
+
+@given(rank=st.floats(allow_nan=False), created_at=MOMENTS, id=st.uuids(), read_at=MOMENTS)
+def test_search_cursor_is_read_back(rank: float, created_at: datetime, id: UUID, read_at: datetime) -> None:
+    position = SearchPosition(rank, created_at, id, read_at=read_at)
+    assert parse_search_cursor(search_cursor(position)) == position
+
+
+def test_cursor_made_in_sql_is_that_of_python(client: FlaskClient) -> None:
+    for _ in range(2):
+        client.post("/api/v1/sessions")
+    page = client.get("/api/v1/sessions?limit=1").get_json()
+    position = parse_session_cursor(page["next_cursor"])
+    assert session_cursor(position) == page["next_cursor"]
+    [session] = page["sessions"]
+    assert (position.updated_at, str(position.id)) == (
+        datetime.fromisoformat(session["updated_at"]),
+        session["id"],
+    )
+
+
+@pytest.mark.parametrize(
+    "cursor", ["", ".", "..", "x", "1.2.3", "~", "~~~~~~~~", "1.x.d41d8cd9", "💥", "x" * 5000]
+)
+def test_text_that_is_no_cursor_is_refused(cursor: str) -> None:
+    for parse in (parse_session_cursor, parse_search_cursor):
+        with pytest.raises(ValueError, match=r".*"):
+            parse(cursor)
+
+
+def test_changed_character_is_detected() -> None:
+    cursor = session_cursor(SessionPosition(datetime.now(UTC), uuid4()))
+    for place in range(len(cursor)):
+        changed = cursor[:place] + ("0" if cursor[place] != "0" else "1") + cursor[place + 1 :]
+        with pytest.raises(ValueError, match=r".*"):
+            parse_session_cursor(changed)
+
+
+def test_moment_before_or_after_the_calendar_is_refused() -> None:
+    far = session_cursor(SessionPosition(datetime.max.replace(tzinfo=UTC) - timedelta(days=1), uuid4()))
+    microseconds, _, rest = far.partition(".")
+    with pytest.raises(ValueError, match=r".*"):
+        parse_session_cursor(f"{microseconds}999.{rest}")
