@@ -32,6 +32,9 @@ except StartupError as error:
     raise SystemExit(f"Error: {error}") from None
 
 bind = _settings.bind
+_path = Path(bind.removeprefix("unix:"))
+if bind.startswith("unix:") and _path.exists() and not _path.is_socket():
+    raise SystemExit(f"Error: MAI_SESSIONS_BIND: {_path} exists and is not a socket")
 workers = _settings.workers
 threads = _settings.threads
 worker_class: type = GthreadWorker
@@ -97,7 +100,7 @@ _remove_what_the_killed_left()
 _metrics_dir = tempfile.mkdtemp(prefix=_PREFIX, dir=_memory)
 # Open, and so locked, until the master and its last worker have ended, however they end.
 fcntl.flock(os.open(_metrics_dir, os.O_RDONLY), fcntl.LOCK_SH)
-metrics.share(_metrics_dir)
+metrics.enable_multiprocess(_metrics_dir)
 
 
 @atexit.register
@@ -157,8 +160,8 @@ def worker_exit(server: Arbiter, worker: Worker) -> None:
 
 
 def child_exit(server: Arbiter, worker: Worker) -> None:
-    """Take a dead worker's gauges out of the sums."""
-    metrics.forget(int(worker.pid))
+    """Add up the metrics of a worker that has ended."""
+    metrics.mark_process_dead(int(worker.pid))
 
 
 def _state(worker: Worker) -> State:

@@ -1,22 +1,26 @@
 """The numbers of the service, for Prometheus."""
 
+import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, exposition, multiprocess, values
+from prometheus_client.mmap_dict import MmapedDict
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _LOOK = 1.0  # seconds
 _shared: list[str] = []
 
 
-def share(directory: str) -> None:
-    """Let this process and those that it will fork keep their numbers together, in files there. Comes before
-    any Metrics.
+def enable_multiprocess(directory: str) -> None:
+    """Let this process and those that it forks keep their numbers in files of a directory. Call it before any
+    Metrics is made.
     """
     # Where the library looks for it.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
@@ -24,9 +28,31 @@ def share(directory: str) -> None:
     _shared[:] = [directory]
 
 
-def forget(pid: int) -> None:
-    """Drop the gauges of a process that has ended."""
+def mark_process_dead(pid: int) -> None:
+    """Drop the gauges of a process that has ended, and add what it counted to the file of all ended processes, so
+    that the files do not grow in number with each replaced worker.
+    """
     multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+    with _files_locked(fcntl.LOCK_EX):
+        for path in Path(_shared[0]).glob(f"*_{pid}.db"):
+            ended = MmapedDict(str(path).replace(f"_{pid}.db", "_ended.db"))  # type: ignore[no-untyped-call]
+            try:
+                counted = list(MmapedDict.read_all_values_from_file(path))  # type: ignore[no-untyped-call]
+            except RuntimeError:
+                # The process was killed while it wrote.
+                counted = []
+            for key, value, timestamp, _ in counted:
+                ended.write_value(key, ended.read_value(key)[0] + value, timestamp)  # type: ignore[no-untyped-call]
+            ended.close()  # type: ignore[no-untyped-call]
+            path.unlink()
+
+
+@contextmanager
+def _files_locked(operation: int) -> Iterator[None]:
+    """Keep others from removing files that are read, and from reading what is being added up."""
+    with (Path(_shared[0]) / "lock").open("ab") as lock:
+        fcntl.flock(lock, operation)
+        yield
 
 
 class Metrics:
@@ -139,18 +165,22 @@ class Metrics:
         """Write the numbers of all processes in a format that the caller accepts, and name its content type."""
         self._look()
         encode, content_type = exposition.choose_encoder(accept)
-        return encode(self._all_processes()), content_type
+        with self._all_processes() as registry:
+            return encode(registry), content_type
 
     def expiry_state(self) -> tuple[datetime | None, int]:
         """Return when a worker last looked for expired rows, and how many it found overdue."""
-        registry = self._all_processes()
-        last_run = registry.get_sample_value("mai_sessions_expiry_last_run_timestamp_seconds")
-        overdue = registry.get_sample_value("mai_sessions_expiry_overdue", {"kind": "idempotency_keys"})
+        with self._all_processes() as registry:
+            last_run = registry.get_sample_value("mai_sessions_expiry_last_run_timestamp_seconds")
+            overdue = registry.get_sample_value("mai_sessions_expiry_overdue", {"kind": "idempotency_keys"})
         return datetime.fromtimestamp(last_run, UTC) if last_run else None, int(overdue or 0)
 
-    def _all_processes(self) -> CollectorRegistry:
+    @contextmanager
+    def _all_processes(self) -> Iterator[CollectorRegistry]:
         if not _shared:
-            return self._registry
+            yield self._registry
+            return
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry, path=_shared[0])  # type: ignore[no-untyped-call]
-        return registry
+        with _files_locked(fcntl.LOCK_SH):
+            yield registry

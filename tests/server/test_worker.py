@@ -430,6 +430,20 @@ def test_a_client_of_http_1_0_is_answered_and_left(other: Service) -> None:
     assert heard.endswith(b"\r\n\r\none, two")
 
 
+def test_socket_does_not_replace_another_file(
+    make_migrated_database: Callable[[], str], tmp_path: Path
+) -> None:
+    path, log = tmp_path / "file", tmp_path / "log"
+    path.write_text("precious")
+    with (
+        pytest.raises(AssertionError),
+        running(make_migrated_database(), log, MAI_SESSIONS_BIND=f"unix:{path}"),
+    ):
+        pass
+    assert log.read_text() == f"Error: MAI_SESSIONS_BIND: {path} exists and is not a socket\n"
+    assert path.read_text() == "precious"
+
+
 @pytest.mark.parametrize(
     ("arguments", "setting"),
     [
@@ -553,3 +567,29 @@ def test_clients_that_hold_too_much_memory_are_refused(
         assert [answer(connection)[0] for connection in ready] == [503] * len(ready)
         assert 1 <= len(ready) <= 3
         assert most_memory(workers_of(service.process.pid)) < 600 * 1024**2
+
+
+def test_replaced_workers_leave_their_counts_and_no_files(
+    make_migrated_database: Callable[[], str], tmp_path: Path
+) -> None:
+    def files() -> list[Path]:
+        [worker] = workers_of(service.process.pid)
+        opened = [Path(file.path) for file in worker.open_files() if "prometheus" in file.path]
+        return [path for path in opened[0].parent.iterdir() if path.suffix == ".db"] if opened else []
+
+    few = {"MAI_SESSIONS_WORKERS": "1", "MAI_SESSIONS_MAX_REQUESTS": "10"}
+    asked = 60
+    with running(make_migrated_database(), tmp_path / "log", **few) as service:
+        for _ in range(asked):
+            assert is_live(service)
+        wait_until(lambda: len(workers_of(service.process.pid)) == 1)
+        wait_until(files)
+        kinds = {path.name.rpartition("_")[0] for path in files()}
+        # Of the worker, its master and those that have ended.
+        wait_until(lambda: len(files()) <= 3 * len(kinds))
+        with closing(service.connect()) as http:
+            http.request("GET", "/metrics")
+            metrics = http.getresponse().read().decode()
+    assert (tmp_path / "log").read_text().count("another worker takes the place of this one") >= 4
+    name = "mai_sessions_http_request_duration_seconds_count"
+    assert f'{name}{{method="GET",route="/health/live",status="2xx"}} {asked}.0' in metrics
