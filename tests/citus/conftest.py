@@ -1,12 +1,9 @@
 """The tests of a real cluster, skipped where CITUS_URL names none."""
 
-import subprocess
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from support import citus
-from support.scripts import DBA, RunScript
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -24,15 +21,3 @@ def new_cluster_database(request: pytest.FixtureRequest) -> Iterator[str]:
     citus.drop_database(name)
     yield citus.create_database(name)
     citus.drop_database(name)
-
-
-@pytest.fixture
-def run_script(run_program: Callable[..., str], database_url: str) -> RunScript:
-    """Run a script as the superuser, and return the lines that it printed, errors too."""
-
-    def run(script: str, url: str = database_url, **variables: Any) -> list[str]:
-        sets = [f"--set={name}={value}" for name, value in variables.items()]
-        command = ["psql", "-XqAt", *sets, "-f", str(DBA / script), url]
-        return [line for line in run_program(*command, stderr=subprocess.STDOUT).split("\n") if line]
-
-    return run

@@ -12,17 +12,15 @@
 
 BEGIN READ ONLY;
 WITH counted AS (
-    SELECT m.user_id, m.session_id, (m.created_at AT TIME ZONE 'UTC')::date AS day, p.part, p.agent_name, p.model_id,
+    SELECT m.user_id, m.session_id, (m.created_at AT TIME ZONE 'UTC')::date AS day,
+           CASE WHEN p.is_total THEN 'total' WHEN m.role = 'assistant' THEN 'assistant' ELSE 'other' END AS part,
+           CASE WHEN p.is_total THEN '' ELSE coalesce(m.agent_name, '') END AS agent_name,
+           CASE WHEN p.is_total THEN '' ELSE coalesce(m.model_id, '') END AS model_id,
            min(m.created_at) AS first_at, max(m.created_at) AS last_at, min(m.seq) AS first_seq, max(m.seq) AS last_seq,
            count(*) AS message_count, sum(m.token_count) AS token_count, count(*) FILTER (WHERE m.is_error) AS error_count,
            count(m.response_time_ms) AS timed_count, coalesce(sum(m.response_time_ms::numeric), 0) AS response_time_ms
       FROM messages AS m
-     CROSS JOIN LATERAL (
-           SELECT 'total' AS part, '' AS agent_name, '' AS model_id
-            UNION ALL
-           SELECT CASE m.role WHEN 'assistant' THEN 'assistant' ELSE 'other' END, coalesce(m.agent_name, ''),
-                  coalesce(m.model_id, '')
-            WHERE m.role = 'assistant' OR m.model_id <> '') AS p
+      JOIN (VALUES (true), (false)) AS p (is_total) ON p.is_total OR m.role = 'assistant' OR m.model_id <> ''
      WHERE :'user_id' = '' OR m.user_id = :'user_id'
      GROUP BY 1, 2, 3, 4, 5, 6)
 SELECT user_id, session_id, day, part, agent_name, model_id, d.message_count, coalesce(c.message_count, 0) AS messages,

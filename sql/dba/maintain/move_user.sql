@@ -1,4 +1,4 @@
--- Gives everything of one user to another user id, which may have sessions of its own.
+-- Gives everything of one user to another user id, which may have sessions of its own. Not on Citus: export and import there.
 --
 -- Usage:     psql -X "$DATABASE_URL" -v from=ann -v to=bob -f move_user.sql                 counts what would move
 --            psql -X "$DATABASE_URL" -v from=ann -v to=bob -v apply=1 -f move_user.sql      moves
@@ -13,6 +13,15 @@
 \set ON_ERROR_STOP on
 \set variables 'from! to! apply'
 \ir ../prepare.psql
+
+DO $$
+BEGIN
+    IF to_regclass('pg_catalog.pg_dist_node') IS NOT NULL THEN
+        RAISE EXCEPTION 'not on Citus, where no user_id changes: mai-sessions export of the one user and import for the other';
+    END IF;
+END
+$$;
+
 \set required_user :from
 \ir ../require_user.psql
 

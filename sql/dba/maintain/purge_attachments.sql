@@ -23,26 +23,34 @@ SELECT count(*) AS attachments, coalesce(sum(size), 0) AS bytes
 SELECT set_config('mai_sessions.user_id', :'user_id', false) AS user_id, set_config('mai_sessions.batch', :'batch', false) AS batch
 \gset
 
+-- User by user: each statement touches one user's rows, so on Citus one shard.
 DO $$
 DECLARE
     only_user text    := current_setting('mai_sessions.user_id');
     batch     integer := current_setting('mai_sessions.batch')::int;
+    owner     text    := '';
     total     bigint  := 0;
     deleted   bigint;
 BEGIN
     LOOP
-        DELETE FROM attachments AS a
-         USING (SELECT u.user_id, u.sha256
-                  FROM attachments AS u
-                 WHERE u.reference_count = 0 AND (only_user = '' OR u.user_id = only_user)
-                   AND NOT EXISTS (SELECT FROM messages AS m
-                                    WHERE m.user_id = u.user_id AND m.images <> '{}' AND u.sha256 = ANY (m.images))
-                 LIMIT batch FOR UPDATE SKIP LOCKED) AS gone
-         WHERE a.user_id = gone.user_id AND a.sha256 = gone.sha256;
-        GET DIAGNOSTICS deleted = ROW_COUNT;
-        COMMIT;
-        total := total + deleted;
-        EXIT WHEN deleted = 0;
+        SELECT min(a.user_id) INTO owner
+          FROM attachments AS a
+         WHERE a.reference_count = 0 AND a.user_id > owner AND (only_user = '' OR a.user_id = only_user);
+        EXIT WHEN owner IS NULL;
+        LOOP
+            DELETE FROM attachments AS a
+             USING (SELECT u.sha256
+                      FROM attachments AS u
+                     WHERE u.user_id = owner AND u.reference_count = 0
+                       AND NOT EXISTS (SELECT FROM messages AS m
+                                        WHERE m.user_id = owner AND m.images <> '{}' AND u.sha256 = ANY (m.images))
+                     LIMIT batch FOR UPDATE SKIP LOCKED) AS unreferenced
+             WHERE a.user_id = owner AND a.sha256 = unreferenced.sha256;
+            GET DIAGNOSTICS deleted = ROW_COUNT;
+            COMMIT;
+            total := total + deleted;
+            EXIT WHEN deleted < batch;
+        END LOOP;
     END LOOP;
     PERFORM set_config('mai_sessions.result', total::text, false);
 END

@@ -9,6 +9,7 @@
 \set variables 'seconds'
 \if :{?seconds} \else \set seconds 1 \endif
 \ir ../prepare.psql
+\ir ../one_node.psql
 
 BEGIN READ ONLY;
 

@@ -8,8 +8,15 @@
 \set ON_ERROR_STOP on
 \set variables ''
 \ir ../prepare.psql
+\ir ../one_node.psql
 
 BEGIN READ ONLY;
+-- By themselves: beside a table of Citus the views of the catalogs are for superusers.
+SELECT count(*) AS expired_keys
+  FROM (SELECT 1 FROM idempotency_keys WHERE created_at < now() - interval '25 hours' LIMIT 100000) AS k
+\gset
+SELECT name AS newest_migration FROM schema_migrations ORDER BY version DESC LIMIT 1
+\gset
 WITH connected AS (
     SELECT count(*) FILTER (WHERE backend_type = 'client backend') AS connections,
            max(clock_timestamp() - xact_start) FILTER (WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()) AS oldest,
@@ -43,8 +50,7 @@ dead AS (
      ORDER BY s.n_dead_tup > 10000 AND s.n_dead_tup > 0.3 * s.n_live_tup DESC, s.n_dead_tup DESC
      LIMIT 1),
 expiry AS (
-    SELECT count(*) AS keys
-      FROM (SELECT FROM idempotency_keys WHERE created_at < now() - interval '25 hours' LIMIT 100000) AS k),
+    SELECT :expired_keys::bigint AS keys),
 behind AS (
     SELECT CASE WHEN NOT pg_is_in_recovery() THEN NULL
                 WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN interval '0'
@@ -65,7 +71,7 @@ SELECT l.what, l.value, l.remark
            (1, 'server', 'PostgreSQL ' || current_setting('server_version')
                || CASE WHEN pg_is_in_recovery() THEN ', a replica' ELSE '' END, ''),
            (2, 'up since', date_trunc('second', pg_postmaster_start_time())::text, ''),
-           (3, 'schema', (SELECT name FROM schema_migrations ORDER BY version DESC LIMIT 1), ''),
+           (3, 'schema', :'newest_migration', ''),
            (4, 'size', pg_size_pretty(h.bytes), ''),
            (5, 'users, about', t.users::text, ''),
            (6, 'sessions, about', t.sessions::text, ''),

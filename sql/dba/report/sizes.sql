@@ -9,6 +9,7 @@
 \set variables 'days'
 \if :{?days} \else \set days 14 \endif
 \ir ../prepare.psql
+\ir ../one_node.psql
 
 BEGIN READ ONLY;
 

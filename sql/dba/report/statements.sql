@@ -10,6 +10,7 @@
 \set variables 'top'
 \if :{?top} \else \set top 20 \endif
 \ir ../prepare.psql
+\ir ../one_node.psql
 
 SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_stat_statements')
        AND current_setting('shared_preload_libraries') LIKE '%pg_stat_statements%' AS is_there

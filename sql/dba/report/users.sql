@@ -20,17 +20,21 @@ stored AS (
     SELECT user_id, count(*) AS attachments, sum(size) AS bytes
       FROM attachments
      GROUP BY user_id),
-shown AS (
+shown AS MATERIALIZED (
     (SELECT user_id FROM written ORDER BY messages DESC, user_id LIMIT :top)
      UNION
-    (SELECT user_id FROM stored ORDER BY bytes DESC, user_id LIMIT :top))
+    (SELECT user_id FROM stored ORDER BY bytes DESC, user_id LIMIT :top)),
+measured AS (
+    SELECT m.user_id, sum(pg_column_size(m.content) + pg_column_size(m.words)) AS bytes
+      FROM shown AS u
+      JOIN messages AS m ON m.user_id = u.user_id
+     GROUP BY m.user_id)
 SELECT u.user_id, w.sessions, w.messages, coalesce(s.attachments, 0) AS attachments,
        date_trunc('second', w.last_written) AS last_written,
        pg_size_pretty(coalesce(m.bytes, 0)) AS message_bytes, pg_size_pretty(coalesce(s.bytes, 0)) AS attachment_bytes
   FROM shown AS u
   LEFT JOIN written AS w ON w.user_id = u.user_id
   LEFT JOIN stored AS s ON s.user_id = u.user_id
- CROSS JOIN LATERAL (
-       SELECT sum(pg_column_size(content) + pg_column_size(words)) AS bytes FROM messages WHERE user_id = u.user_id) AS m
+  LEFT JOIN measured AS m ON m.user_id = u.user_id
  ORDER BY coalesce(m.bytes, 0) + coalesce(s.bytes, 0) DESC, u.user_id;
 COMMIT;

@@ -9,6 +9,7 @@
 \set ON_ERROR_STOP on
 \set variables ''
 \ir ../prepare.psql
+\ir ../one_node.psql
 
 BEGIN READ ONLY;
 
