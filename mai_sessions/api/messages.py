@@ -7,8 +7,8 @@ from flask import Response
 
 from mai_sessions.auth.identity import current_user_id
 from mai_sessions.content.message import NewMessage
-from mai_sessions.repository import appends, messages
-from mai_sessions.schemas.messages import Message, MessageCreate, MessageListQuery, MessagePatch
+from mai_sessions.repository import appends, messages, patches
+from mai_sessions.schemas.messages import Message, MessageAppend, MessageListQuery, MessagePatch
 from mai_sessions.web.blueprint import api
 from mai_sessions.web.conditions import if_match_versions, if_none_match_versions
 from mai_sessions.web.database import connection
@@ -31,15 +31,32 @@ def list_messages(query: dict[str, Any], session_id: UUID) -> Response:
 
 
 @api.post("/sessions/<session_id>/messages", tags=["messages"])
-@api.arguments(MessageCreate())
+@api.arguments(MessageAppend())
 @api.response(201, Message)
-def append_message(message: NewMessage, session_id: UUID) -> Response:
-    """Add a message at the end of a session"""
-    message = _counted(message)
-    key = idempotency_key(f"sessions/{session_id}/messages", message)
+@api.alt_response(200, schema=Message, description="The session has messages of these ids: as they stand")
+def append_messages(payload: dict[str, Any], session_id: UUID) -> Response:
+    """Add a message at the end of a session, or several together"""
+    given = [_counted(message) for message in payload["messages"]]
+    is_batch, changes = payload["is_batch"], payload["session"] or {}
+    body = {"messages": given, "session": changes} if is_batch else given[0]
+    key = idempotency_key(f"sessions/{session_id}/messages", body)
     with connection() as conn:
-        reply = appends.append_message(conn, current_user_id(), session_id, message, key=key)
-    return created_response(f"/sessions/{session_id}/messages/{reply.id}", reply.body, version=reply.version)
+        reply = appends.append_messages(
+            conn,
+            current_user_id(),
+            session_id,
+            given,
+            head_id=changes.get("head_id"),
+            is_batch=is_batch,
+            key=key,
+            if_match=if_match_versions(),
+        )
+    path = f"/sessions/{session_id}/messages"
+    if is_batch:
+        content = b'{"messages":[%s],"session":%s}' % (b",".join(reply.messages), reply.session)
+    else:
+        path, [content] = f"{path}/{reply.ids[0]}", reply.messages
+    return created_response(path, content, version=reply.version, status=201 if reply.is_new else 200)
 
 
 @api.delete("/sessions/<session_id>/messages", tags=["messages"])
@@ -65,11 +82,15 @@ def get_message(session_id: UUID, message_id: UUID) -> Response:
 @api.response(200, Message)
 def patch_message(payload: dict[str, Any], session_id: UUID, message_id: UUID) -> Response:
     """Change the content or metadata of a message"""
-    if payload.get("token_count") is None and "content" in payload:
-        payload["token_count"] = current_state().count_tokens(payload["content"])
     with connection() as conn:
-        reply = messages.patch_message(
-            conn, current_user_id(), session_id, message_id, if_match=if_match_versions(), **payload
+        reply = patches.patch_message(
+            conn,
+            current_user_id(),
+            session_id,
+            message_id,
+            count_tokens=current_state().count_tokens,
+            if_match=if_match_versions(),
+            **payload,
         )
     return json_response(reply.body, version=reply.version)
 

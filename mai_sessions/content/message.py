@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypedDict
 from uuid import UUID
 
 from mai_sessions.content.attachments import Attachment
@@ -46,3 +46,24 @@ class NewMessage(NamedTuple):
     id: UUID | None = None
     parent_id: UUID | Unset | None = UNSET
     created_at: datetime | None = None
+
+
+class MessageChanges(TypedDict, total=False):
+    """What is to change of a message, as the fields of NewMessage; what is left out stays as it is.
+
+    `metadata` are merged. `attachments` are the images and files to store for `images` and `part_attachments`.
+    """
+
+    content: str
+    token_count: int
+    model_id: str
+    agent_name: str
+    response_time_ms: float
+    is_error: bool
+    images: Sequence[str]
+    documents: list[str]
+    parts: bytes
+    part_attachments: Sequence[str]
+    attachments: Sequence[Attachment]
+    metadata: Metadata
+    status: str

@@ -4,7 +4,8 @@ The sessions of one user share attachments, so every writer locks their rows in 
 row of its session.
 """
 
-from typing import LiteralString
+from collections.abc import Iterable
+from typing import Any, LiteralString
 
 from mai_sessions.content.attachments import Attachment
 from mai_sessions.errors import NotFound
@@ -42,6 +43,78 @@ def release_attachments(messages: LiteralString) -> LiteralString:
              ORDER BY l.sha256
                FOR UPDATE OF l) AS locked
      WHERE a.user_id = %(user_id)s AND a.sha256 = locked.sha256"""
+
+
+def store_attachments(messages: LiteralString) -> LiteralString:
+    """Make the statement that stores uploaded attachments, each referred to by the messages that name it.
+
+    `messages` is a query for the `images` and `part_attachments` of each.
+    """
+    return f"""
+    INSERT /* store_attachments */ INTO attachments AS a (
+           user_id, sha256, content_type, size, reference_count, content, file_name)
+    SELECT %(user_id)s, n.sha256, n.content_type, octet_length(n.content), named.messages, n.content, n.file_name
+      FROM unnest(%(sha256s)s::text[], %(content_types)s::text[], %(contents)b::bytea[], %(file_names)s::text[])
+           AS n (sha256, content_type, content, file_name)
+     CROSS JOIN LATERAL (
+           SELECT count(*)::int AS messages
+             FROM ({messages}) AS m
+            WHERE n.sha256 = ANY (m.images || m.part_attachments)) AS named
+     WHERE named.messages > 0
+        ON CONFLICT (user_id, sha256) DO UPDATE
+       SET reference_count = a.reference_count + excluded.reference_count,
+           file_name       = coalesce(a.file_name, excluded.file_name)"""
+
+
+def refer_to_attachments(messages: LiteralString) -> LiteralString:
+    """Make the statement that counts what messages link to, but for what they upload.
+
+    `messages` is a query for the `images` and `part_attachments` of each.
+    """
+    return f"""
+    UPDATE /* refer_to_attachments */ attachments AS a
+       SET reference_count = a.reference_count + named.messages
+      FROM (SELECT i.sha256, count(*)::int AS messages
+              FROM ({messages}) AS m
+             CROSS JOIN LATERAL (SELECT DISTINCT unnest(m.images || m.part_attachments) AS sha256) AS i
+             GROUP BY i.sha256) AS named
+     WHERE a.user_id = %(user_id)s AND a.sha256 = named.sha256 AND a.sha256 <> ALL (%(sha256s)s::text[])"""
+
+
+# Every writer locks in this order, so that no two wait for each other.
+LOCK_ATTACHMENTS: LiteralString = """
+    SELECT /* lock_attachments */ a.sha256
+      FROM attachments AS a
+     WHERE a.user_id = %(user_id)s AND a.sha256 = ANY (%(named_sha256s)s::text[])
+     ORDER BY a.sha256
+       FOR UPDATE"""
+
+# A link in parts to what is not there is text.
+DROP_UNKNOWN_LINKS: LiteralString = """
+    UPDATE /* drop_unknown_links */ messages AS m
+       SET part_attachments = ARRAY (
+           SELECT l.sha256
+             FROM unnest(m.part_attachments) WITH ORDINALITY AS l (sha256, place)
+            WHERE l.sha256 = ANY (%(sha256s)s::text[])
+               OR EXISTS (SELECT FROM attachments AS a WHERE a.user_id = %(user_id)s AND a.sha256 = l.sha256)
+            ORDER BY l.place)
+      FROM sessions AS s
+     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = ANY (%(message_ids)s::uuid[])
+       AND m.part_attachments <> '{}'
+       AND s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
+
+
+def attachment_params(attachments: Iterable[Attachment], linked: Iterable[str]) -> dict[str, list[Any]]:
+    """The parameters of these statements: attachments to store, and the SHA-256 of what is linked to besides."""
+    stored = {attachment.sha256: attachment for attachment in attachments}
+    ordered = [stored[sha256] for sha256 in sorted(stored)]
+    return {
+        "sha256s": [attachment.sha256 for attachment in ordered],
+        "content_types": [attachment.content_type for attachment in ordered],
+        "contents": [attachment.content for attachment in ordered],
+        "file_names": [attachment.file_name for attachment in ordered],
+        "named_sha256s": sorted({*stored, *linked}),
+    }
 
 
 SWEEP_ATTACHMENTS: LiteralString = """

@@ -30,11 +30,47 @@ CASE WHEN s.is_branched OR s.head_seq IS NOT DISTINCT FROM s.newest_seq THEN s.h
      ELSE (SELECT h.id FROM messages AS h
             WHERE h.user_id = %(user_id)s AND h.session_id = s.id AND h.seq = s.newest_seq) END AS head_id, s.version"""
 
-MESSAGE_COLUMNS: LiteralString = """
-m.id, m.session_id, m.seq, m.role, m.content, m.token_count, m.model_id, m.agent_name, m.response_time_ms, m.is_error,
-CASE WHEN m.images = '{}' THEN '[]'::json
+# The seq of the head: where nothing is branched, the newest message.
+HEAD_SEQ: LiteralString = "CASE WHEN s.is_branched THEN s.head_seq ELSE s.newest_seq END"
+
+# The id of the head. The release before moves newest_seq alone, and then it is looked up.
+HEAD_ID: LiteralString = """
+CASE WHEN s.is_branched OR s.head_seq IS NOT DISTINCT FROM s.newest_seq THEN s.head_id
+     ELSE (SELECT h.id
+             FROM messages AS h
+            WHERE h.user_id = %(user_id)s AND h.session_id = s.id AND h.seq = s.newest_seq) END"""
+
+# The id of the message before `m` in its branch. OFFSET 0 keeps the primary key in use under any plan.
+PARENT_ID: LiteralString = """
+(SELECT p.id
+   FROM messages AS p
+  WHERE p.user_id = %(user_id)s AND p.session_id = %(session_id)s AND p.seq <= coalesce(m.parent_seq, m.seq - 1)
+  ORDER BY p.seq DESC
+  LIMIT 1)"""
+
+
+def compact_json(value: LiteralString) -> LiteralString:
+    """Make the expression for a jsonb as compact JSON text: PostgreSQL writes a blank after each separator."""
+    return f"""regexp_replace({value}::text, '("(?:[^"\\]|\\.)*")|([:,]) ', '\\1\\2', 'g')"""
+
+
+def message_columns(parent_id: LiteralString) -> LiteralString:
+    """Make the columns of a message `m`, in the order of its JSON. `parent_id` is the expression for that one.
+
+    Links in `parts` begin with U+0000, which no text of a user holds: web/urls.py turns them into URLs.
+    """
+    return f"""
+m.id, m.session_id, m.seq, m.role, m.content,
+CASE WHEN m.part_attachments = '{{}}' THEN m.parts
+     ELSE replace(m.parts::text, '"/api/v1/attachments/', '"\\u0000')::json END AS parts,
+m.token_count, m.model_id, m.agent_name, m.response_time_ms, m.is_error,
+CASE WHEN m.images = '{{}}' THEN '[]'::json
      ELSE (SELECT array_to_json(array_agg('/api/v1/attachments/' || i)) FROM unnest(m.images) AS i) END AS images,
-m.documents, m.created_at"""
+m.documents, CASE WHEN m.metadata = '{{}}' THEN '{{}}' ELSE {compact_json("m.metadata")}::json END AS metadata, m.status,
+{parent_id} AS parent_id, m.created_at, coalesce(m.updated_at, m.created_at) AS updated_at"""
+
+
+MESSAGE_COLUMNS: LiteralString = message_columns(PARENT_ID)
 
 # Writers of a session queue here, and what each reads afterwards is what the one before it left.
 LOCK_SESSION: LiteralString = """

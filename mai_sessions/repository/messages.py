@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from typing import LiteralString, NamedTuple
 from uuid import UUID
 
-from mai_sessions.content.lexemes import message_vector
-from mai_sessions.errors import NotFound, Stale
-from mai_sessions.ids import made_at, new_id
+from mai_sessions.errors import NotFound
+from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection, fetch_one, run_transaction
 from mai_sessions.repository.attachments import SWEEP_ATTACHMENTS, release_attachments
 from mai_sessions.repository.branches import (
@@ -153,102 +152,6 @@ def list_messages(
     return MessagePage(version, body, first_seq, last_seq, has_previous, last_seq < head_seq)
 
 
-# A version that is new tells the statements after it that the condition held.
-TOUCH_SESSION: LiteralString = f"""
-    UPDATE /* patch_message */ sessions AS s
-       SET updated_at           = {NEXT_UPDATED_AT},
-           version              = %(version)s,
-           last_message_preview = CASE WHEN s.newest_seq = m.seq AND %(content)s::text IS NOT NULL
-                                       THEN left(%(content)s::text, 100) ELSE s.last_message_preview END
-      FROM messages AS m
-     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
-       AND m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s
-       AND (%(if_match)s::uuid[] IS NULL OR s.version = ANY (%(if_match)s::uuid[]))"""
-
-# The message as it stands out, and as it will stand in.
-_CHANGED_MESSAGE: LiteralString = """
-           SELECT c.sign, s.user_id, m.session_id, m.seq, m.role, m.created_at,
-                  CASE c.sign WHEN 1 THEN coalesce(%(token_count)s::int, m.token_count) ELSE m.token_count END AS token_count,
-                  CASE c.sign WHEN 1 THEN coalesce(%(model_id)s::text, m.model_id) ELSE m.model_id END AS model_id,
-                  CASE c.sign WHEN 1 THEN coalesce(%(agent_name)s::text, m.agent_name) ELSE m.agent_name END AS agent_name,
-                  CASE c.sign WHEN 1 THEN coalesce(%(response_time_ms)s::float8, m.response_time_ms)
-                       ELSE m.response_time_ms END AS response_time_ms,
-                  CASE c.sign WHEN 1 THEN coalesce(%(is_error)s::boolean, m.is_error) ELSE m.is_error END AS is_error
-             FROM sessions AS s
-             JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = s.id AND m.id = %(message_id)s
-            CROSS JOIN (VALUES (-1), (1)) AS c (sign)
-            WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
-RECOUNT_MESSAGE: LiteralString = count_messages(_CHANGED_MESSAGE)
-
-PATCH_MESSAGE: LiteralString = """
-    UPDATE /* patch_message */ messages AS m
-       SET content          = coalesce(%(content)s::text, m.content),
-           words            = coalesce(%(words)s::tsvector, m.words),
-           token_count      = coalesce(%(token_count)s::int, m.token_count),
-           model_id         = coalesce(%(model_id)s::text, m.model_id),
-           agent_name       = coalesce(%(agent_name)s::text, m.agent_name),
-           response_time_ms = coalesce(%(response_time_ms)s::float8, m.response_time_ms),
-           is_error         = coalesce(%(is_error)s::boolean, m.is_error)
-      FROM sessions AS s
-     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s
-       AND s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
-
-
-def patch_message(
-    conn: Connection,
-    user_id: str,
-    session_id: UUID,
-    message_id: UUID,
-    *,
-    content: str | None = None,
-    token_count: int | None = None,
-    model_id: str | None = None,
-    agent_name: str | None = None,
-    response_time_ms: float | None = None,
-    is_error: bool | None = None,
-    if_match: Sequence[UUID] | None = None,
-) -> MessageReply:
-    """Change what is given of a message. Raises NotFound, and Stale unless the session's version is one of
-    `if_match`.
-    """
-    version = new_id()
-    params = {
-        "user_id": user_id,
-        "session_id": session_id,
-        "message_id": message_id,
-        "version": version,
-        "content": content,
-        "words": None
-        if content is None
-        else message_vector(user_id, session_id, made_at(message_id), content),
-        "token_count": token_count,
-        "model_id": model_id,
-        "agent_name": agent_name,
-        "response_time_ms": response_time_ms,
-        "is_error": is_error,
-        "if_match": if_match,
-    }
-    counted = (token_count, model_id, agent_name, response_time_ms, is_error)
-    recount = [RECOUNT_MESSAGE] if any(value is not None for value in counted) else []
-    *_, rows = run_transaction(conn, [TOUCH_SESSION, *recount, PATCH_MESSAGE, GET_MESSAGE], params)
-    if not rows:
-        raise NotFound("Session not found")
-    version_now, found, body = rows[0]
-    if found is None:
-        raise NotFound("Message not found")
-    if version_now != version:
-        raise Stale("The session has been changed since")
-    return MessageReply(message_id, version, body)
-
-
-# The message before `m` in its branch.
-_PARENT: LiteralString = """
-                   SELECT p.seq
-                     FROM messages AS p
-                    WHERE p.user_id = %(user_id)s AND p.session_id = %(session_id)s
-                      AND p.seq <= coalesce(m.parent_seq, m.seq - 1)
-                    ORDER BY p.seq DESC
-                    LIMIT 1"""
 LOCK_SESSION_AND_FIND: LiteralString = """
     SELECT /* delete_message */ s.version, EXISTS (
            SELECT FROM messages AS m

@@ -181,10 +181,10 @@ class MessageAppend(MessageCreate):
     """A message to add, or with `messages` several."""
 
     def load(self, data: Any, **kwargs: Any) -> Any:
-        """Load a batch if there is one, else a single message, as {"messages": […], "session": {…}|None}."""
+        """Load a batch if there is one, else a single message, as `messages`, `session` and `is_batch`."""
         if isinstance(data, dict) and "messages" in data:
-            return {"session": None, **MessageBatch().load(data, **kwargs)}
-        return {"messages": [super().load(data, **kwargs)], "session": None}
+            return {"session": None, "is_batch": True, **MessageBatch().load(data, **kwargs)}
+        return {"session": None, "is_batch": False, "messages": [super().load(data, **kwargs)]}
 
 
 def refuse_repeated_ids(messages: Iterable[NewMessage]) -> None:

@@ -1,0 +1,241 @@
+"""The statements that change a message.
+
+While a message is `streaming`, a change writes its content and the session's version, and no index: its words, its
+tokens and the sums follow with the change that ends the streaming.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, LiteralString, Unpack
+from uuid import UUID
+
+from mai_sessions.content.lexemes import message_vector
+from mai_sessions.content.message import MessageChanges
+from mai_sessions.content.metadata import MAX_METADATA
+from mai_sessions.errors import Invalid, NotFound
+from mai_sessions.ids import new_id
+from mai_sessions.postgres.connection import Connection, Json, run_transaction
+from mai_sessions.repository.attachments import (
+    DROP_UNKNOWN_LINKS,
+    LOCK_ATTACHMENTS,
+    SWEEP_ATTACHMENTS,
+    attachment_params,
+    refer_to_attachments,
+    release_attachments,
+    store_attachments,
+)
+from mai_sessions.repository.columns import (
+    HEAD_SEQ,
+    LOCK_SESSION,
+    NEXT_UPDATED_AT,
+    check_locked,
+    compact_json,
+)
+from mai_sessions.repository.daily_usage import count_messages
+from mai_sessions.repository.messages import GET_MESSAGE, MessageReply
+
+_NEXT_METADATA: LiteralString = """
+CASE WHEN %(metadata)s::jsonb IS NULL THEN m.metadata
+     ELSE (m.metadata || %(metadata)s::jsonb) - %(removed_keys)s::text[] END"""
+_METADATA_FIT: LiteralString = f"""
+(%(metadata)s::jsonb IS NULL OR octet_length({compact_json(f"({_NEXT_METADATA})")}) <= %(max_metadata)s)"""
+_UNKNOWN_IMAGE: LiteralString = """
+    SELECT FROM unnest(%(needed_sha256s)s::text[]) AS r (sha256)
+     WHERE NOT EXISTS (SELECT FROM attachments AS a WHERE a.user_id = %(user_id)s AND a.sha256 = r.sha256)"""
+
+# A version that is new tells the statements after it that the conditions held.
+_TOUCHED: LiteralString = f"""
+       SET version              = %(version)s,
+           last_message_preview = CASE WHEN m.seq = {HEAD_SEQ} AND %(content)s::text IS NOT NULL
+                                       THEN left(%(content)s::text, 100) ELSE s.last_message_preview END"""
+_TARGET: LiteralString = f"""
+      FROM messages AS m
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
+       AND m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s
+       AND (%(if_match)s::uuid[] IS NULL OR s.version = ANY (%(if_match)s::uuid[]))
+       AND {_METADATA_FIT}"""
+TOUCH_STREAMING: LiteralString = f"""
+    UPDATE /* patch_message */ sessions AS s {_TOUCHED} {_TARGET}
+       AND (m.status = 'streaming' OR %(status)s::text = 'streaming')
+       AND (%(parts)s::json IS NULL OR m.part_attachments = '{{}}')"""
+TOUCH_SESSION: LiteralString = f"""
+    UPDATE /* patch_message */ sessions AS s {_TOUCHED},
+           updated_at           = {NEXT_UPDATED_AT} {_TARGET}
+       AND NOT EXISTS ({_UNKNOWN_IMAGE})"""
+
+_OF_TOUCHED_SESSION: LiteralString = """
+      FROM sessions AS s
+     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s
+       AND s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
+STREAM_MESSAGE: LiteralString = f"""
+    UPDATE /* patch_message */ messages AS m
+       SET content    = coalesce(%(content)s::text, m.content),
+           parts      = coalesce(%(parts)s::json, m.parts),
+           metadata   = {_NEXT_METADATA},
+           status     = 'streaming',
+           updated_at = now() {_OF_TOUCHED_SESSION}"""
+
+# The message as it stands out, and as it will stand in.
+RECOUNT_MESSAGE: LiteralString = count_messages("""
+           SELECT c.sign, s.user_id, m.session_id, m.seq, m.role, m.created_at,
+                  CASE c.sign WHEN 1 THEN coalesce(%(token_count)s::int, m.token_count) ELSE m.token_count END AS token_count,
+                  CASE c.sign WHEN 1 THEN coalesce(%(model_id)s::text, m.model_id) ELSE m.model_id END AS model_id,
+                  CASE c.sign WHEN 1 THEN coalesce(%(agent_name)s::text, m.agent_name) ELSE m.agent_name END AS agent_name,
+                  CASE c.sign WHEN 1 THEN coalesce(%(response_time_ms)s::float8, m.response_time_ms)
+                       ELSE m.response_time_ms END AS response_time_ms,
+                  CASE c.sign WHEN 1 THEN coalesce(%(is_error)s::boolean, m.is_error) ELSE m.is_error END AS is_error
+             FROM sessions AS s
+             JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = s.id AND m.id = %(message_id)s
+            CROSS JOIN (VALUES (-1), (1)) AS c (sign)
+            WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s""")
+
+PATCH_MESSAGE: LiteralString = f"""
+    UPDATE /* patch_message */ messages AS m
+       SET content          = coalesce(%(content)s::text, m.content),
+           words            = coalesce(%(words)s::tsvector, m.words),
+           token_count      = coalesce(%(token_count)s::int, m.token_count),
+           model_id         = coalesce(%(model_id)s::text, m.model_id),
+           agent_name       = coalesce(%(agent_name)s::text, m.agent_name),
+           response_time_ms = coalesce(%(response_time_ms)s::float8, m.response_time_ms),
+           is_error         = coalesce(%(is_error)s::boolean, m.is_error),
+           images           = coalesce(%(images)s::text[], m.images),
+           documents        = coalesce(%(documents)s::text[], m.documents),
+           parts            = coalesce(%(parts)s::json, m.parts),
+           part_attachments = coalesce(%(part_attachments)s::text[], m.part_attachments),
+           metadata         = {_NEXT_METADATA},
+           status           = coalesce(%(status)s::text, m.status),
+           updated_at       = now() {_OF_TOUCHED_SESSION}"""
+
+_THE_MESSAGE: LiteralString = """
+           SELECT m.images, m.part_attachments
+             FROM sessions AS s
+             JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = s.id AND m.id = %(message_id)s
+            WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
+RELEASE_ATTACHMENTS: LiteralString = release_attachments(_THE_MESSAGE)
+STORE_ATTACHMENTS: LiteralString = store_attachments(_THE_MESSAGE)
+REFER_TO_ATTACHMENTS: LiteralString = refer_to_attachments(_THE_MESSAGE)
+
+GET_CONTENT: LiteralString = """
+    SELECT /* patch_message */ m.content, m.created_at
+      FROM messages AS m
+     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s"""
+
+_TOO_LARGE = f"More than {MAX_METADATA} bytes of JSON when it is merged."
+# A change of these alone may be written as that of a streaming message.
+_STREAMED = frozenset({"content", "parts", "part_attachments", "attachments", "metadata", "status"})
+
+
+def patch_message(
+    conn: Connection,
+    user_id: str,
+    session_id: UUID,
+    message_id: UUID,
+    *,
+    count_tokens: Callable[[str], int],
+    if_match: Sequence[UUID] | None = None,
+    **changes: Unpack[MessageChanges],
+) -> MessageReply:
+    """Change what is given of a message. `count_tokens` counts those of its content if they are not given.
+
+    Raises NotFound, Stale unless the session's version is one of `if_match`, and Invalid for an image that is not
+    there and for metadata that would grow too large.
+    """
+    params = _params(user_id, session_id, message_id, changes, if_match)
+    status = changes.get("status")
+    if changes.keys() <= _STREAMED and status in (None, "streaming") and not params["named_sha256s"]:
+        *_, found = run_transaction(conn, [TOUCH_STREAMING, STREAM_MESSAGE, GET_MESSAGE], params)
+        if found and found[0][0] == params["version"]:
+            return _reply(found, params)
+    if "content" in changes:
+        _count(params, changes["content"], datetime.now(UTC), count_tokens)
+    elif status in ("complete", "interrupted"):
+        # An answer that streamed in gets its words now, from what is stored.
+        with conn.transaction():
+            _, stored = run_transaction(conn, [LOCK_SESSION, GET_CONTENT], params)
+            if stored:
+                _count(params, *stored[0], count_tokens)
+            return _patch(conn, params, changes)
+    return _patch(conn, params, changes)
+
+
+def _patch(conn: Connection, params: dict[str, Any], changes: MessageChanges) -> MessageReply:
+    has_attachments = "images" in changes or "part_attachments" in changes
+    counted = ("token_count", "model_id", "agent_name", "response_time_ms", "is_error")
+    recounts = any(params[name] is not None for name in counted)
+    statements = [
+        *([LOCK_SESSION, LOCK_ATTACHMENTS] if has_attachments else []),
+        TOUCH_SESSION,
+        *([RECOUNT_MESSAGE] if recounts else []),
+        *([RELEASE_ATTACHMENTS] if has_attachments else []),
+        PATCH_MESSAGE,
+        *(
+            [DROP_UNKNOWN_LINKS, STORE_ATTACHMENTS, REFER_TO_ATTACHMENTS, SWEEP_ATTACHMENTS]
+            if has_attachments
+            else []
+        ),
+        GET_MESSAGE,
+    ]
+    *_, found = run_transaction(conn, statements, params)
+    return _reply(found, params)
+
+
+def _params(
+    user_id: str,
+    session_id: UUID,
+    message_id: UUID,
+    changes: MessageChanges,
+    if_match: Sequence[UUID] | None,
+) -> dict[str, Any]:
+    metadata = changes.get("metadata")
+    attachments = changes.get("attachments", ())
+    images, links = changes.get("images"), changes.get("part_attachments")
+    stored = {attachment.sha256 for attachment in attachments}
+    return {
+        "user_id": user_id,
+        "session_id": session_id,
+        "message_id": message_id,
+        "message_ids": [message_id],
+        "version": new_id(),
+        "if_match": if_match,
+        "content": changes.get("content"),
+        "words": None,
+        "token_count": changes.get("token_count"),
+        "model_id": changes.get("model_id"),
+        "agent_name": changes.get("agent_name"),
+        "response_time_ms": changes.get("response_time_ms"),
+        "is_error": changes.get("is_error"),
+        "images": None if images is None else list(images),
+        "documents": changes.get("documents"),
+        "parts": Json(changes["parts"]) if "parts" in changes else None,
+        "part_attachments": None if links is None else list(links),
+        "metadata": None if metadata is None else Json(metadata.members),
+        "removed_keys": [] if metadata is None else list(metadata.removed),
+        "max_metadata": MAX_METADATA,
+        "status": changes.get("status"),
+        "needed_sha256s": [sha256 for sha256 in images or () if sha256 not in stored],
+        **attachment_params(attachments, [*(images or ()), *(links or ())]),
+    }
+
+
+def _count(
+    params: dict[str, Any], content: str, created_at: datetime, count_tokens: Callable[[str], int]
+) -> None:
+    """Add what a content is searched and counted by."""
+    params["words"] = message_vector(params["user_id"], params["session_id"], created_at, content)
+    if params["token_count"] is None:
+        params["token_count"] = count_tokens(content)
+
+
+def _reply(found: list[Any], params: dict[str, Any]) -> MessageReply:
+    if not found:
+        raise NotFound("Session not found")
+    version, message_id, body = found[0]
+    if message_id is None:
+        raise NotFound("Message not found")
+    if version == params["version"]:
+        return MessageReply(message_id, version, body)
+    check_locked([(version,)], params["if_match"])
+    loc, text = (
+        ("images", "No attachment of yours.") if params["needed_sha256s"] else ("metadata", _TOO_LARGE)
+    )
+    raise Invalid(f"body.{loc}: {text}", [{"loc": ["body", loc], "msg": text, "type": "invalid"}])
