@@ -85,10 +85,15 @@ def session_key(session_id: UUID) -> str:
     return "_s" + urlsafe_b64encode(session_id.bytes[-3:]).decode()
 
 
-def message_vector(user_id: str, session_id: UUID, created_at: datetime, content: str) -> str:
-    """Return the tsvector of a message: the lexemes of its content, its session's key and its week's."""
-    week = int(created_at.astimezone(UTC).timestamp() // WEEK_SECONDS)
-    return _vector(user_prefix(user_id), content, (session_key(session_id), f"_w{week:x}"))
+def message_vector(user_id: str, session_id: UUID, created_at: datetime | None, content: str) -> str:
+    """Return the tsvector of a message: the lexemes of its content, its session's key and its week's.
+
+    With None for `created_at` the week's key is left out, for a statement that knows when the message was made.
+    """
+    keys = [session_key(session_id)]
+    if created_at is not None:
+        keys.append(f"_w{int(created_at.astimezone(UTC).timestamp() // WEEK_SECONDS):x}")
+    return _vector(user_prefix(user_id), content, keys)
 
 
 def fold_title(title: str) -> str:

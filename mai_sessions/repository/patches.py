@@ -5,11 +5,10 @@ tokens and the sums follow with the change that ends the streaming.
 """
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any, LiteralString, Unpack
 from uuid import UUID
 
-from mai_sessions.content.lexemes import message_vector
+from mai_sessions.content.lexemes import WEEK_SECONDS, message_vector, user_prefix
 from mai_sessions.content.message import MessageChanges
 from mai_sessions.content.metadata import MAX_METADATA
 from mai_sessions.errors import Invalid, NotFound
@@ -63,6 +62,10 @@ TOUCH_SESSION: LiteralString = f"""
            updated_at           = {NEXT_UPDATED_AT} {_TARGET}
        AND NOT EXISTS ({_UNKNOWN_IMAGE})"""
 
+# As message_vector writes it.
+_WEEK_KEY: LiteralString = """
+('''' || %(user_prefix)s || '_w' || to_hex(floor(extract(epoch FROM m.created_at) / %(week_seconds)s)::int)
+        || '''')::tsvector"""
 _OF_TOUCHED_SESSION: LiteralString = """
       FROM sessions AS s
      WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s
@@ -92,7 +95,7 @@ RECOUNT_MESSAGE: LiteralString = count_messages("""
 PATCH_MESSAGE: LiteralString = f"""
     UPDATE /* patch_message */ messages AS m
        SET content          = coalesce(%(content)s::text, m.content),
-           words            = coalesce(%(words)s::tsvector, m.words),
+           words            = coalesce(%(words)s::tsvector || {_WEEK_KEY}, m.words),
            token_count      = coalesce(%(token_count)s::int, m.token_count),
            model_id         = coalesce(%(model_id)s::text, m.model_id),
            agent_name       = coalesce(%(agent_name)s::text, m.agent_name),
@@ -116,7 +119,7 @@ STORE_ATTACHMENTS: LiteralString = store_attachments(_THE_MESSAGE)
 REFER_TO_ATTACHMENTS: LiteralString = refer_to_attachments(_THE_MESSAGE)
 
 GET_CONTENT: LiteralString = """
-    SELECT /* patch_message */ m.content, m.created_at
+    SELECT /* patch_message */ m.content
       FROM messages AS m
      WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s"""
 
@@ -147,13 +150,13 @@ def patch_message(
         if found and found[0][0] == params["version"]:
             return _reply(found, params)
     if "content" in changes:
-        _count(params, changes["content"], datetime.now(UTC), count_tokens)
+        _count(params, changes["content"], count_tokens)
     elif status in ("complete", "interrupted"):
         # An answer that streamed in gets its words now, from what is stored.
         with conn.transaction():
             _, stored = run_transaction(conn, [LOCK_SESSION, GET_CONTENT], params)
             if stored:
-                _count(params, *stored[0], count_tokens)
+                _count(params, stored[0][0], count_tokens)
             return _patch(conn, params, changes)
     return _patch(conn, params, changes)
 
@@ -199,6 +202,8 @@ def _params(
         "if_match": if_match,
         "content": changes.get("content"),
         "words": None,
+        "user_prefix": user_prefix(user_id),
+        "week_seconds": WEEK_SECONDS,
         "token_count": changes.get("token_count"),
         "model_id": changes.get("model_id"),
         "agent_name": changes.get("agent_name"),
@@ -217,11 +222,9 @@ def _params(
     }
 
 
-def _count(
-    params: dict[str, Any], content: str, created_at: datetime, count_tokens: Callable[[str], int]
-) -> None:
+def _count(params: dict[str, Any], content: str, count_tokens: Callable[[str], int]) -> None:
     """Add what a content is searched and counted by."""
-    params["words"] = message_vector(params["user_id"], params["session_id"], created_at, content)
+    params["words"] = message_vector(params["user_id"], params["session_id"], None, content)
     if params["token_count"] is None:
         params["token_count"] = count_tokens(content)
 

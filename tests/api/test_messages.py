@@ -61,7 +61,12 @@ def test_append(client: FlaskClient, session: str) -> None:
         "session_id": session_id,
         "seq": 1,
         "images": [],
+        "parts": None,
+        "metadata": {},
+        "status": "complete",
+        "parent_id": None,
         "created_at": message["created_at"],
+        "updated_at": message["created_at"],
     }
     assert message == expected
     assert client.get(added.headers["Location"]).get_json() == message
@@ -134,16 +139,18 @@ def test_patch_changes_what_is_given(client: FlaskClient, chat: Chat, name: str)
     expected = {**full.get_json(), name: new}
     if name == "content":
         expected["token_count"] = 1
-    patched = client.patch(full.headers["Location"], json={name: new})
-    assert patched.get_json() == expected
-    assert client.get(full.headers["Location"]).get_json() == expected
+    patched = client.patch(full.headers["Location"], json={name: new}).get_json()
+    assert patched["updated_at"] > expected["updated_at"]
+    assert patched == {**expected, "updated_at": patched["updated_at"]}
+    assert client.get(full.headers["Location"]).get_json() == patched
 
 
 def test_patch_with_null_changes_nothing(client: FlaskClient, chat: Chat) -> None:
     full = client.post(chat.messages, json=FULL)
     nothing = dict.fromkeys(set(FULL) - {"role", "documents"})
-    assert client.patch(full.headers["Location"], json=nothing).get_json() == full.get_json()
-    assert client.patch(full.headers["Location"]).get_json() == full.get_json()
+    for body in (nothing, {}):
+        patched = client.patch(full.headers["Location"], json=body).get_json()
+        assert patched == {**full.get_json(), "updated_at": patched["updated_at"]}
 
 
 def test_patch_with_the_tokens_of_the_content(client: FlaskClient, chat: Chat) -> None:
@@ -354,17 +361,13 @@ def test_change_of_a_stale_version(client: FlaskClient, chat: Chat) -> None:
             client.patch(chat.message, json={"content": "lost"}, headers={"If-Match": header}),
             client.delete(chat.message, headers={"If-Match": header}),
             client.delete(chat.messages, headers={"If-Match": header}),
+            client.post(chat.messages, json={"role": "user", "content": ""}, headers={"If-Match": header}),
         ):
             assert refused.status_code == 412
     unchanged = client.get(chat.session)
     assert (unchanged.get_json(), unchanged.headers["ETag"]) == (current.get_json(), current.headers["ETag"])
-    # An append never conflicts.
-    assert (
-        client.post(
-            chat.messages, json={"role": "user", "content": ""}, headers={"If-Match": stale}
-        ).status_code
-        == 201
-    )
+    # An append without a condition never conflicts.
+    append(client, chat.session, "newest")
 
 
 def test_change_of_the_current_version(client: FlaskClient, chat: Chat) -> None:
