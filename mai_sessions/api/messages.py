@@ -8,7 +8,15 @@ from flask import Response
 from mai_sessions.auth.identity import current_user_id
 from mai_sessions.content.message import NewMessage
 from mai_sessions.repository import appends, messages, patches
-from mai_sessions.schemas.messages import Message, MessageAppend, MessageListQuery, MessagePatch
+from mai_sessions.schemas.messages import (
+    Message,
+    MessageAppend,
+    MessageBatch,
+    MessageCreate,
+    MessageListQuery,
+    MessagePatch,
+)
+from mai_sessions.schemas.sessions import AppendedMessages
 from mai_sessions.web.blueprint import api
 from mai_sessions.web.conditions import if_match_versions, if_none_match_versions
 from mai_sessions.web.database import connection
@@ -16,6 +24,10 @@ from mai_sessions.web.idempotency_key import idempotency_key
 from mai_sessions.web.responses import created_response, json_response
 from mai_sessions.web.state import current_state
 from mai_sessions.web.urls import api_url
+
+# A message, or several together.
+_GIVEN = {"oneOf": [MessageCreate, MessageBatch]}
+_APPENDED = {"oneOf": [Message, AppendedMessages]}
 
 
 @api.get("/sessions/<session_id>/messages", tags=["messages"])
@@ -32,8 +44,9 @@ def list_messages(query: dict[str, Any], session_id: UUID) -> Response:
 
 @api.post("/sessions/<session_id>/messages", tags=["messages"])
 @api.arguments(MessageAppend())
-@api.response(201, Message)
-@api.alt_response(200, schema=Message, description="The session has messages of these ids: as they stand")
+@api.response(201, _APPENDED)
+@api.alt_response(200, schema=_APPENDED, description="The session has messages of these ids: as they stand")
+@api.doc(requestBody={"content": {"application/json": {"schema": _GIVEN}}})
 def append_messages(payload: dict[str, Any], session_id: UUID) -> Response:
     """Add a message at the end of a session, or several together"""
     given = [_counted(message) for message in payload["messages"]]

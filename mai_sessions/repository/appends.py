@@ -255,7 +255,7 @@ def append_messages(
         params["claimed"] = None
     insert = INSERT_MISSING_MESSAGES if has_own_ids else INSERT_MESSAGES
     statements = [
-        *([LOCK_SESSION] if is_conditional else []),
+        *([LOCK_SESSION] if is_conditional or links else []),
         *([LOCK_ATTACHMENTS] if links else []),
         *([CLAIM_SESSION] if is_conditional else []),
         insert,

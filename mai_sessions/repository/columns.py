@@ -51,7 +51,7 @@ PARENT_ID: LiteralString = """
 
 def compact_json(value: LiteralString) -> LiteralString:
     """Make the expression for a jsonb as compact JSON text: PostgreSQL writes a blank after each separator."""
-    return f"""regexp_replace({value}::text, '("(?:[^"\\]|\\.)*")|([:,]) ', '\\1\\2', 'g')"""
+    return rf"""regexp_replace({value}::text, '("(?:[^"\\]|\\.)*")|([:,]) ', '\1\2', 'g')"""
 
 
 def message_columns(parent_id: LiteralString) -> LiteralString:

@@ -131,6 +131,13 @@ class SessionSummary(Schema):
     version = fields.UUID(metadata={"description": "The session's ETag"})
 
 
+class AppendedMessages(Schema):
+    """Messages that were added together, and their session as it stands then."""
+
+    messages = fields.List(fields.Nested(Message), required=True)
+    session = fields.Nested(SessionSummary, required=True)
+
+
 class SessionDetail(SessionSummary):
     """A session with its messages, oldest first."""
 

@@ -64,7 +64,7 @@ def test_content_is_derived_from_the_parts(client: FlaskClient, messages: str) -
 
 
 def test_files_in_parts_are_links_to_downloads(client: FlaskClient, conn: Conn, messages: str) -> None:
-    svg, html = (data_url(b"<" + b"x" * 2000, kind) for kind in ("image/svg+xml", "text/html"))
+    svg, html = (data_url(b"<" + kind.encode() * 200, kind) for kind in ("image/svg+xml", "text/html"))
     photo = data_url(png(width=40, height=40, noise=bytes(range(256)).hex().encode() * 3))
     parts = [
         {"type": "file", "filename": 'täst "1".pdf', "url": PDF, "x": 1},
