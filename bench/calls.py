@@ -134,7 +134,7 @@ def appending(session_id: UUID) -> Run:
     """Add the message that the requests add."""
     tokens = NEW_MESSAGE.count(" ") + 1
     message = NewMessage("user", NEW_MESSAGE, tokens)
-    return lambda conn: appends.append_message(conn, USER, session_id, message)
+    return lambda conn: appends.append_messages(conn, USER, session_id, [message])
 
 
 def create(conn: Connection) -> sessions.SessionReply:

@@ -152,6 +152,14 @@ def list_messages(
     return MessagePage(version, body, first_seq, last_seq, has_previous, last_seq < head_seq)
 
 
+# The message before `m` in its branch.
+_PARENT: LiteralString = """
+                   SELECT p.seq
+                     FROM messages AS p
+                    WHERE p.user_id = %(user_id)s AND p.session_id = %(session_id)s
+                      AND p.seq <= coalesce(m.parent_seq, m.seq - 1)
+                    ORDER BY p.seq DESC
+                    LIMIT 1"""
 LOCK_SESSION_AND_FIND: LiteralString = """
     SELECT /* delete_message */ s.version, EXISTS (
            SELECT FROM messages AS m

@@ -5,6 +5,7 @@ tokens and the sums follow with the change that ends the streaming.
 """
 
 from collections.abc import Callable, Sequence
+from datetime import date
 from typing import Any, LiteralString, Unpack
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from mai_sessions.content.metadata import MAX_METADATA
 from mai_sessions.errors import Invalid, NotFound
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection, Json, run_transaction
+from mai_sessions.repository import messages
 from mai_sessions.repository.attachments import (
     DROP_UNKNOWN_LINKS,
     LOCK_ATTACHMENTS,
@@ -31,7 +33,7 @@ from mai_sessions.repository.columns import (
     compact_json,
 )
 from mai_sessions.repository.daily_usage import count_messages
-from mai_sessions.repository.messages import GET_MESSAGE, MessageReply
+from mai_sessions.repository.messages import MessageReply
 
 _NEXT_METADATA: LiteralString = """
 CASE WHEN %(metadata)s::jsonb IS NULL THEN m.metadata
@@ -62,10 +64,10 @@ TOUCH_SESSION: LiteralString = f"""
            updated_at           = {NEXT_UPDATED_AT} {_TARGET}
        AND NOT EXISTS ({_UNKNOWN_IMAGE})"""
 
-# As message_vector writes it.
+# As message_vector writes it: the days since 1970, by eight.
 _WEEK_KEY: LiteralString = """
-('''' || %(user_prefix)s || '_w' || to_hex(floor(extract(epoch FROM m.created_at) / %(week_seconds)s)::int)
-        || '''')::tsvector"""
+array_to_tsvector(ARRAY[%(user_prefix)s || '_w' || to_hex(
+                        ((m.created_at AT TIME ZONE 'UTC')::date - %(epoch)s) / %(week_days)s)])"""
 _OF_TOUCHED_SESSION: LiteralString = """
       FROM sessions AS s
      WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s
@@ -123,6 +125,7 @@ GET_CONTENT: LiteralString = """
       FROM messages AS m
      WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s"""
 
+_EPOCH = date(1970, 1, 1)
 _TOO_LARGE = f"More than {MAX_METADATA} bytes of JSON when it is merged."
 # A change of these alone may be written as that of a streaming message.
 _STREAMED = frozenset({"content", "parts", "part_attachments", "attachments", "metadata", "status"})
@@ -145,9 +148,10 @@ def patch_message(
     """
     params = _params(user_id, session_id, message_id, changes, if_match)
     status = changes.get("status")
-    if changes.keys() <= _STREAMED and status in (None, "streaming") and not params["named_sha256s"]:
-        *_, found = run_transaction(conn, [TOUCH_STREAMING, STREAM_MESSAGE, GET_MESSAGE], params)
-        if found and found[0][0] == params["version"]:
+    if _may_stream(changes) and not params["named_sha256s"]:
+        *_, found = run_transaction(conn, [TOUCH_STREAMING, STREAM_MESSAGE, messages.GET_MESSAGE], params)
+        # Any other answer than that the message does not stream is final.
+        if not found or found[0][1] is None or _is_settled(found[0][0], params):
             return _reply(found, params)
     if "content" in changes:
         _count(params, changes["content"], count_tokens)
@@ -159,6 +163,19 @@ def patch_message(
                 _count(params, stored[0][0], count_tokens)
             return _patch(conn, params, changes)
     return _patch(conn, params, changes)
+
+
+def _may_stream(changes: MessageChanges) -> bool:
+    """Tell whether this may be a piece of an answer that streams in. Most often the caller says so."""
+    is_piece = "content" in changes or "parts" in changes or changes.get("status") == "streaming"
+    return is_piece and changes.keys() <= _STREAMED and changes.get("status") in (None, "streaming")
+
+
+def _is_settled(version: UUID, params: dict[str, Any]) -> bool:
+    """Tell whether the message was changed, or is not to be changed since the session was."""
+    return version == params["version"] or (
+        params["if_match"] is not None and version not in params["if_match"]
+    )
 
 
 def _patch(conn: Connection, params: dict[str, Any], changes: MessageChanges) -> MessageReply:
@@ -176,7 +193,7 @@ def _patch(conn: Connection, params: dict[str, Any], changes: MessageChanges) ->
             if has_attachments
             else []
         ),
-        GET_MESSAGE,
+        messages.GET_MESSAGE,
     ]
     *_, found = run_transaction(conn, statements, params)
     return _reply(found, params)
@@ -203,7 +220,8 @@ def _params(
         "content": changes.get("content"),
         "words": None,
         "user_prefix": user_prefix(user_id),
-        "week_seconds": WEEK_SECONDS,
+        "epoch": _EPOCH,
+        "week_days": WEEK_SECONDS // 86_400,
         "token_count": changes.get("token_count"),
         "model_id": changes.get("model_id"),
         "agent_name": changes.get("agent_name"),

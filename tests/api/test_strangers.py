@@ -28,8 +28,8 @@ def ids(app: Flask, conn: psycopg.Connection[Any]) -> dict[str, str]:
     with app.extensions["mai_sessions"].database.connection() as pooled:
         sessions.create_session(pooled, STRANGER, sessions.NewSession(SESSION_ID, "t", "chat"))
         secret = NewMessage("user", "secret", 1, images=[IMAGE.sha256], attachments=[IMAGE])
-        message = appends.append_message(pooled, STRANGER, SESSION_ID, secret)
-    return {"session_id": str(SESSION_ID), "message_id": str(message.id), "sha256": IMAGE.sha256}
+        [message_id] = appends.append_messages(pooled, STRANGER, SESSION_ID, [secret]).ids
+    return {"session_id": str(SESSION_ID), "message_id": str(message_id), "sha256": IMAGE.sha256}
 
 
 def test_stranger_sees_and_changes_nothing(

@@ -13,7 +13,7 @@ from mai_sessions.content.attachments import Attachment
 from mai_sessions.content.message import NewMessage
 from mai_sessions.idempotency import IdempotencyKey
 from mai_sessions.ids import new_id
-from mai_sessions.repository.appends import append_message
+from mai_sessions.repository.appends import append_messages
 from mai_sessions.repository.messages import delete_message
 from mai_sessions.repository.sessions import NewSession, create_session
 
@@ -49,9 +49,9 @@ def seed(conn: psycopg.Connection[Any], user_id: str) -> list[UUID]:
                 documents=['a "b".pdf'] if number == 3 else [],
             )
             key = IdempotencyKey(f"sessions/{session_id}/messages", str(number), b"body")
-            reply = append_message(conn, user_id, session_id, message, key=key)
+            reply = append_messages(conn, user_id, session_id, [message], key=key)
             if number == 2:
-                delete_message(conn, user_id, session_id, reply.id)
+                delete_message(conn, user_id, session_id, reply.ids[0])
     return session_ids
 
 

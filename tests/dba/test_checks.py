@@ -10,7 +10,8 @@ import psycopg
 import pytest
 from support.scripts import USERS, RunChecks, RunScript
 
-from mai_sessions.repository.messages import clear_messages, delete_message, patch_message
+from mai_sessions.repository.messages import clear_messages, delete_message
+from mai_sessions.repository.patches import patch_message
 from mai_sessions.repository.session_batches import delete_session
 from mai_sessions.repository.sessions import patch_session
 
@@ -23,7 +24,16 @@ def test_healthy_chats_have_nothing_to_find(conn: Conn, chats: Chats, run_checks
     session_id = chats[ANN][0]
     first = conn.execute("SELECT id FROM messages WHERE session_id = %s AND seq = 1", [session_id]).fetchone()
     assert first
-    patch_message(conn, ANN, session_id, first[0], content="Changed", model_id="haiku", response_time_ms=7)
+    patch_message(
+        conn,
+        ANN,
+        session_id,
+        first[0],
+        content="Changed",
+        model_id="haiku",
+        response_time_ms=7,
+        count_tokens=len,
+    )
     patch_session(conn, ANN, session_id, title="ΌΔΟΣ İ ſß ﬁ")
     delete_message(conn, ANN, session_id, first[0])
     clear_messages(conn, ANN, chats[ANN][1])

@@ -15,7 +15,7 @@ from mai_sessions.content.attachments import read_image
 from mai_sessions.content.message import NewMessage
 from mai_sessions.errors import NotFound
 from mai_sessions.postgres.connection import Connection
-from mai_sessions.repository.appends import append_message
+from mai_sessions.repository.appends import append_messages
 
 Conn = psycopg.Connection[Any]
 Chats = dict[str, list[UUID]]
@@ -39,7 +39,7 @@ def appending(database_url: str, chats: Chats) -> Iterator[Counter[UUID]]:
         try:
             with Connection.connect(database_url, autocommit=True) as own:
                 while not done.wait(0.005):
-                    append_message(own, user_id, session_id, MORE)
+                    append_messages(own, user_id, session_id, [MORE])
                     with lock:
                         appended[session_id] += 1
         except NotFound:

@@ -7,7 +7,7 @@ import psycopg
 from flask import Flask
 
 from mai_sessions.content.message import NewMessage
-from mai_sessions.repository import appends, messages, sessions
+from mai_sessions.repository import appends, patches, sessions
 from mai_sessions.repository.sessions import NewSession
 
 SESSION_ID = UUID("01900000-0000-7000-8000-000000000001")
@@ -26,13 +26,15 @@ def test_streaming_into_one_message(app: Flask, conn: psycopg.Connection[Any]) -
     database = app.extensions["mai_sessions"].database
     with database.connection() as pooled:
         sessions.create_session(pooled, "u", NewSession(SESSION_ID, "t", "chat"))
-        message = appends.append_message(pooled, "u", SESSION_ID, NewMessage("assistant", "", 0))
+        [message_id] = appends.append_messages(pooled, "u", SESSION_ID, [NewMessage("assistant", "", 0)]).ids
 
     def stream() -> list[int]:
         for end in range(len(words)):
             content = " ".join(words[:end])
             with database.connection() as pooled:
-                messages.patch_message(pooled, "u", SESSION_ID, message.id, content=content, token_count=end)
+                patches.patch_message(
+                    pooled, "u", SESSION_ID, message_id, content=content, token_count=end, count_tokens=len
+                )
         for table in TABLES:
             conn.execute(f"VACUUM {table}")
         return sizes(conn)

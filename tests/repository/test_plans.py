@@ -20,7 +20,7 @@ from mai_sessions.content.lexemes import message_vector, part_query, title_vecto
 from mai_sessions.content.message import NewMessage
 from mai_sessions.content.query import parse_query
 from mai_sessions.postgres.connection import Connection
-from mai_sessions.repository import analytics, appends, messages, sessions
+from mai_sessions.repository import analytics, appends, messages, patches, sessions
 
 USERS, SESSIONS, MESSAGES = 100, 50, 10
 USER = "user7"
@@ -288,8 +288,10 @@ CALLS: dict[str, Callable[[Connection], object]] = {
     "the last page": lambda conn: messages.list_messages(conn, USER, LONG, limit=10, before_seq=2**31 - 1),
     "the newest": lambda conn: sessions.get_session(conn, USER, LONG, messages_limit=10),
     "a message": lambda conn: messages.get_message(conn, USER, LONG, LONG_MESSAGE),
-    "an append": lambda conn: appends.append_message(conn, USER, LONG, NewMessage("user", "more", 1)),
-    "a patch": lambda conn: messages.patch_message(conn, USER, LONG, LONG_MESSAGE, content="other"),
+    "an append": lambda conn: appends.append_messages(conn, USER, LONG, [NewMessage("user", "more", 1)]),
+    "a patch": lambda conn: patches.patch_message(
+        conn, USER, LONG, LONG_MESSAGE, content="other", count_tokens=len
+    ),
     "a removal": lambda conn: messages.delete_message(conn, USER, LONG, LONG_MESSAGE, if_match=None),
     "the hours of a day": lambda conn: analytics.get_usage(
         conn,

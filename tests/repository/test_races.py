@@ -18,7 +18,7 @@ from mai_sessions.errors import NotFound
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection
 from mai_sessions.postgres.database import Database
-from mai_sessions.repository import appends, messages, session_batches, sessions
+from mai_sessions.repository import appends, messages, patches, session_batches, sessions
 
 Conn = psycopg.Connection[Any]
 USER = "racer"
@@ -48,7 +48,7 @@ def create(conn: Connection, session_id: UUID) -> UUID:
 
 def append(conn: Connection, session_id: UUID, content: str, images: Sequence[Attachment] = ()) -> UUID:
     message = NewMessage("user", content, 1, images=[image.sha256 for image in images], attachments=images)
-    return appends.append_message(conn, USER, session_id, message).id
+    return appends.append_messages(conn, USER, session_id, [message]).ids[0]
 
 
 def remove(conn: Connection, removal: str, session_id: UUID, message_id: UUID) -> None:
@@ -135,8 +135,8 @@ def test_counters_stay_true(conn: Conn, database: Database, session_id: UUID, se
                 if action == "append":
                     ids.append(append(pooled, session_id, f"{index} {number} " * 30))
                 elif action == "patch":
-                    messages.patch_message(
-                        pooled, USER, session_id, ids[-1], content=f"new {index} {number}", token_count=1
+                    patches.patch_message(
+                        pooled, USER, session_id, ids[-1], content=f"new {index} {number}", count_tokens=len
                     )
                 elif action == "delete":
                     messages.delete_message(pooled, USER, session_id, chance.choice(ids))
@@ -222,7 +222,9 @@ def test_removal_that_another_writer_comes_before(
             if other == "append":
                 append(writer, session_id, "four")
             elif other == "patch":
-                messages.patch_message(writer, USER, session_id, second, content="2", token_count=1)
+                patches.patch_message(
+                    writer, USER, session_id, second, content="2", token_count=1, count_tokens=len
+                )
             else:
                 messages.delete_message(writer, USER, session_id, first)
             thread.start()

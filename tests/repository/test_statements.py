@@ -34,6 +34,11 @@ _SHARED = {
     "count_messages",
     "release_attachments",
     "sweep_attachments",
+    "lock_attachments",
+    "store_attachments",
+    "refer_to_attachments",
+    "drop_unknown_links",
+    "move_head",
 }
 STATEMENTS = {
     id(value): pytest.param(module, value, id=f"{module.__name__.rpartition('.')[2]}.{name}")
@@ -106,10 +111,10 @@ DELETED_SESSION = write(
 )
 APPENDED_WITH_KEY = write(
     "lock_session",
-    "append_message",
-    "append_message",
+    "append_messages",
+    "append_messages",
     "count_messages",
-    *["append_message"] * 4,
+    *["append_messages"] * 4,
 )
 CLEARED = write(
     "lock_session",
@@ -165,7 +170,7 @@ ROUTES = [
     Route("GET", MESSAGES + "?branches=all", ["list_messages"]),
     Route("GET", MESSAGES, ["list_messages"]),
     Route("GET", MESSAGES + "?before_seq=2", ["list_messages"]),
-    Route("POST", MESSAGES, write("append_message", "count_messages", "append_message"), NEW),
+    Route("POST", MESSAGES, write("append_messages", "count_messages", "append_messages"), NEW),
     Route("POST", MESSAGES, APPENDED_WITH_KEY, NEW, KEY),
     Route("DELETE", MESSAGES, CLEARED),
     Route("GET", MESSAGE, ["get_message"]),
@@ -173,7 +178,7 @@ ROUTES = [
         "PATCH",
         MESSAGE,
         write("patch_message", "count_messages", "patch_message", "get_message"),
-        {"content": "x"},
+        {"model_id": "x"},
     ),
     Route("DELETE", MESSAGE, DELETED),
     Route("DELETE", MESSAGE, DELETED, None, {"If-Match": "{tag}"}),
@@ -252,6 +257,20 @@ def test_route_takes_one_round_trip(client: FlaskClient, wire: Wire, route: Rout
         # Only a schema that is current has what is counted.
         expected.append(["count_old_words"])
     assert wire.round_trips() == expected
+
+
+@pytest.mark.parametrize("status", ["streaming", "complete"])
+def test_patch_of_a_content_takes_one_round_trip_while_it_streams(
+    client: FlaskClient, wire: Wire, status: str
+) -> None:
+    session = client.post(SESSIONS, json={}).get_json()
+    path = MESSAGES.format(session_id=session["id"])
+    message = client.post(path, json={**NEW, "status": status}).headers["Location"]
+    wire.clear()
+    assert wire.client.patch(message, json={"content": "y"}).status_code == 200
+    streamed = write("patch_message", "patch_message", "get_message")
+    whole = write("patch_message", "count_messages", "patch_message", "get_message")
+    assert wire.round_trips() == ([streamed] if status == "streaming" else [streamed, whole])
 
 
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])

@@ -274,6 +274,11 @@ class _Checker:
         for inner in _nodes(node) if deep else (node,):
             has_column = any(isinstance(n, ast.ColumnRef) for n in _nodes(inner))
             match inner:
+                # AT TIME ZONE of a timestamptz, as all times are here, has no zone, and so has its date.
+                case ast.FuncCall(funcname=[*_, ast.String(sval="timezone")]):
+                    continue
+                case ast.TypeCast(arg=ast.FuncCall(funcname=[*_, ast.String(sval="timezone")])):
+                    continue
                 case ast.FuncCall() if self._volatility.get(inner.funcname[-1].sval, "v") != "i":
                     yield f"{inner.funcname[-1].sval}()"
                 case ast.SQLValueFunction():
