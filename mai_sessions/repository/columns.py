@@ -16,19 +16,15 @@ GREATEST(now(), nullif(s.updated_at, GREATEST(s.updated_at, now() + interval '1 
 SESSION_ROW: LiteralString = """
 s.id, s.title, s.agent_name, s.model_id, s.created_at, s.updated_at, s.message_count, s.last_message_preview,
 s.has_metadata, s.archived, s.is_branched, s.newest_seq, s.head_seq, s.head_id, s.version"""
-# JSON in a text, without the blanks that jsonb puts after its separators: a string is matched whole and kept.
-COMPACT_METADATA: LiteralString = r"""
-regexp_replace(t.metadata::text, '("(?:[^"\\]|\\.)*")|([,:]) ', '\1\2', 'g')"""
-# The release before moves newest_seq and not the head, which is then looked up.
-SUMMARY_COLUMNS: LiteralString = f"""
-s.id, s.title, s.agent_name, s.model_id, s.created_at, s.updated_at, s.message_count, s.last_message_preview,
-CASE WHEN s.has_metadata
-     THEN (SELECT {COMPACT_METADATA}::json FROM session_titles AS t
-            WHERE t.user_id = %(user_id)s AND t.session_id = s.id)
-     ELSE '{{}}'::json END AS metadata, s.archived,
-CASE WHEN s.is_branched OR s.head_seq IS NOT DISTINCT FROM s.newest_seq THEN s.head_id
-     ELSE (SELECT h.id FROM messages AS h
-            WHERE h.user_id = %(user_id)s AND h.session_id = s.id AND h.seq = s.newest_seq) END AS head_id, s.version"""
+
+
+def compact_json(value: LiteralString) -> LiteralString:
+    """Make the expression for a jsonb object as compact JSON text: PostgreSQL writes a blank after each separator.
+
+    The text is taken by an operator, for Citus knows that one to be immutable, and a cast not.
+    """
+    return rf"""regexp_replace({value} #>> '{{}}', '("(?:[^"\\]|\\.)*")|([:,]) ', '\1\2', 'g')"""
+
 
 # The seq of the head: where nothing is branched, the newest message.
 HEAD_SEQ: LiteralString = "CASE WHEN s.is_branched THEN s.head_seq ELSE s.newest_seq END"
@@ -40,6 +36,14 @@ CASE WHEN s.is_branched OR s.head_seq IS NOT DISTINCT FROM s.newest_seq THEN s.h
              FROM messages AS h
             WHERE h.user_id = %(user_id)s AND h.session_id = s.id AND h.seq = s.newest_seq) END"""
 
+SUMMARY_COLUMNS: LiteralString = f"""
+s.id, s.title, s.agent_name, s.model_id, s.created_at, s.updated_at, s.message_count, s.last_message_preview,
+CASE WHEN s.has_metadata
+     THEN (SELECT {compact_json("t.metadata")}::json
+             FROM session_titles AS t
+            WHERE t.user_id = %(user_id)s AND t.session_id = s.id)
+     ELSE '{{}}'::json END AS metadata, s.archived, {HEAD_ID} AS head_id, s.version"""
+
 # The id of the message before `m` in its branch. OFFSET 0 keeps the primary key in use under any plan.
 PARENT_ID: LiteralString = """
 (SELECT p.id
@@ -47,14 +51,6 @@ PARENT_ID: LiteralString = """
   WHERE p.user_id = %(user_id)s AND p.session_id = %(session_id)s AND p.seq <= coalesce(m.parent_seq, m.seq - 1)
   ORDER BY p.seq DESC
   LIMIT 1)"""
-
-
-def compact_json(value: LiteralString) -> LiteralString:
-    """Make the expression for a jsonb object as compact JSON text: PostgreSQL writes a blank after each separator.
-
-    The text is taken by an operator, for Citus knows that one to be immutable, and a cast not.
-    """
-    return rf"""regexp_replace({value} #>> '{{}}', '("(?:[^"\\]|\\.)*")|([:,]) ', '\1\2', 'g')"""
 
 
 def message_columns(parent_id: LiteralString) -> LiteralString:

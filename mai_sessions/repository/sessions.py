@@ -15,12 +15,12 @@ from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection, Json, fetch_one, run_transaction
 from mai_sessions.repository.branches import BRANCH, WALK, check_head
 from mai_sessions.repository.columns import (
-    COMPACT_METADATA,
     LOCK_SESSION,
     MESSAGE_COLUMNS,
     NEXT_UPDATED_AT,
     SUMMARY_COLUMNS,
     check_locked,
+    compact_json,
     time_as_json,
 )
 from mai_sessions.repository.session_batches import ARCHIVE_SESSIONS, COUNT_ARCHIVED
@@ -258,7 +258,7 @@ def _patch_session(updated_at: LiteralString) -> LiteralString:
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
        AND (%(if_match)s::uuid[] IS NULL OR s.version = ANY (%(if_match)s::uuid[]))
        AND (%(members)s::jsonb IS NULL OR %(max_metadata)s >= (
-            SELECT octet_length({COMPACT_METADATA}) FROM ({_MERGED_METADATA}) AS t))
+            SELECT octet_length({compact_json("t.metadata")}) FROM ({_MERGED_METADATA}) AS t))
        AND (%(new_head_id)s::uuid IS NULL OR EXISTS (
             SELECT FROM messages AS m
              WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(new_head_id)s))"""
