@@ -1,42 +1,37 @@
-"""The suite's PostgreSQL, one database per worker, and a client that holds every answer against the
-contract.
-"""
+"""The PostgreSQL of the suite, with a database for each worker, and the applications over it."""
 
 import io
 import itertools
 import logging
 import os
-import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, settings
-from marshmallow import RAISE, Schema
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from support import citus
+from support.contract import ContractClient
 from support.scripts import CHECKS, DBA, RunChecks, RunScript, header
-from werkzeug.test import TestResponse
 
 from mai_sessions import create_app
 from mai_sessions.config import Settings
 from mai_sessions.embedded import private_postgres as embedded
-from mai_sessions.ids import parse_id
 from mai_sessions.postgres import migrations
 from mai_sessions.postgres.connection import Connection
 from mai_sessions.telemetry import logs
 
 TEMPLATE = "mai_sessions_template"
-# Nothing of the suite has to survive a power cut.
+# Nothing in the suite has to survive a power failure.
 FAST_AND_LOOSE = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -45,7 +40,7 @@ FAST_AND_LOOSE = {
     "shared_preload_libraries": "pg_stat_statements",
 }
 
-# The fixtures that a property takes hold for all of its examples.
+# All examples of a property share its fixtures.
 settings.register_profile(
     "suite", max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -89,12 +84,12 @@ def _make_schema(url: str) -> None:
 
 
 def pytest_configure_node(node: Any) -> None:
-    """Tell a worker where PostgreSQL is."""
+    """Pass the URL of PostgreSQL to a worker."""
     node.workerinput["server_url"] = node.config.stash[_SERVER_URL]
 
 
 def pytest_unconfigure() -> None:
-    """Stop what was started."""
+    """Stop PostgreSQL."""
     _running.close()
 
 
@@ -196,7 +191,7 @@ def _application(settings: Settings) -> Iterator[Flask]:
 
 @pytest.fixture(scope="session")
 def shared_app(database_url: str) -> Iterator[Flask]:
-    """The application over this worker's database, as the role that may do no more than it needs."""
+    """The application over this worker's database, with the role that has the least privileges."""
     with _application(Settings(database_url=_as_app(database_url), migrate="check")) as app:
         yield app
 
@@ -225,7 +220,7 @@ def app(shared_app: Flask, conn: psycopg.Connection[Any]) -> Flask:
 
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
-    """A client that holds every answer against the contract."""
+    """A client that checks every response against the contract."""
     return app.test_client()
 
 
@@ -254,9 +249,7 @@ def _run_program(program: str, *arguments: str, stdin: str = "", stderr: int = s
 def run_script(
     run_program: Callable[..., str], database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> RunScript:
-    """Run a script with variables, and return the lines that it printed: rows without a heading, and
-    errors.
-    """
+    """Run a script with variables. Return the lines that it printed: rows without a heading, and errors."""
     monkeypatch.setenv("PSQLRC", str(Path(__file__).with_name("dba") / "hostile.psqlrc"))
 
     def run(script: str, url: str = database_url, **variables: Any) -> list[str]:
@@ -272,13 +265,13 @@ def run_script(
 
 @pytest.fixture
 def run_checks(run_script: RunScript) -> RunChecks:
-    """Run every check, and return what they found: nothing of those that are healthy."""
+    """Run every check. Return the rows of those that found any."""
     return lambda **variables: {check: rows for check in CHECKS if (rows := run_script(check, **variables))}
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _log_of_the_suite() -> Iterator[None]:
-    """Find nothing in the whole log that any test has sent as a user's text or token."""
+    """Assert that no text and no token that any test has sent is in the log of the whole suite."""
     stream, root = io.StringIO(), logging.getLogger()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logs.json_formatter())
@@ -288,73 +281,3 @@ def _log_of_the_suite() -> Iterator[None]:
     root.removeHandler(handler)
     log = stream.getvalue()
     assert [text for text in ContractClient.written if text in log] == []
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """What a user wrote somewhere in a body, where it is long enough to be told from what the service
-    writes.
-    """
-    if (
-        isinstance(value, str)
-        and 12 <= len(value) <= 1000
-        and value.isascii()
-        and value.isprintable()
-        and not parse_id(value)
-    ):
-        yield value
-    elif isinstance(value, dict | list):
-        for nested in value.values() if isinstance(value, dict) else value:
-            yield from _texts(nested)
-
-
-class ContractClient(FlaskClient):
-    """Checks of every answer what holds for all: contract §1."""
-
-    written: ClassVar[set[str]] = set()
-
-    def open(self, *args: Any, **kwargs: Any) -> TestResponse:
-        """Ask, and check the answer."""
-        self.written.update(_texts(kwargs.get("json")))
-        self.written.update(_texts(dict(kwargs.get("headers") or {}).get("Authorization")))
-        # Buffered, so that the response is closed, and what is recorded at its end is there.
-        kwargs.setdefault("buffered", True)
-        response = super().open(*args, **kwargs)
-        assert response.headers["X-Request-ID"]
-        assert not 300 <= response.status_code < 304, "no redirects, ever"
-        if response.status_code >= 400:
-            check_problem(response)
-        elif response.status_code not in (204, 304) and response.request.method not in ("HEAD", "OPTIONS"):
-            self._check_documented(response)
-        return response
-
-    def _check_documented(self, response: TestResponse) -> None:
-        endpoint, _ = self.application.create_url_adapter(response.request).match()  # type: ignore[union-attr]
-        view = self.application.view_functions[endpoint]
-        if endpoint.startswith("mai_sessions_docs."):
-            return
-        documented = view._apidoc["response"]["responses"]
-        schema = documented[response.status_code][0].get("schema")
-        if not isinstance(schema, Schema):
-            return
-        assert response.content_type == "application/json"
-        schema.load(response.get_json(), unknown=RAISE)
-        # An explicit offset, in UTC.
-        for stamp in re.findall(r'"(?:created_at|updated_at|timestamp)":\s*"([^"]*)"', response.text):
-            assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?\+00:00", stamp)
-
-
-def check_problem(response: TestResponse) -> None:
-    """Check an error's body: RFC 9457, with a detail that is text and nothing of the inside."""
-    assert response.content_type == "application/problem+json"
-    if response.request.method == "HEAD":
-        return
-    problem = response.get_json()
-    assert problem["status"] == response.status_code
-    assert problem["request_id"] == response.headers["X-Request-ID"]
-    assert set(problem) - {"errors"} == {"type", "title", "status", "detail", "request_id"}
-    assert isinstance(problem["detail"], str)
-    assert problem["detail"]
-    for error in problem.get("errors", []):
-        assert set(error) == {"loc", "msg", "type"}
-    for inside in ("Traceback", "psycopg", "SELECT", "INSERT", "UPDATE", ".py"):
-        assert inside not in problem["detail"]

@@ -189,7 +189,7 @@ def assert_same(client: FlaskClient, conn: Conn, start: datetime | None, end: da
                 "avg_response_time_ms": average(group),
                 "error_count": sum(row["is_error"] for row in group),
                 "error_rate": pytest.approx(
-                    100 * sum(row["is_error"] for row in group) / len(group), abs=0.00501
+                    100 * sum(row["is_error"] for row in group) / len(group), rel=1e-12, abs=0.00501
                 ),
             }
             for name, group in calls
@@ -214,7 +214,7 @@ def assert_same(client: FlaskClient, conn: Conn, start: datetime | None, end: da
 
 def average(rows: list[Row]) -> Any:
     times = [row["response_time_ms"] for row in rows if row["response_time_ms"] is not None]
-    return pytest.approx(sum(times) / len(times), abs=0.00501) if times else None
+    return pytest.approx(sum(times) / len(times), rel=1e-12, abs=0.00501) if times else None
 
 
 def grouped(pairs: Any) -> list[tuple[str, list[Row]]]:
