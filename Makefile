@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install run test coverage pythons fuzz faults soak lint audit format settings routes schema lint-openapi openapi sql-readme client e2e citus deploy-test bench bench-large
+.PHONY: help install run test coverage pythons fuzz faults soak lint audit format settings routes schema lint-openapi openapi sql-readme client e2e citus deploy-test search-quality bench bench-large
 
 # Installed again whenever the dependencies change.
 .venv/.service: setup.cfg pyproject.toml
@@ -86,6 +86,9 @@ citus: install  ## Run the tests of the routes, and those of the cluster itself,
 
 deploy-test: install  ## Follow docs/deploy.md, and the steps of the Dockerfile, in a bare Debian; needs root, debootstrap and apt
 	DEPLOY=full .venv/bin/pytest --quiet tests/e2e/test_deploy.py
+
+search-quality: install  ## Search a corpus of many scripts and of code, and print precision and recall
+	.venv/bin/pytest --quiet --capture no tests/api/test_search.py -k test_corpus
 
 bench: install  ## Measure CPU, latency and throughput beside the references and the limit (needs wrk)
 	.venv/bin/python -m bench

@@ -21,6 +21,9 @@ _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]")
 # Combining classes of marks that are part of a letter: 0 (vowel signs), 8 (kana voicing), 9 (viramas), and the
 # vowel signs and tone marks of Telugu, Thai, Lao and Tibetan.
 _KEPT_CLASSES = {0, 8, 9, 84, 91, 103, 107, 118, 122, 129, 130, 132}
+# Blocks of scripts whose vowel signs `\w` does not know as parts of a word.
+INDIC = "\u0900-\u0dff\u0f00-\u0fff\u1700-\u177f\u1900-\u1cff\ua800-\ua95f\ua980-\uabff\U00010a00-\U00011fff"
+_INDIC_CHARACTER = re.compile(f"[{INDIC}]")
 _IGNORABLE_NAME = re.compile(
     r"VARIATION SELECTOR|\bFILLER$|GRAPHEME JOINER|VOWEL INHERENT|TATWEEL|LAJANYALAN|EMOJI MODIFIER"
 )
@@ -98,6 +101,8 @@ def _fold_character(character: str) -> str:
     category = unicodedata.category(character)
     if category == "Pd":
         return "-"
+    if category == "Po" and _INDIC_CHARACTER.match(character):
+        return _fold_punctuation(unicodedata.name(character)) or ","
     if category[0] == "S" and unicodedata.normalize("NFKC", character) == character:
         # A symbol keeps its strokes: ≠ is not =.
         return "" if _is_removed(character) else _NAMED.get(unicodedata.name(character, ""), character)

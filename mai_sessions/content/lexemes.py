@@ -30,7 +30,7 @@ from hashlib import md5
 from operator import add
 from uuid import UUID
 
-from mai_sessions.content.folding import fold
+from mai_sessions.content.folding import INDIC, fold
 
 # How much of a text is found. A tsvector holds 1 MB.
 MAX_CHARACTERS = 100_000
@@ -52,9 +52,7 @@ SPACELESS = (
 )
 # Voicing marks of kana, vowels and final consonants of Hangul: they belong to the character before.
 TRAILING = "\u3099\u309a\u1160-\u11ff\ud7b0-\ud7ff"
-# Scripts with vowel signs, which `\w` does not know as parts of a word.
-_INDIC = "\u0900-\u0dff\u0f00-\u0fff\u1700-\u177f\u1900-\u1cff\ua800-\ua95f\ua980-\uabff\U00010a00-\U00011fff"
-LETTER = rf"(?:[{_INDIC}]|[^\W\d_{SPACELESS}])"
+LETTER = rf"(?:[{INDIC}]|[^\W\d_{SPACELESS}])"
 OPERATORS = r"!#$%&*+\-./:<=>?@\\^_|~"
 
 # For speed, the large sets are not asked about ASCII.

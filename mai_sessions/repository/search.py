@@ -7,8 +7,8 @@ What is written after the first page was read is left out of the pages that foll
 A word in most messages makes a search slow if every row that matches is read to find the newest. So the
 statement takes the first of these ways that finds 200 messages:
 
-1. For a user with many messages of whom a sample of the newest often matches, it reads the newest messages of
-   the newest sessions. Such a search has one window.
+1. For a user with many sessions or messages of which a sample of the newest often matches, it reads the newest
+   messages, or titles, of the newest sessions. Such a search has one window.
 2. It asks the index for messages of the last eight to sixteen days, which have a key of their week.
 3. It asks the index for all messages.
 
@@ -52,6 +52,17 @@ _MESSAGE_FILTER: LiteralString = """
            AND m.created_at >= %(since)s AND m.created_at < %(until)s
            AND (m.created_at, m.id) < (%(messages_before)s, %(message_before)s)"""
 
+_TITLE_FILTER: LiteralString = """
+               t.words @@ %(query)s::tsquery
+           AND t.session_id = coalesce(%(session_id)s::uuid, t.session_id)
+           AND t.created_at >= %(since)s AND t.created_at < %(until)s
+           AND (t.created_at, t.session_id) < (%(titles_before)s, %(title_before)s)
+           AND (%(agent_name)s::text IS NULL AND %(model_id)s::text IS NULL OR EXISTS (
+               SELECT FROM sessions AS s
+                WHERE s.user_id = %(user_id)s AND s.id = t.session_id
+                  AND s.agent_name = coalesce(%(agent_name)s, s.agent_name)
+                  AND s.model_id IS NOT DISTINCT FROM coalesce(%(model_id)s, s.model_id)))"""
+
 SEARCH: LiteralString = f"""
     WITH /* search */ latest_sessions AS MATERIALIZED (
         SELECT id, message_count, updated_at
@@ -59,10 +70,14 @@ SEARCH: LiteralString = f"""
          WHERE user_id = %(user_id)s AND NOT archived
          ORDER BY updated_at DESC, id DESC
          LIMIT 64),
-    newest AS (
+    newest AS MATERIALIZED (
         SELECT floor(extract(epoch FROM least(%(until)s, %(messages_before)s, greatest(
                    (SELECT max(updated_at) FROM latest_sessions),
                    (SELECT max(updated_at) FROM sessions WHERE user_id = %(user_id)s AND archived)))) / 691200)::int AS week),
+    size AS MATERIALIZED (
+        SELECT %(may_be_common)s
+               AND ((SELECT session_count > 500 FROM users WHERE user_id = %(user_id)s)
+                    OR (SELECT sum(message_count) > 5000 FROM latest_sessions)) AS has_many),
     sample AS MATERIALIZED (
         SELECT count(*) FILTER (WHERE {_MESSAGE_FILTER}
                                   AND m.words @@ %(query)s::tsquery) * 4 >= greatest(count(*), 4) AS is_common
@@ -73,9 +88,16 @@ SEARCH: LiteralString = f"""
                 WHERE m.user_id = %(user_id)s AND m.session_id = s.id
                 ORDER BY m.seq DESC
                 LIMIT 3) AS m
-         WHERE %(may_be_common)s
-           AND ((SELECT session_count > 500 FROM users WHERE user_id = %(user_id)s)
-                OR (SELECT sum(message_count) > 5000 FROM latest_sessions))),
+         WHERE (SELECT has_many FROM size)),
+    title_sample AS MATERIALIZED (
+        SELECT count(*) FILTER (WHERE t.words @@ %(query)s::tsquery) * 4 >= greatest(count(*), 4) AS is_common
+          FROM (SELECT id FROM latest_sessions LIMIT 16) AS s
+         CROSS JOIN LATERAL (
+               SELECT t.words
+                 FROM session_titles AS t
+                WHERE t.user_id = %(user_id)s AND t.session_id = s.id
+               OFFSET 0) AS t
+         WHERE (SELECT has_many FROM size) AND %(with_titles)s),
     common AS MATERIALIZED (
         SELECT {_MESSAGE_COLUMNS}
           FROM latest_sessions AS s
@@ -116,20 +138,31 @@ SEARCH: LiteralString = f"""
         WINDOW newest_first AS (ORDER BY created_at DESC, id DESC)),
     messages_in_window AS MATERIALIZED (
         SELECT * FROM found WHERE compared <= %(max_compared)s OR place = 1),
-    titles AS MATERIALIZED (
+    common_titles AS MATERIALIZED (
+        SELECT t.session_id, t.created_at, t.words
+          FROM (SELECT id
+                  FROM sessions
+                 WHERE user_id = %(user_id)s AND NOT archived
+                 ORDER BY updated_at DESC, id DESC
+                 LIMIT 2000) AS s
+         CROSS JOIN LATERAL (
+               SELECT t.session_id, t.created_at, t.words
+                 FROM session_titles AS t
+                WHERE t.user_id = %(user_id)s AND t.session_id = s.id
+               OFFSET 0) AS t
+         WHERE (SELECT is_common FROM title_sample) AND {_TITLE_FILTER}
+         LIMIT {WINDOW}),
+    found_titles AS MATERIALIZED (
         SELECT t.session_id, t.created_at, t.words
           FROM session_titles AS t
-         WHERE t.user_id = %(user_id)s AND t.words @@ %(query)s::tsquery AND %(with_titles)s
-           AND t.session_id = coalesce(%(session_id)s::uuid, t.session_id)
-           AND t.created_at >= %(since)s AND t.created_at < %(until)s
-           AND (t.created_at, t.session_id) < (%(titles_before)s, %(title_before)s)
-           AND (%(agent_name)s::text IS NULL AND %(model_id)s::text IS NULL OR EXISTS (
-               SELECT FROM sessions AS s
-                WHERE s.user_id = %(user_id)s AND s.id = t.session_id
-                  AND s.agent_name = coalesce(%(agent_name)s, s.agent_name)
-                  AND s.model_id IS NOT DISTINCT FROM coalesce(%(model_id)s, s.model_id)))
+         WHERE t.user_id = %(user_id)s AND %(with_titles)s AND {_TITLE_FILTER}
+           AND (SELECT count(*) FROM common_titles) < {WINDOW}
          ORDER BY t.created_at DESC, t.session_id DESC
          LIMIT {WINDOW}),
+    titles AS (
+        SELECT * FROM common_titles WHERE (SELECT count(*) FROM common_titles) = {WINDOW}
+         UNION ALL
+        SELECT * FROM found_titles),
     ranked AS (
         SELECT session_id AS id, session_id, NULL::int AS seq, NULL AS role, created_at, NULL AS content,
                1 + ts_rank(words, %(query)s::tsquery)::float8 AS rank
@@ -144,7 +177,7 @@ SEARCH: LiteralString = f"""
          ORDER BY rank DESC, created_at DESC, id DESC
          LIMIT %(limit)s + 1),
     window_end AS (
-        SELECT (SELECT count(*) FROM common) = {WINDOW} AS is_last,
+        SELECT (SELECT count(*) FROM common) = {WINDOW} OR (SELECT count(*) FROM common_titles) = {WINDOW} AS is_last,
                m.created_at AS messages_before, m.id AS message_before,
                t.created_at AS titles_before, t.session_id AS title_before
           FROM (SELECT) AS one

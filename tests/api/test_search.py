@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001 - text in many scripts
 """GET /search, and the title search of GET /sessions: contract §5 and §2."""
 
 import html
@@ -13,6 +12,7 @@ import pytest
 from flask.testing import FlaskClient
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from support.search_corpus import CODE, TEXTS, expectations, queries_of
 
 from mai_sessions.content.folding import fold
 
@@ -64,106 +64,29 @@ def titles(client: FlaskClient, text: str) -> set[str]:
     return {found["title"] for found in page["sessions"]}
 
 
-CORPUS = {
-    "english": "The quick brown fox doesn't jump over lazy dogs; state-of-the-art.",
-    "code": "Use np.array(values) in snake_case_name, see https://docs.example.org/path/to?x=1 and C:\\temp\\file.txt v1.2.3",
-    "german": "Die Straße führt über den Fluß nach Überlingen.",
-    "french": "L'été, le café est fermé à Nîmes.",
-    "greek": "Η ΟΔΥΣΣΕΙΑ του Ομήρου",
-    "russian": "Привет, мир! Ёжик гуляет.",
-    "turkish": "İstanbul'da ışık",
-    "hebrew": "שלום עולם",
-    "arabic": "مرحبا بالعالم، كَتَبَ الولد",
-    "hindi": "हिन्दी में खोज और विकिपीडिया",
-    "thai": "ภาษาไทยไม่มีช่องว่าง",
-    "chinese": "我们正在测试中文全文搜索的效果，人工智能很有趣。",
-    "traditional": "機器學習與資料庫",
-    "japanese": "東京都に住んでいます。データベースの検索テスト",
-    "half-width": "ﾃﾞｰﾀﾍﾞｰｽ ﾊﾝｶｸ",
-    "korean": "한국어 검색을 시험합니다. 데이터베이스가 빠릅니다.",
-    "rare han": "㐀㐁 𠮷野家 〇 々",
-    "emoji": "Great 👍🏽 work 🎉party",
-}
-EXPECTED = {
-    "quick fox": {"english"},
-    "QUICK": {"english"},
-    "fox quick": {"english"},
-    "qui": {"english"},
-    "qui fox": set(),
-    '"brown fox"': {"english"},
-    '"fox brown"': set(),
-    "doesn't": {"english"},
-    "art": {"english"},
-    "array": {"code"},
-    "np.array": {"code"},
-    "snake_case": {"code"},
-    "docs.example.org": {"code"},
-    "file.txt": {"code"},
-    "1.2": {"code"},
-    "STRASSE": {"german"},
-    "uber": {"german"},
-    "fluss": {"german"},
-    "ete": {"french"},
-    "CAFÉ": {"french"},
-    "οδυσσεια": {"greek"},
-    "ομηρου": {"greek"},
-    "привет МИР": {"russian"},
-    "ежик": {"russian"},
-    "istanbul": {"turkish"},
-    "שלום": {"hebrew"},
-    "بالعالم": {"arabic"},
-    "हिन्दी": {"hindi"},
-    "विकि": {"hindi"},
-    "ไทย": {"thai"},
-    "中": {"chinese"},
-    "文": {"chinese"},
-    "中文": {"chinese"},
-    "文中": set(),
-    "全文搜索": {"chinese"},
-    "搜索全文": set(),
-    "中文 智能": {"chinese"},
-    '"人工智能"': {"chinese"},
-    "人智": set(),
-    "學習": {"traditional"},
-    "学习": set(),
-    "東京": {"japanese"},
-    "京都": {"japanese"},
-    "検索テスト": {"japanese"},
-    "データベース": {"japanese", "half-width"},
-    "ﾃﾞｰﾀ": {"japanese", "half-width"},
-    "ハンカク": {"half-width"},
-    "す": {"japanese"},
-    "검색": {"korean"},
-    "검": {"korean"},
-    "베이스": {"korean"},
-    "색검": set(),
-    "㐀": {"rare han"},
-    "㐀㐁": {"rare han"},
-    "𠮷": {"rare han"},
-    "𠮷野": {"rare han"},
-    "〇": {"rare han"},
-    "party": {"emoji"},
-    "zebra": set(),
-}
-
-
 def test_corpus(client: FlaskClient, say: Say) -> None:
-    ids = {say(text)["id"]: language for language, text in CORPUS.items()}
+    """`make search-quality` shows what it prints."""
+    assert len(TEXTS) >= 20
+    assert len(queries_of(TEXTS)) >= 250
+    assert len(queries_of(CODE)) >= 60
+    ids = {say(sample.text)["id"]: name for name, sample in (TEXTS | CODE).items()}
     true = false = missed = 0
     wrong = []
-    for query, expected in EXPECTED.items():
+    for query, missing, names in expectations():
         results = search(client, query)
         found = {ids[result["message_id"]] for result in results}
         assert all("<mark>" in result["snippet"] for result in results), query
+        unexpected = found & {missing} if missing else found - names
         true, false, missed = (
-            true + len(found & expected),
-            false + len(found - expected),
-            missed + len(expected - found),
+            true + len(found & names),
+            false + len(unexpected),
+            missed + len(names - found),
         )
-        if found != expected:
-            wrong.append((query, found, expected))
+        if unexpected or names - found:
+            wrong.append((query, found, names))
     print(
-        f"{len(EXPECTED)} queries: precision {true / (true + false):.3f}, recall {true / (true + missed):.3f}"
+        f"{len(expectations())} queries, {len(queries_of(CODE))} of them of code: "
+        f"precision {true / (true + false):.3f}, recall {true / (true + missed):.3f}"
     )
     assert not wrong
 
@@ -402,6 +325,32 @@ def test_pages_go_on_after_the_newest_200(
     assert found[200] == old["id"]
     assert sorted(found) == sorted([*newer, old["id"]])
     assert not pages[-1]["truncated"]
+
+
+@pytest.mark.parametrize("filters", [{}, {"role": "user"}])
+def test_common_word_of_a_large_user_is_truncated(
+    client: FlaskClient, conn: psycopg.Connection[Any], say: Say, filters: dict[str, str]
+) -> None:
+    newer = [say("needle and hay")["id"] for _ in range(210)]
+    # From this number on, a sample tells whether the newest messages are read, and not the index.
+    conn.execute("UPDATE users SET session_count = 501")
+    pages = read_pages(client, q="needle", limit=50, **filters)
+    found = [result["message_id"] for page in pages for result in page["results"]]
+    assert sorted(found) == sorted(newer[10:])
+    assert [page["truncated"] for page in pages] == [False, False, False, True]
+    rare = say("a quetzal")["id"]
+    assert [result["message_id"] for result in search(client, "quetzal", **filters)] == [rare]
+
+
+def test_common_title_of_a_large_user_is_truncated(
+    client: FlaskClient, conn: psycopg.Connection[Any]
+) -> None:
+    made = [make_session(client, f"needle {number}")["id"] for number in range(205)]
+    conn.execute("UPDATE users SET session_count = 501")
+    pages = read_pages(client, q="needle", limit=50)
+    found = {result["session"]["id"] for page in pages for result in page["results"]}
+    assert found == set(made[5:])
+    assert pages[-1]["truncated"]
 
 
 def test_titles_go_on_after_the_newest_200(client: FlaskClient) -> None:

@@ -4,11 +4,16 @@
 import html
 import re
 import time
+import unicodedata
+from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import uuid4
 
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
+from mai_sessions.content.folding import fold
 from mai_sessions.content.lexemes import (
     MAX_LEXEMES,
     count_lexemes,
@@ -108,6 +113,42 @@ def test_query_finds_text(q: str, text: str) -> None:
 )
 def test_query_does_not_find_text(q: str, text: str) -> None:
     assert not finds(q, text)
+
+
+WORDS = st.text(
+    st.characters(categories=["Lu", "Ll", "Lt", "Lo", "Nd"], exclude_characters="ͅ"), min_size=1, max_size=12
+).filter(lambda word: fold(word).split() == [fold(word)])
+HIDDEN = ["\u00ad", "\u200b", "\u200d", "\u2060", "\ufeff", "\u202a", "\x1b[31m", "\x1b[0m"]
+VARIATIONS: list[Callable[[str], str]] = [
+    str.lower,
+    str.casefold,
+    lambda word: unicodedata.normalize("NFD", word),
+    lambda word: unicodedata.normalize("NFC", word),
+    lambda word: unicodedata.normalize("NFKC", word),
+    lambda word: unicodedata.normalize("NFKD", word),
+    lambda word: "".join(character + "\u0301" for character in word),
+    lambda word: "".join(
+        chr(ord(character) + 0xFEE0) if "!" <= character <= "~" else character for character in word
+    ),
+    *(lambda word, hidden=hidden: hidden.join(word) for hidden in HIDDEN),  # type: ignore[misc]
+]
+
+
+@settings(max_examples=300)
+@given(word=WORDS, before=st.sampled_from(VARIATIONS), after=st.sampled_from(VARIATIONS))
+def test_any_spelling_finds_any_other_and_marks_it(
+    word: str, before: Callable[[str], str], after: Callable[[str], str]
+) -> None:
+    text, q = before(word), after(word)
+    assume(fold(text) == fold(q))
+    assert finds(q, f"( {text} )")
+    (marked,) = re.findall("<mark>(.*?)</mark>", snippet(f"( {text} )", split_terms(q)), re.DOTALL)
+    assert fold(html.unescape(marked)) == fold(text)
+
+
+@given(word=WORDS, variation=st.sampled_from(VARIATIONS))
+def test_variations_fold_to_the_same(word: str, variation: Callable[[str], str]) -> None:
+    assert fold(variation(word)) == fold(word)
 
 
 @pytest.mark.parametrize("q", ["", " ", "?", "( )", "&", '""', "\u00ad", "_"])
