@@ -14,13 +14,13 @@ from mai_sessions.postgres.connection import Connection, fetch_all, fetch_one
 # More rows than these are estimated, so that a count takes a few milliseconds.
 MAX_COUNTED = 10_000
 
-# Of all users: on a Citus cluster these ask every node.
+# Of all users: on a Citus cluster these ask every node, which takes no empty list of columns.
 _OLD: LiteralString = "NOT words @@ '''_2'''"
 
 _COUNT_OLD_WORDS: LiteralString = f"""
     SELECT /* count_old_words */
-           (SELECT count(*) FROM (SELECT FROM messages WHERE {_OLD} LIMIT {MAX_COUNTED}) AS m),
-           (SELECT count(*) FROM (SELECT FROM session_titles WHERE {_OLD} LIMIT {MAX_COUNTED}) AS t),
+           (SELECT count(*) FROM (SELECT 1 FROM messages WHERE {_OLD} LIMIT {MAX_COUNTED}) AS m),
+           (SELECT count(*) FROM (SELECT 1 FROM session_titles WHERE {_OLD} LIMIT {MAX_COUNTED}) AS t),
            coalesce((SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass('messages_old_words_idx')), 0),
            coalesce((SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass('session_titles_old_words_idx')), 0)"""
 _NEXT_USER_OF_OLD_MESSAGES: LiteralString = f"""
