@@ -5,6 +5,7 @@ import re
 import select
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -78,6 +79,13 @@ class ClientSocket(socket.socket):
         if not self._buffer:
             self.start_deadline(self._timeout)
         self._buffer += self._receive(_RECEIVE if self._body is None else _RECEIVE_BODY)
+
+    def send_continue(self) -> None:
+        """Tell the client to send the body, once."""
+        self.expects_continue = False
+        # A client that is gone is noticed by its end.
+        with suppress(OSError):
+            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def discard(self) -> bool:
         """Receive what has arrived of a body that nobody reads, and tell whether to go on: not when the client

@@ -17,7 +17,7 @@ upgrade changes one of them:
 | accept | a thread per connection costs more | registers the client with the epoll; makes room; survives EMFILE |
 | set_accept_enabled | accept() fails while files are short | accepts nothing for a moment after EMFILE |
 | wait_for_and_dispatch_events | deadlines belong to the main thread | enforces them, too |
-| _cap_keepalive | connections are kept elsewhere | caps the deadlines of ours |
+| _cap_keepalive | connections are kept elsewhere | caps the deadlines of the idle ones |
 """
 
 import errno
@@ -160,7 +160,8 @@ class ClientWorker(ThreadWorker):
 
     def _cap_keepalive(self, deadline: float) -> None:
         for client in list(self._idle.values()):
-            client.sock.deadline = min(client.sock.deadline, deadline)
+            if not client.held:
+                client.sock.deadline = min(client.sock.deadline, deadline)
 
     def mark_queued(self, now: float) -> None:
         """Note since when each client waits for a thread."""
@@ -224,17 +225,19 @@ class ClientWorker(ThreadWorker):
         client = self._take(descriptor)
         if client is None:
             return
+        sock = client.sock
         if client.response is None:
-            client.sock.fill_buffer()
-            client.sock.is_request_buffered()
-            self._respond_error(client, ServiceUnavailable())
-            client.sock.take_head()
-            try:
-                if client.response is not None and client.response.send(client.sock):
-                    self._linger(client)
-                    return
-            except OSError:
-                self.log.debug("A client that waited for a thread is gone")
+            sock.fill_buffer()
+            sock.is_request_buffered()
+            if sock.buffered:
+                refusal = error_response(ServiceUnavailable(), self.settings.cors_origins, sock.origin)
+                sock.take_body(sock.buffered)
+                try:
+                    if refusal.send(sock):
+                        self._linger(client)
+                        return
+                except OSError:
+                    self.log.debug("A client that is refused is gone")
         self._drop(client)
 
     def _linger(self, client: Client) -> None:
@@ -295,8 +298,7 @@ class ClientWorker(ThreadWorker):
                 sock.fill_buffer()
             if not sock.is_request_buffered() and not client.timed_out:
                 if sock.expects_continue:
-                    sock.expects_continue = False
-                    sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+                    sock.send_continue()
                 self._wait(client)
                 return
             self._respond(client)

@@ -1,12 +1,11 @@
-"""Clients that mean no good, over raw sockets, and one that means well beside them."""
+"""Hostile clients over raw sockets, and another client beside them."""
 
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from http.client import HTTPException, HTTPResponse
 from threading import Event, Thread
-from typing import Any
 
 from support.chats import SESSIONS
 from support.figures import FULL, Figures
@@ -14,21 +13,20 @@ from support.service import Service, call
 
 MAX_BODY = (64 if FULL else 4) * 1024 * 1024
 
-# What becomes of a connection without a response.
+# The outcome of a connection that ends without a response.
 CLOSED = "closed"
 
-# Gives a fault's figures to a `with`, for the length of which others do not suffer; the second argument is the
-# memory, in bytes, that a worker may need beside the bodies that it holds.
-Suffer = Callable[..., Any]
+# Called with the name of a fault; see the fixture `fault`.
+Fault = Callable[..., AbstractContextManager[Figures]]
 
 
 @contextmanager
-def beside_another(service: Service, fault: str) -> Iterator[Figures]:
-    """Let one client append and read for the length of a `with`, and see that it does not suffer.
+def beside_another(service: Service, name: str) -> Iterator[Figures]:
+    """Let another client append and read for the length of a `with`, and check that nothing of it is lost.
 
-    The figures are of that one, which may be told 503; `statuses` are for what was answered to those who mean
-    no good."""
-    figures, done = Figures(fault, doubled=0), Event()
+    The figures are those of this client, which may receive 503; `statuses` counts what the hostile clients receive.
+    """
+    figures, done = Figures(name, doubled=0), Event()
     lost = 0
     failures: list[object] = []
     deadline = time.monotonic() + 60
@@ -38,7 +36,7 @@ def beside_another(service: Service, fault: str) -> Iterator[Figures]:
     def append_and_read() -> None:
         nonlocal lost
         with closing(http):
-            # It may have waited for all of the time, and is not left at that.
+            # A client that waited all the time is given a response before the end.
             while not done.is_set() or (figures.acknowledged == 0 and time.monotonic() < deadline):
                 for method, path, body in (
                     ("POST", f"{SESSIONS}/{session}/messages", {"role": "user", "content": "x"}),
@@ -46,7 +44,7 @@ def beside_another(service: Service, fault: str) -> Iterator[Figures]:
                 ):
                     started = time.monotonic()
                     try:
-                        status, answer = call(http, method, path, body)
+                        status, document = call(http, method, path, body)
                     except (OSError, HTTPException) as error:
                         failures.append(error)
                         return
@@ -59,7 +57,7 @@ def beside_another(service: Service, fault: str) -> Iterator[Figures]:
                     elif method == "POST":
                         figures.acknowledged += 1
                     else:
-                        lost += figures.acknowledged - answer["message_count"]
+                        lost += figures.acknowledged - document["message_count"]
                 done.wait(0.005)
 
     other = Thread(target=append_and_read)
@@ -76,12 +74,12 @@ def beside_another(service: Service, fault: str) -> Iterator[Figures]:
 
 
 def connect(service: Service) -> socket.socket:
-    """A connection on which no wait is without end."""
+    """Connect, with a limit for each wait."""
     return socket.create_connection(("127.0.0.1", service.port), timeout=60)
 
 
 def outcome(connection: socket.socket) -> str:
-    """The status of the answer; `closed` when there is none. A client's wait without either fails the test."""
+    """Return the status of the response, or CLOSED. A wait without either fails the test."""
     response = HTTPResponse(connection)
     with closing(response):
         try:
@@ -92,7 +90,7 @@ def outcome(connection: socket.socket) -> str:
 
 
 def ask(service: Service, *pieces: bytes) -> str:
-    """Send what there is, as far as the service takes it, and give the outcome."""
+    """Send the pieces, as far as the service takes them, and return the outcome."""
     with closing(connect(service)) as connection:
         with suppress(ConnectionError):
             for piece in pieces:

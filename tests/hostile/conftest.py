@@ -1,4 +1,4 @@
-"""The service, asked directly and through nginx."""
+"""The service, reached directly and through nginx."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -7,14 +7,14 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
-from attackers import MAX_BODY, Suffer, beside_another
+from attackers import MAX_BODY, Fault, beside_another
 from support.figures import Figures
 from support.nginx import UNLIMITED, Site, behind_nginx
 from support.service import Service, most_memory, running, wait_until, workers_of
 
 from mai_sessions.config import Settings
 
-# Short, so that who is slow is told so in a test's time.
+# Short: a slow client gets its 408 within the test.
 CLIENT_TIMEOUT = "2"
 SETTINGS = {"MAI_SESSIONS_CLIENT_TIMEOUT": CLIENT_TIMEOUT, "MAI_SESSIONS_MAX_BODY": str(MAX_BODY)}
 REPLACED = {
@@ -30,7 +30,7 @@ def service(
     make_migrated_database: Callable[[], str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Service]:
-    """The service, with less patience than the shipped one."""
+    """The service, with shorter timeouts than by default."""
     if request.param == "nginx" and shutil.which("nginx") is None:
         pytest.skip("nginx is not installed")
     directory = tmp_path_factory.mktemp(request.param)
@@ -46,22 +46,24 @@ def service(
 
 
 @pytest.fixture
-def suffer(service: Service, record_property: Callable[[str, Any], None]) -> Suffer:
-    """Give a fault's figures to a `with`, for the length of which another client does not notice, and no
-    worker is lost.
+def fault(service: Service, record_property: Callable[[str, Any], None]) -> Fault:
+    """A context in which another client reads and writes. It checks that this client has its responses and that no
+    worker is lost, and records the figures for `make faults`.
+
+    `memory` is what a worker may need, in bytes, beside four of the largest bodies. With `refusals` the other client
+    may receive 503.
     """
 
     @contextmanager
-    def suffer(fault: str, memory: int = 16 * 1024 * 1024) -> Iterator[Figures]:
+    def fault(name: str, memory: int = 16 * 1024 * 1024, *, refusals: bool = False) -> Iterator[Figures]:
         workers = workers_of(service.process.pid)
         front = "through nginx" if isinstance(service, Site) else "directly"
         before = most_memory(workers)
-        with beside_another(service, f"{fault}, {front}") as figures:
+        with beside_another(service, f"{name}, {front}") as figures:
             yield figures
         assert workers_of(service.process.pid) == workers
-        assert figures.retried == 0
-        # The bodies that a worker holds, and what it needs by itself.
+        assert refusals or figures.retried == 0
         assert most_memory(workers) - before < 4 * MAX_BODY + memory
         record_property("figures", {**asdict(figures), "statuses": dict(figures.statuses)})
 
-    return suffer
+    return fault

@@ -1,6 +1,4 @@
-"""Clients that break off, dawdle, or send too much or what is no HTTP: others do not notice, and no worker is
-lost.
-"""
+"""Clients that break off, are slow, send too much or invalid HTTP: others do not notice, and no worker is lost."""
 
 import time
 from collections import Counter
@@ -9,7 +7,7 @@ from itertools import chain, repeat
 
 import psycopg
 import pytest
-from attackers import CLOSED, Suffer, ask, connect, outcome
+from attackers import CLOSED, Fault, ask, connect, outcome
 from support.chats import SESSIONS
 from support.figures import FULL
 from support.nginx import Site
@@ -27,9 +25,9 @@ def sessions(service: Service) -> int:
 
 
 @pytest.mark.parametrize("begun", [b"", b'{"title":', b'{"title":"x"}'])
-def test_breaks_off_amid_the_body(service: Service, suffer: Suffer, begun: bytes) -> None:
-    """What there is of the body may be a good one, as an empty one is; it still is not what the client meant."""
-    with suffer(f"client breaks off after {len(begun)} bytes of body") as figures:
+def test_client_breaks_off_within_the_body(service: Service, fault: Fault, begun: bytes) -> None:
+    """The part that arrived may be valid JSON, as an empty body is; it is not what the client meant."""
+    with fault(f"client breaks off after {len(begun)} bytes of body") as figures:
         before = sessions(service)
         for number in range(200 if FULL else 20):
             framing = (
@@ -38,7 +36,7 @@ def test_breaks_off_amid_the_body(service: Service, suffer: Suffer, begun: bytes
             )
             with closing(connect(service)) as connection:
                 connection.sendall(HEAD + framing[number % 2])
-                # Half of them do not listen either.
+                # Half of them do not read the response either.
                 if number % 4 < 2:
                     connection.shutdown(1)
                     figures.statuses[outcome(connection)] += 1
@@ -54,10 +52,10 @@ BEGUN = {
 
 
 @pytest.mark.parametrize("part", BEGUN)
-def test_dawdles(service: Service, suffer: Suffer, part: str) -> None:
-    """More than there are threads send a byte a second, or nothing."""
+def test_slow_clients(service: Service, fault: Fault, part: str) -> None:
+    """More clients than threads send a byte a second, or nothing."""
     number, begun = 200 if isinstance(service, Site) else 32, BEGUN[part]
-    with ExitStack() as stack, suffer(f"{number} clients that dawdle over the {part}") as figures:
+    with ExitStack() as stack, fault(f"{number} slow clients within the {part}") as figures:
         connections = [stack.enter_context(closing(connect(service))) for _ in range(number)]
         for connection in connections:
             connection.sendall(begun)
@@ -71,14 +69,14 @@ def test_dawdles(service: Service, suffer: Suffer, part: str) -> None:
                     connections.remove(connection)
         if begun and not isinstance(service, Site):
             figures.statuses.update(outcome(connection) for connection in connections)
-    # nginx keeps who sends a body slowly, at the cost of a socket.
+    # nginx keeps slow senders, at the cost of a socket each.
     assert set(figures.statuses) <= {"408", CLOSED}
-    assert figures.retried == 0, "others did not notice"
+    assert figures.retried == 0
 
 
-def test_does_not_take_the_answer(service: Service, suffer: Suffer) -> None:
-    """More than there are threads ask for more than the kernel keeps for them, and do not read."""
-    with ExitStack() as stack, suffer("32 clients that do not read the answer") as figures:
+def test_clients_that_do_not_read(service: Service, fault: Fault) -> None:
+    """More clients than threads ask for more than the kernel buffers for them, and do not read."""
+    with ExitStack() as stack, fault("32 clients that do not read the response") as figures:
         for _ in range(32):
             connection = stack.enter_context(closing(connect(service)))
             connection.sendall(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20)
@@ -86,19 +84,19 @@ def test_does_not_take_the_answer(service: Service, suffer: Suffer) -> None:
     assert figures.statuses == Counter()
 
 
-def test_too_many_headers(service: Service, suffer: Suffer) -> None:
+def test_too_many_headers(service: Service, fault: Fault) -> None:
     headers = b"".join(b"X-%d: x\r\n" % number for number in range(10_000))
-    with suffer("10,000 headers") as figures:
+    with fault("10,000 headers") as figures:
         figures.statuses.update(
             ask(service, b"GET / HTTP/1.1\r\nHost: localhost\r\n", headers, b"\r\n") for _ in range(20)
         )
     assert set(figures.statuses) <= {"431", CLOSED}
 
 
-def test_a_gigabyte(service: Service, suffer: Suffer) -> None:
+def test_body_of_a_gigabyte(service: Service, fault: Fault) -> None:
     """Announced, and unannounced in chunks: neither is read to its end."""
     pieces = GIGABYTE // len(PIECE)
-    with suffer("1 GB of body") as figures:
+    with fault("1 GB of body") as figures:
         announced = [HEAD + b"Content-Length: %d\r\n\r\n" % GIGABYTE]
         figures.statuses[ask(service, *chain(announced, repeat(PIECE, pieces)))] += 1
         chunks = repeat(b"%x\r\n%s\r\n" % (len(PIECE), PIECE), pieces)
@@ -108,7 +106,7 @@ def test_a_gigabyte(service: Service, suffer: Suffer) -> None:
     assert set(figures.statuses) <= {"413", CLOSED}
 
 
-# Each could be read in two ways by two servers in a row.
+# Two servers in a row could read each of them differently.
 FRAMINGS = [
     b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
     b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
@@ -133,23 +131,23 @@ FRAMINGS = [
 ]
 # nginx takes it for two lines, and tells the service so; gunicorn refuses it.
 BARE_LF = b"X: x\nTransfer-Encoding: chunked\r\n"
-# As a chunked body and as one of 4 bytes, what follows is a request of its own.
+# Behind the chunked body, or behind its first 4 bytes, a second request follows.
 SMUGGLED = b"0\r\n\r\nDELETE /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
-def test_framing_that_can_be_read_in_two_ways(service: Service, suffer: Suffer) -> None:
+def test_ambiguous_framing(service: Service, fault: Fault) -> None:
     """No second request is seen in it."""
     framings = FRAMINGS if isinstance(service, Site) else [*FRAMINGS, BARE_LF]
-    with suffer(f"{len(framings)} odd framings") as figures:
+    with fault(f"{len(framings)} odd framings") as figures:
         before = sessions(service)
         for framing in framings:
             with closing(connect(service)) as connection:
                 connection.sendall(HEAD + framing + b"\r\n" + SMUGGLED)
-                answers = b""
+                responses = b""
                 while piece := connection.recv(65536):
-                    answers += piece
-            assert answers.count(b"HTTP/1.1 ") <= 1, framing
-            status = answers[9:12].decode() or CLOSED
-            assert status in ("400", "414", "431", CLOSED), (framing, answers)
+                    responses += piece
+            assert responses.count(b"HTTP/1.1 ") <= 1, framing
+            status = responses[9:12].decode() or CLOSED
+            assert status in ("400", "414", "431", CLOSED), (framing, responses)
             figures.statuses[status] += 1
         assert sessions(service) == before

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from attackers import MAX_BODY, Suffer
+from attackers import MAX_BODY, Fault
 from support.chats import SESSIONS
 from support.service import Service, call
 from test_growth import TEXTS
@@ -45,9 +45,9 @@ def together(ask: Ask, method: str, path: str, body: Any = None) -> list[int]:
 @pytest.mark.parametrize(
     "kind", ["descending marks", "ligatures that become 18 letters", "words of one letter", "CJK"]
 )
-def test_messages_that_cost_much(ask: Ask, messages: str, suffer: Suffer, kind: str) -> None:
+def test_messages_that_cost_much(ask: Ask, messages: str, fault: Fault, kind: str) -> None:
     content = TEXTS[kind](min(2_000_000, MAX_BODY - 1000))
-    with suffer(f"{CLIENTS} messages of 2 MB: {kind}", 100 * MEGABYTE) as figures:
+    with fault(f"{CLIENTS} messages of 2 MB: {kind}", 100 * MEGABYTE, refusals=True) as figures:
         figures.statuses.update(
             map(str, together(ask, "POST", messages, {"role": "user", "content": content}))
         )
@@ -63,20 +63,20 @@ QUERIES = {
 
 
 @pytest.mark.parametrize("name", QUERIES)
-def test_searches_that_cost_much(ask: Ask, messages: str, suffer: Suffer, name: str) -> None:
+def test_searches_that_cost_much(ask: Ask, messages: str, fault: Fault, name: str) -> None:
     for kind in ("CJK", "words of two letters", "quotes"):
         for _ in range(10):
             assert ask("POST", messages, {"role": "user", "content": TEXTS[kind](50_000)}) == 201
-    with suffer(f"{CLIENTS} searches: {name}", 100 * MEGABYTE) as figures:
+    with fault(f"{CLIENTS} searches: {name}", 100 * MEGABYTE, refusals=True) as figures:
         path = f"/api/v1/search?limit=50&q={quote(QUERIES[name])}"
         figures.statuses.update(map(str, together(ask, "GET", path)))
     assert set(figures.statuses) <= {"200", "422"}
 
 
-def test_sessions_that_are_read_whole(ask: Ask, messages: str, suffer: Suffer) -> None:
+def test_sessions_that_are_read_whole(ask: Ask, messages: str, fault: Fault) -> None:
     """A session that is too large for one response is refused, not read."""
     for _ in range(20):
         assert ask("POST", messages, {"role": "user", "content": "x" * 2_000_000}) == 201
-    with suffer(f"{CLIENTS} readers of a session of 40 MB", 800 * MEGABYTE) as figures:
+    with fault(f"{CLIENTS} readers of a session of 40 MB", 800 * MEGABYTE, refusals=True) as figures:
         figures.statuses.update(map(str, together(ask, "GET", messages.removesuffix("/messages"))))
     assert not {status for status in figures.statuses if status.startswith("5")}

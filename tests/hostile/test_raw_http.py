@@ -206,16 +206,16 @@ def test_no_5xx_no_hang_no_worker_lost(service: Service) -> None:
         @given(sent=pipelines, listens=st.sampled_from([True, True, True, False]))
         @example(sent=b"GET / HTTP/1.1\r\n\r\n", listens=False)
         def send(sent: bytes, *, listens: bool) -> None:
-            answers = b""
+            responses = b""
             # A hang is a timeout here.
             with closing(connect(service)) as connection, suppress(ConnectionError):
                 connection.sendall(sent)
                 if listens:
                     connection.shutdown(socket.SHUT_WR)
                     while piece := connection.recv(65536):
-                        answers += piece
-            statuses = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d\d\d) ", answers)]
-            assert all(status < 500 for status in statuses), (sent, answers)
+                        responses += piece
+            statuses = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d\d\d) ", responses)]
+            assert all(status < 500 for status in statuses), (sent, responses)
             # It may have been deleted, or be so just now.
             assert call(other, "POST", SESSIONS, {"id": SESSION.rpartition("/")[2]})[0] in (200, 201, 404)
 

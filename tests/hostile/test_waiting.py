@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from attackers import MAX_BODY, Suffer, connect, outcome
+from attackers import MAX_BODY, Fault, connect, outcome
 from support.chats import SESSIONS
 from support.service import Service, call, running, workers_of
 
@@ -31,10 +31,10 @@ def received(connection: socket.socket) -> bytes:
     return data
 
 
-def test_pipelined_requests(service: Service, suffer: Suffer) -> None:
+def test_pipelined_requests(service: Service, fault: Fault) -> None:
     """Eight connections send 60 kB of searches at once, each."""
     requests = 60_000 // len(SEARCH)
-    with ExitStack() as stack, suffer("8 connections that pipeline 60 kB of searches") as figures:
+    with ExitStack() as stack, fault("8 connections that pipeline 60 kB of searches") as figures:
         connections = [stack.enter_context(closing(connect(service))) for _ in range(8)]
         for connection in connections:
             connection.sendall(SEARCH * requests)
@@ -61,12 +61,12 @@ def test_request_waits_behind_others_after_each(
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
-def test_slow_bodies(service: Service, suffer: Suffer, chunked: bool) -> None:
+def test_slow_bodies(service: Service, fault: Fault, chunked: bool) -> None:
     """More than there are threads send a body of the largest size at 20 kB/s."""
     framing = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % MAX_BODY
     if not chunked:
         framing = b"Content-Length: %d\r\n\r\n" % MAX_BODY
-    with ExitStack() as stack, suffer(f"16 bodies at 20 kB/s{', chunked' * chunked}") as figures:
+    with ExitStack() as stack, fault(f"16 bodies at 20 kB/s{', chunked' * chunked}") as figures:
         connections = [stack.enter_context(closing(connect(service))) for _ in range(16)]
         for connection in connections:
             connection.sendall(HEAD + framing + b" " * 100_000)
@@ -79,7 +79,7 @@ def test_slow_bodies(service: Service, suffer: Suffer, chunked: bool) -> None:
         figures.statuses["waiting"] = len(connections)
 
 
-def test_slow_readers(service: Service, suffer: Suffer) -> None:
+def test_slow_readers(service: Service, fault: Fault) -> None:
     """More than there are threads take a response of megabytes at 20 kB/s."""
     with closing(service.connect()) as http:
         session = call(http, "POST", SESSIONS, {})[1]["id"]
@@ -87,7 +87,7 @@ def test_slow_readers(service: Service, suffer: Suffer) -> None:
             message = {"role": "user", "content": "x" * 1_000_000}
             assert call(http, "POST", f"{SESSIONS}/{session}/messages", message)[0] == 201
     # Four threads make a response of 4 MB at once.
-    with ExitStack() as stack, suffer("16 clients that read at 20 kB/s", 80 * 1024**2) as figures:
+    with ExitStack() as stack, fault("16 clients that read at 20 kB/s", 160 * 1024**2) as figures:
         for _ in range(16):
             connection = socket.socket()
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -100,11 +100,11 @@ def test_slow_readers(service: Service, suffer: Suffer) -> None:
         figures.statuses["waiting"] = 16
 
 
-def test_more_clients_than_open_files(service: Service, suffer: Suffer) -> None:
+def test_more_clients_than_open_files(service: Service, fault: Fault) -> None:
     """EMFILE pauses accepting, and makes room."""
     workers = workers_of(service.process.pid)
     limits = {worker: worker.rlimit(psutil.RLIMIT_NOFILE) for worker in workers}
-    with ExitStack() as stack, suffer(f"{IDLE} idle connections, with files for 10") as figures:
+    with ExitStack() as stack, fault(f"{IDLE} idle connections, with files for 10") as figures:
         for worker in workers:
             worker.rlimit(psutil.RLIMIT_NOFILE, (worker.num_fds() + 10, limits[worker][1]))
             stack.callback(worker.rlimit, psutil.RLIMIT_NOFILE, limits[worker])

@@ -26,7 +26,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service(make_migrated_database: Callable[[], str], log: Path) -> Iterator[Service]:
-    """A service that answers one request at a time, and waits a second for its clients."""
+    """A service of one thread, which waits a second for its clients."""
     one = {"MAI_SESSIONS_WORKERS": "1", "MAI_SESSIONS_THREADS": "1", "MAI_SESSIONS_CLIENT_TIMEOUT": "1"}
     with running(make_migrated_database(), log, **one) as service:
         yield service
@@ -36,7 +36,7 @@ def connect(service: Service) -> socket.socket:
     return socket.create_connection(("127.0.0.1", service.port), timeout=60)
 
 
-def answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
+def read_response(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
     with closing(HTTPResponse(connection)) as response:
         response.begin()
         return response.status, dict(response.getheaders()), response.read()
@@ -68,11 +68,13 @@ def is_live(service: Service) -> bool:
         (POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{", 408),
     ],
 )
-def test_what_is_no_http_is_a_problem(service: Service, log: Path, request_: bytes, status: int) -> None:
+def test_invalid_http_is_refused_with_a_problem(
+    service: Service, log: Path, request_: bytes, status: int
+) -> None:
     with closing(connect(service)) as connection:
         connection.sendall(request_)
-        got, headers, body = answer(connection)
-        # Where the next request would begin is not known.
+        got, headers, body = read_response(connection)
+        # The start of the next request is unknown.
         assert connection.recv(1) == b""
     problem = json.loads(body)
     assert got == problem["status"] == status
@@ -95,33 +97,33 @@ def test_what_is_no_http_is_a_problem(service: Service, log: Path, request_: byt
     ],
     ids=["nothing", "head", "body", "chunk", "second request", "head of a request without a body"],
 )
-def test_who_dawdles_does_not_keep_others_from_their_answer(service: Service, sent: bytes) -> None:
+def test_slow_sender_does_not_block_others(service: Service, sent: bytes) -> None:
     with ExitStack() as stack:
         for _ in range(3):
             stack.enter_context(closing(connect(service))).sendall(sent)
         assert is_live(service)
 
 
-def test_who_does_not_read_does_not_keep_others_from_their_answer(service: Service) -> None:
+def test_slow_reader_does_not_block_others(service: Service) -> None:
     with closing(connect(service)) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.sendall(b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20)
         assert is_live(service)
 
 
-def test_who_does_not_close_does_not_keep_others_from_their_answer(service: Service) -> None:
+def test_client_that_does_not_close_does_not_block_others(service: Service) -> None:
     with ExitStack() as stack:
         connections = [stack.enter_context(closing(connect(service))) for _ in range(20)]
         for connection in connections:
             connection.sendall(b"nonsense\r\n\r\n")
         assert is_live(service)
-        # An answer is heard also by who goes on sending.
+        # A client that goes on sending receives its response, too.
         for connection in connections:
             connection.sendall(b"more of it")
-            assert answer(connection)[0] == 400
+            assert read_response(connection)[0] == 400
 
 
-def test_who_sends_enough_has_time(service: Service) -> None:
+def test_client_above_the_lowest_rate_has_time(service: Service) -> None:
     """Each 16 KiB bring another second."""
     body = b'{"title":"' + b" " * 200_000 + b'"}'
     with closing(connect(service)) as connection:
@@ -131,45 +133,45 @@ def test_who_sends_enough_has_time(service: Service) -> None:
             # Each wait is shorter than a second, both together are not.
             time.sleep(0.7)
             connection.sendall(b" ")
-        assert answer(connection)[0] == 422
+        assert read_response(connection)[0] == 422
 
 
 @pytest.mark.parametrize(
     "framing", [b"Content-Length: 2\r\n\r\n{}", b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n"]
 )
-def test_who_sends_byte_by_byte_is_answered(service: Service, framing: bytes) -> None:
+def test_request_sent_byte_by_byte_is_served(service: Service, framing: bytes) -> None:
     with closing(connect(service)) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for _ in range(2):
             for byte in POST + b"Content-Type: application/json\r\n" + framing:
                 connection.sendall(bytes([byte]))
-            assert answer(connection)[0] == 201
+            assert read_response(connection)[0] == 201
 
 
-def test_who_expects_it_is_told_to_continue(service: Service) -> None:
+def test_expected_continue_is_sent(service: Service) -> None:
     with closing(connect(service)) as connection:
         connection.sendall(
             POST + b"Content-Type: application/json\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n"
         )
         assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(b"{}")
-        assert answer(connection)[0] == 201
+        assert read_response(connection)[0] == 201
 
 
 @pytest.mark.parametrize("pause", [0, 0.1])
-def test_requests_that_come_together_are_answered_in_turn(service: Service, pause: float) -> None:
+def test_pipelined_requests_are_served_in_order(service: Service, pause: float) -> None:
     with closing(connect(service)) as connection:
         connection.sendall(GET * 5 + GET[:10])
         time.sleep(pause)
         connection.sendall(GET[10:])
         connection.shutdown(socket.SHUT_WR)
-        heard = b""
+        received = b""
         while more := connection.recv(65536):
-            heard += more
-        assert heard.count(b"HTTP/1.1 200 OK") == 6
+            received += more
+        assert received.count(b"HTTP/1.1 200 OK") == 6
 
 
-def test_who_has_been_idle_for_longest_makes_room(
+def test_longest_idle_connection_makes_room(
     make_migrated_database: Callable[[], str], tmp_path: Path
 ) -> None:
     few = {
@@ -181,27 +183,23 @@ def test_who_has_been_idle_for_longest_makes_room(
         connections = [stack.enter_context(closing(connect(service))) for _ in range(10)]
         for connection in connections:
             connection.sendall(GET)
-            assert answer(connection)[0] == 200
+            assert read_response(connection)[0] == 200
         assert connections[0].recv(1) == b""
         connections[-1].sendall(GET)
-        assert answer(connections[-1])[0] == 200
+        assert read_response(connections[-1])[0] == 200
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 10", b"Transfer-Encoding: chunked"])
 @pytest.mark.parametrize("begun", [b"", b"8\r\n{}"])
-def test_a_body_that_breaks_off_is_not_taken_for_the_whole(
-    service: Service, framing: bytes, begun: bytes
-) -> None:
+def test_incomplete_body_is_refused(service: Service, framing: bytes, begun: bytes) -> None:
     with closing(connect(service)) as connection:
         connection.sendall(POST + framing + b"\r\n\r\n" + begun)
         connection.shutdown(socket.SHUT_WR)
-        status, _, body = answer(connection)
+        status, _, body = read_response(connection)
         assert (status, json.loads(body)["detail"]) == (400, "The body is incomplete")
 
 
-def test_stops_although_clients_are_connected(
-    make_migrated_database: Callable[[], str], tmp_path: Path
-) -> None:
+def test_stops_while_clients_are_connected(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
     with ExitStack() as stack:
         with running(
             make_migrated_database(), tmp_path / "log", MAI_SESSIONS_CLIENT_TIMEOUT="3600"
@@ -211,7 +209,7 @@ def test_stops_although_clients_are_connected(
     assert "code" not in (tmp_path / "log").read_text()
 
 
-def test_serves_where_there_is_no_epoll(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
+def test_serves_without_epoll(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import select\ndel select.epoll\n")
     with running(make_migrated_database(), tmp_path / "log", PYTHONPATH=str(tmp_path)) as service:
         assert is_live(service)
@@ -330,7 +328,7 @@ def test_slow_reader_of_a_long_response_costs_one_piece_of_memory(other: Service
 
 
 @pytest.mark.parametrize("path", ["/breaks", "/short"])
-def test_response_that_breaks_off_is_not_taken_for_the_whole(other: Service, path: str) -> None:
+def test_incomplete_response_is_visible_to_the_client(other: Service, path: str) -> None:
     with closing(other.connect()) as http:
         http.request("GET", path)
         response = http.getresponse()
@@ -389,7 +387,7 @@ def busy(
 def test_request_that_waits_too_long_for_a_thread_is_503(busy: Service, request_: bytes) -> None:
     with closing(connect(busy)) as connection:
         connection.sendall(request_)
-        status, headers, body = answer(connection)
+        status, headers, body = read_response(connection)
         assert status == json.loads(body)["status"] == 503
         assert headers["Retry-After"] == "1"
         assert headers["Connection"] == "close"
@@ -406,28 +404,28 @@ def test_problem_of_the_worker_is_for_the_listed_origins(
 ) -> None:
     with closing(connect(busy)) as connection:
         connection.sendall(f"GET / HTTP/1.1\r\nOrigin: {origin}\r\nno colon\r\n\r\n".encode())
-        status, headers, _ = answer(connection)
+        status, headers, _ = read_response(connection)
         assert (status, headers.get("Access-Control-Allow-Origin")) == (503, allowed)
         assert headers["Vary"] == "Origin"
 
 
-def test_a_header_that_would_be_two_is_not_sent(other: Service) -> None:
+def test_header_with_a_line_break_is_not_sent(other: Service) -> None:
     with closing(connect(other)) as connection:
         connection.sendall(b"GET /split HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        status, headers, body = answer(connection)
+        status, headers, body = read_response(connection)
         assert connection.recv(1) == b""
     assert status == json.loads(body)["status"] == 500
     assert "X-Other" not in headers
 
 
-def test_a_client_of_http_1_0_is_answered_and_left(other: Service) -> None:
+def test_http_1_0_connection_ends_after_the_response(other: Service) -> None:
     with closing(connect(other)) as connection:
         connection.sendall(b"GET /pieces HTTP/1.0\r\n\r\n")
-        heard = b""
+        received = b""
         while more := connection.recv(65536):
-            heard += more
-    assert heard.startswith(b"HTTP/1.0 200 OK\r\n")
-    assert heard.endswith(b"\r\n\r\none, two")
+            received += more
+    assert received.startswith(b"HTTP/1.0 200 OK\r\n")
+    assert received.endswith(b"\r\n\r\none, two")
 
 
 def test_socket_does_not_replace_another_file(
@@ -495,7 +493,7 @@ def test_gthread_ends_the_connection_after_a_response(gthread: tuple[Service, Pa
         connection.sendall(
             POST + b"Content-Type: text/plain\r\nContent-Length: 100000\r\n\r\n" + b"x" * 100_000
         )
-        status, headers, _ = answer(connection)
+        status, headers, _ = read_response(connection)
         assert (status, headers["Connection"]) == (415, "close")
 
 
@@ -564,7 +562,7 @@ def test_clients_that_hold_too_much_memory_are_refused(
                 connection.sendall(bytes(length - 1))
         assert is_live(service)
         ready, _, _ = select.select(connections, [], [], 60)
-        assert [answer(connection)[0] for connection in ready] == [503] * len(ready)
+        assert [read_response(connection)[0] for connection in ready] == [503] * len(ready)
         assert 1 <= len(ready) <= 3
         assert most_memory(workers_of(service.process.pid)) < 600 * 1024**2
 
