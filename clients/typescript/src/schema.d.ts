@@ -186,8 +186,25 @@ export interface paths {
         delete: operations["delete_session"];
         options?: never;
         head?: never;
-        /** Change the title, agent or model of a session */
+        /** Change a session */
         patch: operations["patch_session"];
+        trace?: never;
+    };
+    "/api/v1/sessions/batch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Delete, archive or unarchive many sessions, all or none */
+        post: operations["run_batch"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
         trace?: never;
     };
     "/": {
@@ -605,6 +622,15 @@ export interface components {
              */
             head_id?: string | null;
         };
+        SessionBatch: {
+            ids: string[];
+            /** @enum {string} */
+            action: "delete" | "archive" | "unarchive";
+        };
+        SessionBatchResult: {
+            done: string[];
+            not_found: string[];
+        };
         Service: {
             name: string;
             version: string;
@@ -769,25 +795,6 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description This path has no such method */
-        MethodNotAllowed: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                [name: string]: unknown;
-            };
-            content: {
-                /**
-                 * @example {
-                 *       "type": "about:blank",
-                 *       "title": "Method Not Allowed",
-                 *       "status": 405,
-                 *       "detail": "This path has no such method",
-                 *       "request_id": "7f1c"
-                 *     }
-                 */
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
         /** @description Accept excludes the type of the response */
         NotAcceptable: {
             headers: {
@@ -883,25 +890,6 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The first line of the request is longer than the limit */
-        URITooLong: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                [name: string]: unknown;
-            };
-            content: {
-                /**
-                 * @example {
-                 *       "type": "about:blank",
-                 *       "title": "URI Too Long",
-                 *       "status": 414,
-                 *       "detail": "The first line of the request is longer than the limit",
-                 *       "request_id": "7f1c"
-                 *     }
-                 */
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
         /** @description The Content-Type of the body is not JSON */
         UnsupportedMediaType: {
             headers: {
@@ -969,25 +957,6 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description A header is too long, or there are too many */
-        RequestHeaderFieldsTooLarge: {
-            headers: {
-                "X-Request-ID": components["headers"]["X-Request-ID"];
-                [name: string]: unknown;
-            };
-            content: {
-                /**
-                 * @example {
-                 *       "type": "about:blank",
-                 *       "title": "Request Header Fields Too Large",
-                 *       "status": 431,
-                 *       "detail": "A header is too long, or there are too many",
-                 *       "request_id": "7f1c"
-                 *     }
-                 */
-                "application/problem+json": components["schemas"]["Problem"];
-            };
-        };
         /** @description The service failed. The log has the reason under request_id */
         InternalServerError: {
             headers: {
@@ -1029,32 +998,32 @@ export interface components {
         };
     };
     parameters: {
-        /** @description Makes retries safe: the same key and body again are answered as the first time, and nothing is written */
+        /** @description Makes retries safe: the same key and body again get the first response again, and nothing is written */
         "Idempotency-Key": string;
-        /** @description The tags of versions: do nothing unless it is one of them */
+        /** @description Entity tags: nothing is changed unless the current one is among them */
         "If-Match": string;
-        /** @description Tags that the caller has: `304` without a body when it is one of them */
+        /** @description Entity tags of the caller: a `304` without a body if the current one is among them */
         "If-None-Match": string;
-        /** @description The part of the content to answer, as `bytes=0-1023` */
+        /** @description The part of the content to send, as `bytes=0-1023` */
         Range: string;
-        /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+        /** @description An id for the request in the log and the response; a malformed one is replaced */
         "X-Request-ID": string;
     };
     requestBodies: never;
     headers: {
-        /** @description The version of what is answered, a strong entity tag */
+        /** @description The version of the resource, a strong entity tag */
         ETag: string;
-        /** @description This is the first answer again: the Idempotency-Key was used before */
+        /** @description This is the first response again: the Idempotency-Key was used before */
         "Idempotency-Replayed": "true";
-        /** @description The pages before (`prev`) and after (`next`), when there are (RFC 8288) */
+        /** @description The pages before (`prev`) and after (`next`), if any (RFC 8288) */
         Link: string;
-        /** @description The path of what was made */
+        /** @description The path of the new resource */
         Location: string;
         /** @description Seconds after which the same request may succeed */
         "Retry-After": number;
-        /** @description The credentials that are asked for */
+        /** @description The credentials that are required */
         "WWW-Authenticate": string;
-        /** @description The request's own, or one that was made for it */
+        /** @description The id of the request */
         "X-Request-ID": string;
     };
     pathItems: never;
@@ -1070,7 +1039,7 @@ export interface operations {
                 end_date?: string;
             };
             header?: {
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
             };
             path?: never;
@@ -1127,7 +1096,7 @@ export interface operations {
                 end_date?: string;
             };
             header?: {
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
             };
             path?: never;
@@ -1177,7 +1146,7 @@ export interface operations {
                 end_date?: string;
             };
             header?: {
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
             };
             path?: never;
@@ -1220,7 +1189,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
             };
             path?: never;
@@ -1257,11 +1226,11 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Tags that the caller has: `304` without a body when it is one of them */
+                /** @description Entity tags of the caller: a `304` without a body if the current one is among them */
                 "If-None-Match"?: components["parameters"]["If-None-Match"];
-                /** @description The part of the content to answer, as `bytes=0-1023` */
+                /** @description The part of the content to send, as `bytes=0-1023` */
                 Range?: components["parameters"]["Range"];
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
             };
             path: {
@@ -1279,6 +1248,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    "application/octet-stream": string;
                     "*/*": string;
                 };
             };
@@ -1290,10 +1260,11 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    "application/octet-stream": string;
                     "*/*": string;
                 };
             };
-            /** @description The caller has it already */
+            /** @description The caller has this version already */
             304: {
                 headers: {
                     ETag: components["headers"]["ETag"];
@@ -1330,9 +1301,9 @@ export interface operations {
                 max_tokens?: number | null;
             };
             header?: {
-                /** @description Tags that the caller has: `304` without a body when it is one of them */
+                /** @description Entity tags of the caller: a `304` without a body if the current one is among them */
                 "If-None-Match"?: components["parameters"]["If-None-Match"];
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
             };
             path: {
@@ -1377,7 +1348,7 @@ export interface operations {
                     "application/json": components["schemas"]["Message"][];
                 };
             };
-            /** @description The caller has it already */
+            /** @description The caller has this version already */
             304: {
                 headers: {
                     ETag: components["headers"]["ETag"];
@@ -1399,9 +1370,9 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Makes retries safe: the same key and body again are answered as the first time, and nothing is written */
+                /** @description Makes retries safe: the same key and body again get the first response again, and nothing is written */
                 "Idempotency-Key"?: components["parameters"]["Idempotency-Key"];
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
             };
             path: {
@@ -1461,10 +1432,12 @@ export interface operations {
                     "application/json": components["schemas"]["Message"];
                 };
             };
+            400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             406: components["responses"]["NotAcceptable"];
+            408: components["responses"]["RequestTimeout"];
             409: components["responses"]["Conflict"];
             413: components["responses"]["ContentTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
@@ -1477,9 +1450,9 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The tags of versions: do nothing unless it is one of them */
+                /** @description Entity tags: nothing is changed unless the current one is among them */
                 "If-Match"?: components["parameters"]["If-Match"];
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
             };
             path: {
@@ -1510,9 +1483,9 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Tags that the caller has: `304` without a body when it is one of them */
+                /** @description Entity tags of the caller: a `304` without a body if the current one is among them */
                 "If-None-Match"?: components["parameters"]["If-None-Match"];
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
             };
             path: {
@@ -1555,7 +1528,7 @@ export interface operations {
                     "application/json": components["schemas"]["Message"];
                 };
             };
-            /** @description The caller has it already */
+            /** @description The caller has this version already */
             304: {
                 headers: {
                     ETag: components["headers"]["ETag"];
@@ -1576,9 +1549,9 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The tags of versions: do nothing unless it is one of them */
+                /** @description Entity tags: nothing is changed unless the current one is among them */
                 "If-Match"?: components["parameters"]["If-Match"];
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
             };
             path: {
@@ -1610,9 +1583,9 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The tags of versions: do nothing unless it is one of them */
+                /** @description Entity tags: nothing is changed unless the current one is among them */
                 "If-Match"?: components["parameters"]["If-Match"];
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
             };
             path: {
@@ -1665,10 +1638,12 @@ export interface operations {
                     "application/json": components["schemas"]["Message"];
                 };
             };
+            400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             406: components["responses"]["NotAcceptable"];
+            408: components["responses"]["RequestTimeout"];
             412: components["responses"]["PreconditionFailed"];
             413: components["responses"]["ContentTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
@@ -1697,7 +1672,7 @@ export interface operations {
                 cursor?: string;
             };
             header?: {
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
             };
             path?: never;
@@ -1759,9 +1734,9 @@ export interface operations {
                 metadata?: string | null;
             };
             header?: {
-                /** @description Tags that the caller has: `304` without a body when it is one of them */
+                /** @description Entity tags of the caller: a `304` without a body if the current one is among them */
                 "If-None-Match"?: components["parameters"]["If-None-Match"];
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
             };
             path?: never;
@@ -1800,7 +1775,7 @@ export interface operations {
                     "application/json": components["schemas"]["SessionList"];
                 };
             };
-            /** @description The caller has it already */
+            /** @description The caller has this version already */
             304: {
                 headers: {
                     ETag: components["headers"]["ETag"];
@@ -1821,9 +1796,9 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Makes retries safe: the same key and body again are answered as the first time, and nothing is written */
+                /** @description Makes retries safe: the same key and body again get the first response again, and nothing is written */
                 "Idempotency-Key"?: components["parameters"]["Idempotency-Key"];
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
             };
             path?: never;
@@ -1933,9 +1908,11 @@ export interface operations {
                     "application/json": components["schemas"]["SessionDetail"];
                 };
             };
+            400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             406: components["responses"]["NotAcceptable"];
+            408: components["responses"]["RequestTimeout"];
             409: components["responses"]["Conflict"];
             413: components["responses"]["ContentTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
@@ -1955,9 +1932,9 @@ export interface operations {
                 messages_limit?: number | null;
             };
             header?: {
-                /** @description Tags that the caller has: `304` without a body when it is one of them */
+                /** @description Entity tags of the caller: a `304` without a body if the current one is among them */
                 "If-None-Match"?: components["parameters"]["If-None-Match"];
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
             };
             path: {
@@ -2011,7 +1988,7 @@ export interface operations {
                     "application/json": components["schemas"]["SessionDetail"];
                 };
             };
-            /** @description The caller has it already */
+            /** @description The caller has this version already */
             304: {
                 headers: {
                     ETag: components["headers"]["ETag"];
@@ -2033,9 +2010,9 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description The tags of versions: do nothing unless it is one of them */
+                /** @description Entity tags: nothing is changed unless the current one is among them */
                 "If-Match"?: components["parameters"]["If-Match"];
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
             };
             path: {
@@ -2073,9 +2050,9 @@ export interface operations {
                 messages_limit?: number | null;
             };
             header?: {
-                /** @description The tags of versions: do nothing unless it is one of them */
+                /** @description Entity tags: nothing is changed unless the current one is among them */
                 "If-Match"?: components["parameters"]["If-Match"];
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
             };
             path: {
@@ -2144,11 +2121,57 @@ export interface operations {
                     "application/json": components["schemas"]["SessionDetail"];
                 };
             };
+            400: components["responses"]["BadRequest"];
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
             404: components["responses"]["NotFound"];
             406: components["responses"]["NotAcceptable"];
+            408: components["responses"]["RequestTimeout"];
             412: components["responses"]["PreconditionFailed"];
+            413: components["responses"]["ContentTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            422: components["responses"]["UnprocessableContent"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    run_batch: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Makes retries safe: the same key and body again get the first response again, and nothing is written */
+                "Idempotency-Key"?: components["parameters"]["Idempotency-Key"];
+                /** @description An id for the request in the log and the response; a malformed one is replaced */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SessionBatch"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    Location: components["headers"]["Location"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SessionBatchResult"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            406: components["responses"]["NotAcceptable"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
             413: components["responses"]["ContentTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["UnprocessableContent"];
@@ -2160,7 +2183,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
             };
             path?: never;
@@ -2193,7 +2216,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
             };
             path?: never;
@@ -2225,7 +2248,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
             };
             path?: never;
@@ -2256,7 +2279,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
             };
             path?: never;
@@ -2288,7 +2311,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
             };
             path?: never;
@@ -2334,7 +2357,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description A name for the request in the log and in the answer; one that does not fit is not used */
+                /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
             };
             path?: never;
