@@ -1,6 +1,5 @@
 """The database: the primary, and a replica for reads that may be a moment old."""
 
-import logging
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -14,9 +13,8 @@ from mai_sessions.errors import Unavailable
 from mai_sessions.postgres.connection import Connection
 from mai_sessions.postgres.pool import Pool
 from mai_sessions.telemetry.logs import describe
+from mai_sessions.telemetry.outage import Outage
 from mai_sessions.telemetry.request_record import current
-
-log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,6 +35,7 @@ class Database:
         if settings.read_url:
             self.replica = Pool(replace(settings, database_url=settings.read_url), "replica")
         self._replica_cools_until = 0.0
+        self._replica_outage = Outage("replica")
 
     def open(self) -> None:
         """Start connecting, without waiting for the first connection."""
@@ -75,14 +74,14 @@ class Database:
                 try:
                     # The whole wait, also for a request that queued for a thread: the replica has no part in that.
                     with self.replica.checkout(REPLICA_WAIT) as conn:
-                        return read(conn, *args, **kwargs)
+                        value = read(conn, *args, **kwargs)
+                    self._replica_outage.answers()
+                    return value
                 # Away, too slow, or ahead of what the statement reads (a conflict with recovery).
                 # ProgrammingError: its schema is behind, or its role may not read.
                 except (Unavailable, psycopg.ProgrammingError) as error:
                     self._replica_cools_until = time.monotonic() + REPLICA_COOLDOWN
-                    log.warning(
-                        "the replica failed, so the primary is read: %s", describe(error.__cause__ or error)
-                    )
+                    self._replica_outage.fails(describe(error.__cause__ or error))
             if record := current.get():
                 record.replica_fallbacks += 1
         with self.connection() as conn:

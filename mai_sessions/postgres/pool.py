@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from typing import Any, Self
 
 import psycopg
 import psycopg_pool
@@ -17,6 +18,7 @@ from mai_sessions.postgres.session_settings import (
     connection_parameters,
 )
 from mai_sessions.postgres.watchdog import Watchdog
+from mai_sessions.telemetry.outage import Outage
 
 # How long after statement_timeout a connection is aborted, in seconds.
 WATCHDOG_GRACE = 1.0
@@ -28,6 +30,21 @@ REPLICATION_LAG = """
            WHEN NOT pg_is_in_recovery() THEN 0
            WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() AND EXISTS (SELECT FROM pg_stat_wal_receiver) THEN 0
            ELSE extract(epoch FROM now() - pg_last_xact_replay_timestamp()) END::float8"""
+
+
+def _reporting_connection(outage: Outage, url: str) -> type[Connection]:
+    """Make a class whose failed attempts to connect are noted; psycopg's pool logs each, several a second."""
+
+    class ReportingConnection(Connection):
+        @classmethod
+        def connect(cls, conninfo: str = "", **options: Any) -> Self:
+            try:
+                return super().connect(conninfo, **options)
+            except psycopg.Error as error:
+                outage.fails(without_password(error, url))
+                raise
+
+    return ReportingConnection
 
 
 class Pool:
@@ -44,9 +61,10 @@ class Pool:
         self._url = settings.database_url
         self._parameters = connection_parameters(settings)
         self._max_checkout_seconds = settings.statement_timeout + WATCHDOG_GRACE
+        self._outage = Outage(f"{name} database")
         self._pool = psycopg_pool.ConnectionPool(
             self._url,
-            connection_class=Connection,
+            connection_class=_reporting_connection(self._outage, self._url),
             open=False,
             min_size=1,
             max_size=settings.threads,
@@ -138,6 +156,7 @@ class Pool:
             check_session_settings(conn)
         finally:
             self._watchdog.forget(conn)
+        self._outage.answers()
 
     def _acquire(self, timeout: float) -> Connection:
         """Take a connection that the server has not closed.

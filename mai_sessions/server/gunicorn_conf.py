@@ -139,6 +139,8 @@ def when_ready(server: Arbiter) -> None:
     except StartupError as error:
         raise SystemExit(f"Error: {error}") from None
 
+    log.info("%s", _settings.summary())
+
     def stop(signum: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, server.signal)
         server.signal(signal.SIGTERM, frame)

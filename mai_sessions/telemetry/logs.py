@@ -30,6 +30,8 @@ def configure(stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:
     handler.addFilter(_name_request)
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
+    # It logs every attempt to connect; telemetry/outage.py says once a minute that a server is away.
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
     # No format of ours tells them, and looking them up costs a third of a line.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
@@ -56,9 +58,11 @@ def describe(error: BaseException | None) -> str:
     return f"{name}: {' '.join(text.split())}"
 
 
-def log_request(summary: str, fields: Mapping[str, object], *, failed: bool) -> None:
-    """Log a request: its summary, and its fields where the log is of JSON."""
-    level = logging.ERROR if failed else logging.INFO
+def log_request(summary: str, fields: Mapping[str, object], *, failed: bool, is_probe: bool = False) -> None:
+    """Log a request: its summary, and its fields where the log is of JSON. A probe that succeeds is logged at DEBUG."""
+    level = logging.ERROR if failed else logging.DEBUG if is_probe else logging.INFO
+    if not _requests.isEnabledFor(level):
+        return
     # As log() does, without its look at the stack for a place in the source, which says nothing here.
     record = _requests.makeRecord(_requests.name, level, "", 0, summary, (), None, extra={"request": fields})
     _requests.handle(record)

@@ -1,5 +1,6 @@
 """One line of the log, and one set of numbers, for each request, whatever becomes of it."""
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
 _ASKS_FOR_TIMING = "HTTP_X_SERVER_TIMING"
 # A name that somebody made up must not become a label.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS", "PUT"})
+
+
+# Asked every few seconds by load balancers and monitors.
+_PROBES = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
+
+
+@cache
+def _template(rule: str) -> str:
+    """Return a rule of werkzeug's as the documentation writes its path: /sessions/{session_id}."""
+    return re.sub(r"<(?:[^<>:]+:)?(\w+)>", r"{\1}", rule)
 
 
 def init_app(app: Flask, metrics: Metrics) -> None:
@@ -83,9 +94,10 @@ class _Observed:
         if isinstance(sys.exc_info()[1], OSError):
             fields["disconnected"] = True
         log_request(
-            f"{method} {record.route} {record.status} in {fields['ms']} ms",
+            f"{method} {record.route or 'an unknown path'} {record.status} in {fields['ms']} ms",
             fields,
             failed=record.status >= HTTPStatus.INTERNAL_SERVER_ERROR,
+            is_probe=record.route in _PROBES,
         )
         current.set(None)
 
@@ -116,7 +128,7 @@ def _complete(response: Response) -> Response:
     # None: the application was called without its wrapper.
     if record is not None:
         rule = request.url_rule
-        record.route = rule.rule if rule else None
+        record.route = _template(rule.rule) if rule else None
         record.status = response.status_code
         record.size = 0 if record.method == "HEAD" else response.calculate_content_length() or 0
         record.replayed = record.method == "POST" and "Idempotency-Replayed" in response.headers

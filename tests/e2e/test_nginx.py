@@ -108,9 +108,9 @@ def test_every_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
 
 
 def test_request_id_is_one_everywhere(service: Site) -> None:
-    status, headers, _ = get(service, "/health", X_Request_ID="from-the-caller")
+    status, headers, _ = get(service, "/", X_Request_ID="from-the-caller")
     assert (status, headers["x-request-id"]) == (200, "from-the-caller")
-    made = get(service, "/health", X_Request_ID="not well formed")[1]["x-request-id"]
+    made = get(service, "/", X_Request_ID="not well formed")[1]["x-request-id"]
     assert re.fullmatch("[0-9a-f]{32}", made)
     for request_id in ("from-the-caller", made):
         for name in ("gunicorn.log", "mai-sessions.log"):

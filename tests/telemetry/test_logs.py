@@ -48,14 +48,14 @@ def test_one_line_per_request(client: FlaskClient, stream: io.StringIO) -> None:
     [event] = events(stream)
     assert event.pop("time").endswith("+00:00")
     assert 0 < event.pop("db_ms") < event.pop("ms")
-    assert event.pop("message").startswith("GET /api/v1/sessions/<session_id> 200 in ")
+    assert event.pop("message").startswith("GET /api/v1/sessions/{session_id} 200 in ")
     assert event == {
         "level": "INFO",
         "logger": "mai_sessions.requests",
         "request_id": "mine",
         "user": "default-user",
         "method": "GET",
-        "route": "/api/v1/sessions/<session_id>",
+        "route": "/api/v1/sessions/{session_id}",
         "queue_ms": 0.0,
         "status": 200,
         "statements": 1,
@@ -85,8 +85,8 @@ def test_whatever_becomes_of_it(
 
 @pytest.mark.parametrize("stream", [Terminal], indirect=True)
 def test_plain_text_on_a_terminal(client: FlaskClient, stream: io.StringIO) -> None:
-    client.get("/health", buffered=True)
-    assert "INFO GET /health 200 in " in stream.getvalue()
+    client.get("/", buffered=True)
+    assert "INFO GET / 200 in " in stream.getvalue()
     assert "{" not in stream.getvalue()
 
 
@@ -138,7 +138,7 @@ def test_errors_that_speak_of_the_world_keep_their_text() -> None:
 
 
 def test_client_that_has_gone(app: Flask, stream: io.StringIO) -> None:
-    environ = app.test_request_context("/health").request.environ
+    environ = app.test_request_context("/").request.environ
     body = app.wsgi_app(environ, lambda *_: sys.stdout.write)
     try:
         raise BrokenPipeError

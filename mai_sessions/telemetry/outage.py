@@ -1,0 +1,45 @@
+"""The log of a server that is away: one line when it goes, one a minute, and one when it is back."""
+
+import logging
+import threading
+import time
+
+log = logging.getLogger(__name__)
+
+REPEAT_INTERVAL = 60.0  # seconds
+
+
+class Outage:
+    """Whether one server answers this process, and since when it does not."""
+
+    def __init__(self, server: str) -> None:
+        """Make it for a server that is there; `server` is its name in the log."""
+        self._server = server
+        self._lock = threading.Lock()
+        self._began: float | None = None
+        self._logged = 0.0
+
+    def fails(self, reason: str) -> None:
+        """Note that the server did not answer, and why."""
+        now = time.monotonic()
+        with self._lock:
+            is_first = self._began is None
+            if self._began is None:
+                self._began = now
+            elif now - self._logged < REPEAT_INTERVAL:
+                return
+            self._logged = now
+            seconds = now - self._began
+        if is_first:
+            log.warning("the %s is away: %s", self._server, reason)
+        else:
+            log.warning("the %s has been away for %.0f s: %s", self._server, seconds, reason)
+
+    def answers(self) -> None:
+        """Note that the server answered."""
+        if self._began is None:
+            return
+        with self._lock:
+            began, self._began = self._began, None
+        if began is not None:
+            log.warning("the %s is back after %.0f s", self._server, time.monotonic() - began)

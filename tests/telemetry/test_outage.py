@@ -1,0 +1,26 @@
+import time
+
+import pytest
+
+from mai_sessions.telemetry import outage
+from mai_sessions.telemetry.outage import Outage
+
+
+def test_outage_is_one_line_a_minute_and_one_at_its_end(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(outage.time, "monotonic", lambda: now)
+    database = Outage("primary database")
+    database.answers()
+    for _ in range(1300):
+        database.fails("connection refused")
+        now += 0.1
+    database.answers()
+    database.answers()
+    assert caplog.messages == [
+        "the primary database is away: connection refused",
+        "the primary database has been away for 60 s: connection refused",
+        "the primary database has been away for 120 s: connection refused",
+        "the primary database is back after 130 s",
+    ]
