@@ -1,5 +1,6 @@
 """The commands of `mai-sessions`, and of `flask mai-sessions` in another application."""
 
+import os
 import signal
 import sys
 import time
@@ -104,13 +105,32 @@ def serve(
 @click.option(
     "--markdown", is_flag=True, help="Print the table of all settings instead, as in docs/settings.md."
 )
-def config(markdown: bool) -> None:
-    """Print the settings in force, with secrets masked."""
+@click.option(
+    "--check",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Check the settings in an environment file of systemd instead; exit with 1 if one is wrong.",
+)
+def config(markdown: bool, file: Path | None) -> None:
+    """Print the settings in force with secrets masked, and where each that is set comes from."""
     if markdown:
         click.echo(Settings.markdown())
         return
+    if file:
+        os.environ.update(_read_environment_file(file))
+        Settings.from_environ()
+        click.echo("ok")
+        return
+    sources = {} if has_app_context() else Settings.sources()
     for name, value in _settings().in_force():
-        click.echo(f"{name}={value}")
+        click.echo(f"{name}={value}" + (f"  # {sources[name]}" if name in sources else ""))
+
+
+def _read_environment_file(file: Path) -> dict[str, str]:
+    """Read NAME=value lines, as systemd's EnvironmentFile= does for values without line breaks."""
+    lines = (line.strip() for line in file.read_text("utf-8").splitlines())
+    pairs = [line.partition("=") for line in lines if line and line[0] not in "#;"]
+    return {name.strip(): value.strip().strip("\"'") for name, separator, value in pairs if separator}
 
 
 @main.command()

@@ -12,11 +12,16 @@ from marshmallow import ValidationError, validate
 from marshmallow import fields as types
 
 from mai_sessions.errors import StartupError
+from mai_sessions.setting_checks import check_bind, check_database_url, check_graceful_timeout
 
 _PREFIX = "MAI_SESSIONS_"
 _MASK = "********"
 # The password in a URL, `scheme://user:password@host`.
 _PASSWORD = re.compile(r"(?<=://)(?P<user>[^:@/?#\s]*):[^/?#\s]*(?=@)")
+
+
+_PASSWORD_PARAMETER = re.compile(r"(?<=[?&\s]password=)[^&\s]+|(?<=^password=)\S+")
+_DATABASE_URL = re.compile(r"postgres(ql)?://", re.ASCII)
 
 
 def _setting(
@@ -247,6 +252,8 @@ class Settings:
         for f in fields(cls):
             name = f.metadata["env"]
             if path := os.environ.get(f"{name}_FILE"):
+                if os.environ.get(name):
+                    raise StartupError(f"{name} and {name}_FILE are both set: unset one of them")
                 try:
                     values[f.name] = Path(path).read_text().strip()
                 except (OSError, UnicodeDecodeError):
@@ -277,16 +284,31 @@ class Settings:
                 settings[f.name] = _FIELDS[f.type](validate=f.metadata["check"]).deserialize(values[f.name])
             except ValidationError as error:
                 raise StartupError(f"{f.metadata['env']}: {' '.join(error.messages)}") from None
-        return cls(**settings)
+        complete = cls(**settings)
+        check_database_url("DATABASE_URL", complete.database_url)
+        check_database_url("MAI_SESSIONS_READ_URL", complete.read_url)
+        check_bind(complete.bind)
+        check_graceful_timeout(complete.graceful_timeout, complete.pool_timeout, complete.statement_timeout)
+        return complete
 
     def in_force(self) -> Iterator[tuple[str, str]]:
         """Give each variable and its value, with secrets and the passwords in URLs masked."""
         for f in fields(self):
             value = _text(getattr(self, f.name))
-            yield (
-                f.metadata["env"],
-                _MASK if f.metadata["secret"] and value else _PASSWORD.sub(rf"\g<user>:{_MASK}", value),
-            )
+            is_secret = f.metadata["secret"] and not _DATABASE_URL.match(value)
+            masked = _PASSWORD.sub(rf"\g<user>:{_MASK}", value)
+            masked = _PASSWORD_PARAMETER.sub(_MASK, masked)
+            yield f.metadata["env"], _MASK if is_secret and value else masked
+
+    @classmethod
+    def sources(cls) -> dict[str, str]:
+        """Return where each variable that is set comes from: `environment`, or the path of its file."""
+        names = [f.metadata["env"] for f in fields(cls)]
+        return {
+            name: os.environ.get(f"{name}_FILE") or "environment"
+            for name in names
+            if name in os.environ or f"{name}_FILE" in os.environ
+        }
 
     @classmethod
     def markdown(cls) -> str:

@@ -1,4 +1,5 @@
 import os
+import re
 from dataclasses import fields
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from click.testing import CliRunner
 from mai_sessions.cli import main
 from mai_sessions.config import Settings
 from mai_sessions.errors import StartupError
+from mai_sessions.setting_checks import refuse_unusable_socket
 
 DOCUMENT = Path(__file__).parents[1] / "docs/settings.md"
 
@@ -30,9 +32,18 @@ def test_config_prints_what_is_in_force(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("MAI_SESSIONS_ALLOW_ANONYMOUS", "yes")
     result = CliRunner().invoke(main, ["config"])
     assert result.exit_code == 0
-    printed = dict(line.split("=", 1) for line in result.output.splitlines())
+    lines = [line.partition("  # ") for line in result.output.splitlines()]
+    printed = dict(line.split("=", 1) for line, _, _ in lines)
+    sources = {line.partition("=")[0]: source for line, _, source in lines if source}
     assert "s3cret" not in result.output
-    assert printed["DATABASE_URL"] == printed["MAI_SESSIONS_JWT_SECRET"] == "********"
+    assert printed["DATABASE_URL"] == "postgresql://me:********@localhost/db"
+    assert printed["MAI_SESSIONS_JWT_SECRET"] == "********"
+    assert sources == {
+        "DATABASE_URL": "environment",
+        "MAI_SESSIONS_JWT_SECRET": str(tmp_path / "secret"),
+        "MAI_SESSIONS_TRUSTED_PROXIES": "environment",
+        "MAI_SESSIONS_ALLOW_ANONYMOUS": "environment",
+    }
     assert printed["MAI_SESSIONS_URL_SECRET"] == ""
     assert printed["MAI_SESSIONS_TRUSTED_PROXIES"] == "unix,10.0.0.0/8"
     assert printed["MAI_SESSIONS_ALLOW_ANONYMOUS"] == "1"
@@ -51,6 +62,64 @@ def test_config_prints_what_is_in_force(monkeypatch: pytest.MonkeyPatch, tmp_pat
 )
 def test_config_masks_the_password_in_a_url(url: str, printed: str) -> None:
     assert dict(Settings(jwt_jwks_url=url).in_force())["MAI_SESSIONS_JWT_JWKS_URL"] == printed
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({"DATABASE_URL": "mysql://a/b"}, "DATABASE_URL: the scheme is mysql, and has to be postgresql"),
+        (
+            {"DATABASE_URL": "postgresql+psycopg://a/b"},
+            "the scheme is postgresql+psycopg, and has to be postgresql",
+        ),
+        (
+            {"DATABASE_URL": "postgresql://me:p@ss@host/db"},
+            "DATABASE_URL: an @ in the user name or password is written %40",
+        ),
+        (
+            {"MAI_SESSIONS_READ_URL": "http://a/b"},
+            "MAI_SESSIONS_READ_URL: the scheme is http, and has to be postgresql",
+        ),
+        (
+            {"MAI_SESSIONS_BIND": "8290"},
+            "8290 is no address: write host:port, as 127.0.0.1:8290, or unix:path",
+        ),
+        ({"MAI_SESSIONS_BIND": "localhost"}, "localhost is no address"),
+        (
+            {"DATABASE_URL": "postgresql:///a", "DATABASE_URL_FILE": "/b"},
+            "DATABASE_URL and DATABASE_URL_FILE are both set",
+        ),
+        (
+            {"MAI_SESSIONS_GRACEFUL_TIMEOUT": "10"},
+            "MAI_SESSIONS_GRACEFUL_TIMEOUT: 10 is less than .* together, 15",
+        ),
+    ],
+)
+def test_wrong_setting_is_named_with_its_remedy(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variables: dict[str, str], reason: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StartupError, match=re.escape(reason) if ".*" not in reason else reason):
+        Settings.from_environ()
+    for name in variables:
+        monkeypatch.delenv(name)
+    file = tmp_path / "environment"
+    file.write_text("# of the unit\n" + "".join(f'{name}="{value}"\n' for name, value in variables.items()))
+    result = CliRunner(env=dict.fromkeys(variables)).invoke(main, ["config", "--check", str(file)])
+    assert result.exit_code == 1
+    assert re.search(reason if ".*" in reason else re.escape(reason), result.output)
+
+
+def test_unusable_socket_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refuse_unusable_socket(f"unix:{tmp_path}/new")
+    for path, reason in (
+        (f"{tmp_path}/none/socket", "no directory"),
+        (f"{tmp_path}/file", "another file than a socket"),
+    ):
+        with pytest.raises(StartupError, match=reason):
+            refuse_unusable_socket(f"unix:{path}")
 
 
 def test_what_is_printed_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import psycopg
 import psycopg_pool
+from psycopg.conninfo import conninfo_to_dict
 
 from mai_sessions.config import Settings
 from mai_sessions.errors import StartupError
@@ -86,6 +87,13 @@ class Pool:
         self._watchdog.start()
         if self.on_open:
             self.on_open()
+
+    @property
+    def address(self) -> str:
+        """The database and host as the URL names them, without the user and password."""
+        parameters = conninfo_to_dict(self._url)
+        host = parameters.get("host") or parameters.get("service") or "the local socket"
+        return f"{parameters.get('dbname') or 'of the user'} on {host}"
 
     @property
     def is_closed(self) -> bool:

@@ -2,6 +2,7 @@
 
 import atexit
 import fcntl
+import logging
 import os
 import select
 import shutil
@@ -9,6 +10,7 @@ import signal
 import socket
 import tempfile
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 from typing import cast
@@ -22,12 +24,17 @@ from gunicorn.workers.base import Worker
 from mai_sessions.auth.identity import refuse_public_address
 from mai_sessions.config import Settings
 from mai_sessions.errors import StartupError
+from mai_sessions.postgres.migration_files import discover
 from mai_sessions.server.gthread import GthreadWorker
+from mai_sessions.setting_checks import refuse_unusable_socket
 from mai_sessions.telemetry import logs, metrics
 from mai_sessions.web.state import EXTENSION, State
 
+log = logging.getLogger(__name__)
+
 try:
     _settings = Settings.from_environ()
+    refuse_unusable_socket(_settings.bind)
 except StartupError as error:
     raise SystemExit(f"Error: {error}") from None
 
@@ -139,13 +146,23 @@ def when_ready(server: Arbiter) -> None:
     except StartupError as error:
         raise SystemExit(f"Error: {error}") from None
 
-    log.info("%s", _settings.summary())
+    log.info(_summary(server))
 
     def stop(signum: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, server.signal)
         server.signal(signal.SIGTERM, frame)
 
     signal.signal(signal.SIGINT, stop)
+
+
+def _summary(server: Arbiter) -> str:
+    """Say in one line what starts."""
+    state = cast(Flask, server.app.wsgi()).extensions[EXTENSION]
+    auth = "none, so everybody is default-user" if _settings.auth == "none" else _settings.auth
+    return (
+        f"mai-sessions {version('mai-sessions')}: authentication {auth}; database {state.database.primary.address}; "
+        f"schema {discover()[-1].name}; {server.cfg.workers} workers of {server.cfg.threads} threads"
+    )
 
 
 def post_worker_init(worker: Worker) -> None:

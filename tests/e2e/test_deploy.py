@@ -119,7 +119,9 @@ def test_steps_of_the_dockerfile(bare_root: Path) -> None:
     shutil.copytree(
         TREE, bare_root / "src", ignore=shutil.ignore_patterns(".git", ".venv", "node_modules", "*.egg-info")
     )
-    steps = [f"( {line.removeprefix('RUN ')} ) || exit 1" for line in text.splitlines() if line.startswith("RUN ")]
+    steps = [
+        f"( {line.removeprefix('RUN ')} ) || exit 1" for line in text.splitlines() if line.startswith("RUN ")
+    ]
     checks = """
         ! test -e /opt/mai-sessions/bin/pip
         ! command -v gcc

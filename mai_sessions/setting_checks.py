@@ -1,0 +1,46 @@
+"""Checks of settings that fit their type but cannot work. Each error says what to write instead."""
+
+import re
+from pathlib import Path
+
+from mai_sessions.errors import StartupError
+
+
+def check_database_url(variable: str, url: str) -> None:
+    """Raise StartupError for the URL of another database, or with an @ that libpq takes for the end of the password."""
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme not in ("postgresql", "postgres"):
+        raise StartupError(f"{variable}: the scheme is {scheme}, and has to be postgresql")
+    if separator and re.split(r"[/?]", rest)[0].count("@") > 1:
+        raise StartupError(f"{variable}: an @ in the user name or password is written %40")
+
+
+def check_bind(bind: str) -> None:
+    """Raise StartupError for what is neither `host:port` nor `unix:path`."""
+    if not re.fullmatch(r"(unix:|fd://).+|(\[.+\]|[^:\s]*):\d+", bind):
+        example = f"127.0.0.1:{bind}" if bind.isdigit() else "127.0.0.1:8000"
+        raise StartupError(
+            f"MAI_SESSIONS_BIND: {bind} is no address: write host:port, as {example}, or unix:path"
+        )
+
+
+def check_graceful_timeout(graceful: float, pool: float, statement: float) -> None:
+    """Raise StartupError when a stop waits for a shorter time than a request may take. All are in seconds."""
+    if graceful < pool + statement:
+        raise StartupError(
+            f"MAI_SESSIONS_GRACEFUL_TIMEOUT: {graceful:g} is less than MAI_SESSIONS_POOL_TIMEOUT and "
+            f"MAI_SESSIONS_STATEMENT_TIMEOUT together, {pool + statement:g}: a stop would break requests off"
+        )
+
+
+def refuse_unusable_socket(bind: str) -> None:
+    """Raise StartupError for a Unix socket whose directory is missing, or whose path is another kind of file."""
+    if not bind.startswith("unix:"):
+        return
+    path = Path(bind.removeprefix("unix:"))
+    if not path.parent.is_dir():
+        raise StartupError(f"MAI_SESSIONS_BIND: there is no directory {path.parent}")
+    if path.exists() and not path.is_socket():
+        raise StartupError(
+            f"MAI_SESSIONS_BIND: {path} is another file than a socket: remove it, or name another path"
+        )
