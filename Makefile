@@ -66,8 +66,8 @@ lint-openapi: install  ## Check docs/openapi.json with Redocly's recommended rul
 	npx --yes @redocly/cli@2.77.0 lint --extends recommended docs/openapi.json
 	PATH="$$PWD/.venv/bin:$$PATH" openapi-python-client generate --path docs/openapi.json --output-path "$$(mktemp -d)/client" --fail-on-warning
 
-openapi: install  ## Write docs/openapi.json, the documentation of the API
-	WRITE_OPENAPI=1 .venv/bin/pytest --quiet tests/api/test_documentation.py -k kept
+openapi: install  ## Write docs/openapi.json
+	WRITE_OPENAPI=1 .venv/bin/pytest --quiet tests/openapi/test_document.py -k committed
 
 sql-readme: install  ## Write sql/README.md, the table of the scripts for DBAs
 	WRITE_SQL_README=1 .venv/bin/pytest --quiet tests/dba/test_sql_readme.py

@@ -1,4 +1,4 @@
-"""The documentation: that it leaves nothing out, and says nothing that is not so."""
+"""The OpenAPI document: it is complete, its examples are valid, and the committed copy is current."""
 
 import os
 import re
@@ -31,14 +31,14 @@ def operations(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]
     ]
 
 
-def test_document_is_kept(client: FlaskClient) -> None:
+def test_committed_document_is_current(client: FlaskClient) -> None:
     served = client.get("/openapi.json").text + "\n"
     if "WRITE_OPENAPI" in os.environ:
         (DOCS / "openapi.json").write_text(served, encoding="utf-8")
     assert (DOCS / "openapi.json").read_text(encoding="utf-8") == served, "run `make openapi`"
 
 
-def test_every_route_is_there(app: Flask, document: dict[str, Any]) -> None:
+def test_every_route_is_documented(app: Flask, document: dict[str, Any]) -> None:
     served = {
         (method.lower(), re.sub(r"<(\w+)>", r"{\1}", rule.rule), rule.endpoint.rpartition(".")[2])
         for rule in app.url_map.iter_rules()
@@ -52,7 +52,7 @@ def test_every_route_is_there(app: Flask, document: dict[str, Any]) -> None:
     assert len({operation_id for _, _, operation_id in documented}) == len(documented)
 
 
-def test_every_body_of_json_has_an_example_that_fits(app: Flask, document: dict[str, Any]) -> None:
+def test_every_json_body_has_a_valid_example(app: Flask, document: dict[str, Any]) -> None:
     bodies = [
         body
         for _, _, operation in operations(document)
@@ -72,11 +72,11 @@ def test_every_body_of_json_has_an_example_that_fits(app: Flask, document: dict[
             schema.load(medium["example"], unknown=EXCLUDE if schema.unknown == EXCLUDE else RAISE)
 
 
-def test_no_example_is_left_over(document: dict[str, Any]) -> None:
+def test_every_example_belongs_to_a_schema(document: dict[str, Any]) -> None:
     assert set(EXAMPLES) <= set(document["components"]["schemas"])
 
 
-def test_every_error_is_a_problem(document: dict[str, Any]) -> None:
+def test_every_error_response_is_a_problem(document: dict[str, Any]) -> None:
     meanings = {kind.title.replace(" ", ""): str(status) for status, kind in problems.PROBLEM_TYPES.items()}
     for _, _, operation in operations(document):
         errors = {status: response for status, response in operation["responses"].items() if status >= "4"}
@@ -88,12 +88,12 @@ def test_every_error_is_a_problem(document: dict[str, Any]) -> None:
     }
 
 
-def test_errors_are_explained() -> None:
+def test_errors_page_explains_every_problem() -> None:
     headings = re.findall(r"^## (\d+) (.*)$", (DOCS / "errors.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert headings == [(str(status), kind.title) for status, kind in problems.PROBLEM_TYPES.items()]
 
 
-def test_page_asks_no_other_host(client: FlaskClient) -> None:
+def test_page_loads_nothing_from_another_host(client: FlaskClient) -> None:
     page = client.get("/docs", headers={"Accept": "text/html"})
     assert page.mimetype == "text/html"
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
