@@ -199,9 +199,18 @@ def _complete(operation: dict[str, Any], method: str, *, is_private: bool, has_i
 def _add_examples(body: dict[str, Any]) -> None:
     for media in body.get("content", {}).values():
         schema = media.get("schema", {})
-        name = schema.get("items", schema).get("$ref", "").rpartition("/")[2]
-        if name in EXAMPLES:
+        if "oneOf" in schema:
+            names = [_schema_name(alternative) for alternative in schema["oneOf"]]
+            media["examples"] = {name: {"value": EXAMPLES[name]} for name in names}
+        elif (name := _schema_name(schema.get("items", schema))) in EXAMPLES:
             media["example"] = [EXAMPLES[name]] if "items" in schema else EXAMPLES[name]
+
+
+def _schema_name(schema: Any) -> str:
+    # apispec replaces a schema by its reference before or after this plugin, depending on where it stands.
+    if isinstance(schema, dict):
+        return str(schema.get("$ref", "")).rpartition("/")[2]
+    return schema.__name__ if isinstance(schema, type) else type(schema).__name__
 
 
 def _headers(*names: str) -> dict[str, dict[str, str]]:

@@ -3,6 +3,7 @@
 from typing import Any
 
 _SESSION_ID = "019a5c1e-7d3a-7c44-b1f0-2f6a54cf9e01"
+_MESSAGE_ID = "019a5c1e-9b10-7a02-8c55-6d1f0e9b7a02"
 
 _SUMMARY: dict[str, Any] = {
     "id": _SESSION_ID,
@@ -13,9 +14,13 @@ _SUMMARY: dict[str, Any] = {
     "updated_at": "2025-11-22T09:15:09.654321+00:00",
     "message_count": 1,
     "last_message_preview": "What is there to see in two days?",
+    "metadata": {"pinned": True},
+    "archived": False,
+    "head_id": _MESSAGE_ID,
+    "version": "019a5c1e-9b11-7f30-9a3e-5d2c1b0a9f8e",
 }
 _MESSAGE: dict[str, Any] = {
-    "id": "019a5c1e-9b10-7a02-8c55-6d1f0e9b7a02",
+    "id": _MESSAGE_ID,
     "session_id": _SESSION_ID,
     "seq": 1,
     "role": "user",
@@ -27,7 +32,12 @@ _MESSAGE: dict[str, Any] = {
     "is_error": False,
     "images": ["/api/v1/attachments/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"],
     "documents": ["plan.pdf"],
+    "parts": [{"type": "text", "text": "What is there to see in two days?"}],
+    "metadata": {},
+    "status": "complete",
+    "parent_id": None,
     "created_at": "2025-11-22T09:15:09.654321+00:00",
+    "updated_at": "2025-11-22T09:15:09.654321+00:00",
 }
 _DETAIL = {**_SUMMARY, "messages": [_MESSAGE]}
 # The smallest PNG.
@@ -44,6 +54,16 @@ EXAMPLES: dict[str, Any] = {
         "images": [_PNG],
         "documents": ["plan.pdf"],
     },
+    "MessageBatch": {
+        "messages": [
+            {"role": "user", "content": "And what to eat?"},
+            {"role": "assistant", "content": "Grilled sardines.", "metadata": {"finish_reason": "stop"}},
+        ],
+        "session": {"metadata": {"tags": ["travel"]}},
+    },
+    "AppendedMessages": {"messages": [_MESSAGE], "session": _SUMMARY},
+    "SessionBatch": {"ids": [_SESSION_ID], "action": "archive"},
+    "SessionBatchResult": {"done": [_SESSION_ID], "not_found": []},
     "MessagePatch": {"content": "Start with the castle …", "response_time_ms": 812.5},
     "Message": _MESSAGE,
     "SearchResults": {
