@@ -41,6 +41,7 @@ lint: install  ## Check style, types, the direction of imports, and the safety o
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
+	.venv/bin/basedpyright
 	.venv/bin/lint-imports
 	.venv/bin/squawk sql/migrations/*.sql
 

@@ -54,7 +54,8 @@ LIST_USERS: LiteralString = """
 LIST_OLD_SESSIONS: LiteralString = """
     SELECT /* list_old_sessions */ user_id, id, version
       FROM sessions
-     WHERE user_id = ANY (%(users)s::text[]) AND updated_at < now() - make_interval(days => %(days)s)
+     WHERE user_id = ANY (%(users)s::text[]) AND archived = ANY ('{false,true}')
+       AND updated_at < now() - make_interval(days => %(days)s)
      LIMIT %(batch)s"""
 
 

@@ -159,6 +159,8 @@ class Connection(psycopg.Connection[TupleRow]):
 
     def _bind(self, query: LiteralString, params: Mapping[str, Any]) -> "_Bound":
         statement, transformer = to_positional(query), self._transformer
+        if not statement.names:
+            return _Bound(query, statement, None, None, None)
         # Any: psycopg's annotations know no NULL here, while libpq does.
         values: Any = transformer.dump_sequence([params[name] for name in statement.names], statement.formats)
         return _Bound(query, statement, values, transformer.types, transformer.formats)
@@ -167,6 +169,8 @@ class Connection(psycopg.Connection[TupleRow]):
         return b"%s_%d" % (bound.statement.name, len(self._statement_names))
 
     def _rows(self, result: PGresult) -> list[TupleRow]:
+        if not result.ntuples:
+            return []
         self._transformer.set_pgresult(result)
         return self._transformer.load_rows(0, result.ntuples, tuple)
 

@@ -76,8 +76,8 @@ USAGE: LiteralString = f"""
                   SELECT count(*)
                     FROM sessions AS s
                    WHERE s.user_id = %(user_id)s AND s.created_at >= %(since)s AND s.created_at < %(until)s
-                     -- Never before created_at, and it has an index.
-                     AND s.updated_at >= %(since)s) AS total_sessions,
+                     -- Never before created_at; both ranges of the index that it has.
+                     AND s.archived = ANY ('{{false,true}}') AND s.updated_at >= %(since)s) AS total_sessions,
                   round(sum(response_time_ms) / nullif(sum(timed), 0), 2)::float8 AS avg_response_time_ms, (
                   SELECT coalesce(array_to_json(array_agg(d)), '[]')
                     FROM (SELECT %(first_day)s + n AS date, coalesce(messages, 0) AS messages,
@@ -143,7 +143,8 @@ SUMMARY: LiteralString = f"""
            SELECT coalesce(sum(message_count), 0) AS total_messages, (
                   SELECT count(*)
                     FROM sessions AS s
-                   WHERE s.user_id = %(user_id)s AND s.updated_at >= now() - interval '7 days') AS active_sessions,
+                   WHERE s.user_id = %(user_id)s AND s.archived = ANY ('{{false,true}}')
+                     AND s.updated_at >= now() - interval '7 days') AS active_sessions,
                   coalesce(sum(token_count), 0)::bigint AS total_tokens,
                   round(sum(response_time_ms) / nullif(sum(timed_count), 0), 2)::float8 AS avg_response_time_ms
              FROM used) AS r"""

@@ -254,7 +254,7 @@ def append_messages(
     if not is_conditional:
         params["claimed"] = None
     insert = INSERT_MISSING_MESSAGES if has_own_ids else INSERT_MESSAGES
-    statements = [
+    statements: list[LiteralString] = [
         *([LOCK_SESSION] if is_conditional or links else []),
         *([LOCK_ATTACHMENTS] if links else []),
         *([CLAIM_SESSION] if is_conditional else []),

@@ -248,7 +248,7 @@ def delete_message(
         "version": new_id(),
         "if_match": if_match,
     }
-    statements = [
+    statements: list[LiteralString] = [
         LOCK_SESSION_AND_FIND,
         FORGET_MESSAGE,
         COUNT_OUT_MESSAGE,
@@ -300,7 +300,7 @@ def clear_messages(
     `if_match`.
     """
     params = {"user_id": user_id, "session_id": session_id, "version": new_id(), "if_match": if_match}
-    statements = [
+    statements: list[LiteralString] = [
         LOCK_SESSION,
         CLEAR_SESSION,
         CLEAR_IMAGES,

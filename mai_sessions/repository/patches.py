@@ -182,7 +182,7 @@ def _patch(conn: Connection, params: dict[str, Any], changes: MessageChanges) ->
     has_attachments = "images" in changes or "part_attachments" in changes
     counted = ("token_count", "model_id", "agent_name", "response_time_ms", "is_error")
     recounts = any(params[name] is not None for name in counted)
-    statements = [
+    statements: list[LiteralString] = [
         *([LOCK_SESSION, LOCK_ATTACHMENTS] if has_attachments else []),
         TOUCH_SESSION,
         *([RECOUNT_MESSAGE] if recounts else []),

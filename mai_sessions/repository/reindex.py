@@ -19,8 +19,8 @@ _OLD: LiteralString = "NOT words @@ '''_2'''"
 
 _COUNT_OLD_WORDS: LiteralString = f"""
     SELECT /* count_old_words */
-           (SELECT count(*) FROM (SELECT 1 FROM messages WHERE {_OLD} LIMIT {MAX_COUNTED}) AS m),
-           (SELECT count(*) FROM (SELECT 1 FROM session_titles WHERE {_OLD} LIMIT {MAX_COUNTED}) AS t),
+           (SELECT count(*) FROM (SELECT 1 FROM messages WHERE {_OLD} LIMIT %(max_counted)s) AS m),
+           (SELECT count(*) FROM (SELECT 1 FROM session_titles WHERE {_OLD} LIMIT %(max_counted)s) AS t),
            coalesce((SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass('messages_old_words_idx')), 0),
            coalesce((SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass('session_titles_old_words_idx')), 0)"""
 _NEXT_USER_OF_OLD_MESSAGES: LiteralString = f"""
@@ -36,7 +36,7 @@ _NEXT_USER_OF_OLD_TITLES: LiteralString = f"""
      ORDER BY user_id
      LIMIT 1"""
 LOCK_OLD_MESSAGES: LiteralString = f"""
-    SELECT /* rewrite_message_words */ session_id, seq, created_at, left(content, {MAX_CHARACTERS})
+    SELECT /* rewrite_message_words */ session_id, seq, created_at, left(content, %(max_characters)s)
       FROM messages
      WHERE user_id = %(user_id)s AND {_OLD}
      ORDER BY session_id, seq
@@ -74,7 +74,7 @@ class OldWords(NamedTuple):
 
 def count_old_words(conn: Connection) -> OldWords:
     """Count the messages and titles, of all users, whose words are by older rules. Raises Unavailable."""
-    row = fetch_one(conn, _COUNT_OLD_WORDS, {})
+    row = fetch_one(conn, _COUNT_OLD_WORDS, {"max_counted": MAX_COUNTED})
     assert row is not None
     messages, titles, estimated_messages, estimated_titles = row
     return OldWords(
@@ -122,7 +122,8 @@ def _users(conn: Connection, next_user: LiteralString) -> Iterator[str]:
 def rewrite_message_words(conn: Connection, user_id: str, limit: int) -> int:
     """Write the words of at most `limit` messages of a user again, and return of how many."""
     with conn.transaction():
-        rows = fetch_all(conn, LOCK_OLD_MESSAGES, {"user_id": user_id, "limit": limit})
+        params = {"user_id": user_id, "limit": limit, "max_characters": MAX_CHARACTERS}
+        rows = fetch_all(conn, LOCK_OLD_MESSAGES, params)
         params = {
             "user_id": user_id,
             "session_ids": [session_id for session_id, *_ in rows],

@@ -36,7 +36,8 @@ NOTHING_TO_SEARCH_FOR = "The query holds no word and no symbol to search for."
 # Windows that a request reads at most when none of their texts matches.
 MAX_WINDOWS = 3
 MAX_COMPARED = 1_000_000
-WINDOW = 200
+_WINDOW: LiteralString = "200"
+WINDOW = int(_WINDOW)
 
 
 START = SearchPosition()
@@ -110,29 +111,29 @@ SEARCH: LiteralString = f"""
          WHERE (SELECT is_common FROM sample)
            AND {_MESSAGE_FILTER}
            AND m.words @@ %(query)s::tsquery
-         LIMIT {WINDOW}),
+         LIMIT {_WINDOW}),
     recent AS MATERIALIZED (
         SELECT {_MESSAGE_COLUMNS}
           FROM messages AS m
          WHERE m.user_id = %(user_id)s AND {_MESSAGE_FILTER}
            AND m.words @@ (
                SELECT format(%(recent_query)s, to_hex(week), to_hex(week - 1), week, week - 1)::tsquery FROM newest)
-           AND (SELECT count(*) FROM common) < {WINDOW}
+           AND (SELECT count(*) FROM common) < {_WINDOW}
          ORDER BY m.created_at DESC, m.id DESC
-         LIMIT {WINDOW}),
+         LIMIT {_WINDOW}),
     ever AS MATERIALIZED (
         SELECT {_MESSAGE_COLUMNS}
           FROM messages AS m
          WHERE m.user_id = %(user_id)s AND {_MESSAGE_FILTER}
            AND m.words @@ %(query)s::tsquery
-           AND (SELECT count(*) FROM common) < {WINDOW} AND (SELECT count(*) FROM recent) < {WINDOW}
+           AND (SELECT count(*) FROM common) < {_WINDOW} AND (SELECT count(*) FROM recent) < {_WINDOW}
          ORDER BY m.created_at DESC, m.id DESC
-         LIMIT {WINDOW}),
+         LIMIT {_WINDOW}),
     found AS (
         SELECT f.*, sum(octet_length(content)) OVER newest_first AS compared, row_number() OVER newest_first AS place
-          FROM (SELECT * FROM common WHERE (SELECT count(*) FROM common) = {WINDOW}
+          FROM (SELECT * FROM common WHERE (SELECT count(*) FROM common) = {_WINDOW}
                  UNION ALL
-                SELECT * FROM recent WHERE (SELECT count(*) FROM recent) = {WINDOW}
+                SELECT * FROM recent WHERE (SELECT count(*) FROM recent) = {_WINDOW}
                  UNION ALL
                 SELECT * FROM ever) AS f
         WINDOW newest_first AS (ORDER BY created_at DESC, id DESC)),
@@ -151,16 +152,16 @@ SEARCH: LiteralString = f"""
                 WHERE t.user_id = %(user_id)s AND t.session_id = s.id
                OFFSET 0) AS t
          WHERE (SELECT is_common FROM title_sample) AND {_TITLE_FILTER}
-         LIMIT {WINDOW}),
+         LIMIT {_WINDOW}),
     found_titles AS MATERIALIZED (
         SELECT t.session_id, t.created_at, t.words
           FROM session_titles AS t
          WHERE t.user_id = %(user_id)s AND %(with_titles)s AND {_TITLE_FILTER}
-           AND (SELECT count(*) FROM common_titles) < {WINDOW}
+           AND (SELECT count(*) FROM common_titles) < {_WINDOW}
          ORDER BY t.created_at DESC, t.session_id DESC
-         LIMIT {WINDOW}),
+         LIMIT {_WINDOW}),
     titles AS (
-        SELECT * FROM common_titles WHERE (SELECT count(*) FROM common_titles) = {WINDOW}
+        SELECT * FROM common_titles WHERE (SELECT count(*) FROM common_titles) = {_WINDOW}
          UNION ALL
         SELECT * FROM found_titles),
     ranked AS (
@@ -177,19 +178,19 @@ SEARCH: LiteralString = f"""
          ORDER BY rank DESC, created_at DESC, id DESC
          LIMIT %(limit)s + 1),
     window_end AS (
-        SELECT (SELECT count(*) FROM common) = {WINDOW} OR (SELECT count(*) FROM common_titles) = {WINDOW} AS is_last,
+        SELECT (SELECT count(*) FROM common) = {_WINDOW} OR (SELECT count(*) FROM common_titles) = {_WINDOW} AS is_last,
                m.created_at AS messages_before, m.id AS message_before,
                t.created_at AS titles_before, t.session_id AS title_before
           FROM (SELECT) AS one
           LEFT JOIN (SELECT created_at, id FROM messages_in_window
-                      WHERE (SELECT count(*) = {WINDOW} OR count(*) > (SELECT count(*) FROM messages_in_window) FROM found)
+                      WHERE (SELECT count(*) = {_WINDOW} OR count(*) > (SELECT count(*) FROM messages_in_window) FROM found)
                       ORDER BY created_at, id LIMIT 1) AS m ON true
           LEFT JOIN (SELECT created_at, session_id FROM titles
-                      WHERE (SELECT count(*) FROM titles) = {WINDOW}
+                      WHERE (SELECT count(*) FROM titles) = {_WINDOW}
                       ORDER BY created_at, session_id LIMIT 1) AS t ON true)
     SELECT e.*, now(), p.rank, p.created_at, p.id, p.session_id,
            (SELECT s.title FROM sessions AS s WHERE s.user_id = %(user_id)s AND s.id = p.session_id),
-           p.seq, p.role, left(p.content, {MAX_CHARACTERS}), to_json(p.created_at)
+           p.seq, p.role, left(p.content, %(max_characters)s), to_json(p.created_at)
       FROM window_end AS e
       LEFT JOIN page AS p ON true
      ORDER BY p.rank DESC, p.created_at DESC, p.id DESC"""
@@ -252,6 +253,7 @@ def search(
         )
     params = {
         "user_id": user_id,
+        "max_characters": MAX_CHARACTERS,
         "query": query.tsquery,
         "recent_query": query.recent_tsquery,
         "roles": [role] if role else list(ROLES),

@@ -74,8 +74,14 @@ ARCHIVE_SESSIONS: LiteralString = """
      WHERE s.user_id = %(user_id)s AND s.id = ANY (%(session_ids)s) AND s.version = %(version)s
        AND s.archived <> %(archived)s"""
 
-_DELETION = [DELETE_IMAGES, DELETE_KEYS, COUNT_OUT_SESSIONS, DELETE_SESSIONS, SWEEP_ATTACHMENTS]
-_ARCHIVING = [COUNT_ARCHIVED, ARCHIVE_SESSIONS]
+_DELETION: list[LiteralString] = [
+    DELETE_IMAGES,
+    DELETE_KEYS,
+    COUNT_OUT_SESSIONS,
+    DELETE_SESSIONS,
+    SWEEP_ATTACHMENTS,
+]
+_ARCHIVING: list[LiteralString] = [COUNT_ARCHIVED, ARCHIVE_SESSIONS]
 
 
 def delete_session(
@@ -150,11 +156,18 @@ def run_batch(
         "archived": action == "archive",
         **(key or NO_KEY)._asdict(),
     }
-    change = _DELETION if action == "delete" else _ARCHIVING
+    change: list[LiteralString] = _DELETION if action == "delete" else _ARCHIVING
     if key is None:
         locked, *_ = run_transaction(conn, [LOCK_SESSIONS, CLAIM_SESSIONS, *change], params)
         return BatchReply(_result(session_ids, {id for id, _ in locked}), is_replayed=False)
-    statements = [FORGET_BATCH, KEEP_BATCH, LOCK_SESSIONS, CLAIM_BATCH, *change, GET_BATCH]
+    statements: list[LiteralString] = [
+        FORGET_BATCH,
+        KEEP_BATCH,
+        LOCK_SESSIONS,
+        CLAIM_BATCH,
+        *change,
+        GET_BATCH,
+    ]
     *_, kept = run_transaction(conn, statements, params)
     if not kept:
         return BatchReply(_result(session_ids, set()), is_replayed=False)

@@ -22,10 +22,11 @@ START = (datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
 
 # One pass over the page's sessions makes all of it. A page that is not full has no last session, and then nothing
 # is looked for after it. A cursor is the keys of the last session and a checksum, by which a damaged one is told.
-# The tag is made of what the page is made of: a session's version stands for all of it.
-def _list_sessions(found: LiteralString, total: LiteralString) -> LiteralString:
+# The tag is made of what the page is made of: a session's version stands for all of it. What a search finds is kept;
+# a range of an index is read as far as each part of the statement needs it.
+def _list_sessions(found: LiteralString, total: LiteralString, *, kept: LiteralString) -> LiteralString:
     return f"""
-    WITH /* list_sessions */ found AS ({found}),
+    WITH /* list_sessions */ found AS {kept} ({found}),
     page AS (
         SELECT array_to_json(array_agg(r)) AS sessions, string_agg(uuid_send(s.version), '') AS versions,
                (array_agg(s.updated_at))[%(limit)s] AS last_updated_at, (array_agg(s.id))[%(limit)s] AS last_id
@@ -80,11 +81,13 @@ _SESSIONS_BY_METADATA: LiteralString = f"""
 _SESSIONS_BY_BOTH: LiteralString = f"""{_SESSIONS_BY_METADATA}
            AND t.words @@ %(pieces)s::tsquery AND strpos(t.title, %(part)s) > 0"""
 
-LIST_SESSIONS: LiteralString = _list_sessions(_SESSIONS, _SESSION_COUNT)
-LIST_ALL_SESSIONS: LiteralString = _list_sessions(_ALL_SESSIONS, _ALL_SESSIONS_COUNT)
-SEARCH_SESSIONS: LiteralString = _list_sessions(_SESSIONS_BY_TITLE, _FOUND_COUNT)
-FILTER_SESSIONS: LiteralString = _list_sessions(_SESSIONS_BY_METADATA, _FOUND_COUNT)
-SEARCH_AND_FILTER_SESSIONS: LiteralString = _list_sessions(_SESSIONS_BY_BOTH, _FOUND_COUNT)
+LIST_SESSIONS: LiteralString = _list_sessions(_SESSIONS, _SESSION_COUNT, kept="NOT MATERIALIZED")
+LIST_ALL_SESSIONS: LiteralString = _list_sessions(_ALL_SESSIONS, _ALL_SESSIONS_COUNT, kept="NOT MATERIALIZED")
+SEARCH_SESSIONS: LiteralString = _list_sessions(_SESSIONS_BY_TITLE, _FOUND_COUNT, kept="MATERIALIZED")
+FILTER_SESSIONS: LiteralString = _list_sessions(_SESSIONS_BY_METADATA, _FOUND_COUNT, kept="MATERIALIZED")
+SEARCH_AND_FILTER_SESSIONS: LiteralString = _list_sessions(
+    _SESSIONS_BY_BOTH, _FOUND_COUNT, kept="MATERIALIZED"
+)
 
 _STATES = {"false": [False], "true": [True], "any": [False, True]}
 

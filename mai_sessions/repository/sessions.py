@@ -201,8 +201,14 @@ def create_session(
         "reply": Json(orjson.dumps({"version": version})),
         **(key or NO_KEY)._asdict(),
     }
-    creation = [CREATE_SESSION_OF_KEY if key else CREATE_SESSION, CREATE_TITLE, COUNT_SESSION]
-    statements = [FORGET_KEY, KEEP_KEY, *creation, GET_KEY, DROP_KEY] if key else creation
+    creation: list[LiteralString] = [
+        CREATE_SESSION_OF_KEY if key else CREATE_SESSION,
+        CREATE_TITLE,
+        COUNT_SESSION,
+    ]
+    statements: list[LiteralString] = (
+        [FORGET_KEY, KEEP_KEY, *creation, GET_KEY, DROP_KEY] if key else creation
+    )
     rows = dict(zip(statements, run_transaction(conn, statements, params), strict=True))
     for (created_at,) in rows[creation[0]]:
         return SessionReply(session.id, version, _new_session(session, created_at, version), is_new=True)
@@ -346,7 +352,7 @@ def patch_session(
     }
     in_place = [metadata, archived, new_head_id] != [None] * 3
     moves = not in_place or clear_model_id or [title, agent_name, model_id] != [None] * 3
-    statements = [
+    statements: list[LiteralString] = [
         LOCK_SESSION,
         PATCH_SESSION if moves else PATCH_SESSION_IN_PLACE,
         *([PATCH_TITLE] if title is not None else []),

@@ -92,6 +92,7 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "messages_before": ("timestamptz", datetime.max.replace(tzinfo=UTC)),
     "messages": ("json", Json([{**NEW_ROW, "id": str(UUID(int=1))}])),
     "max_metadata": ("int", 16_384),
+    "max_characters": ("int", 100_000),
     "max_tokens": ("int", 100),
     "members": ("jsonb", None),
     "metadata": ("jsonb", Jsonb({"kind": "rare"})),
