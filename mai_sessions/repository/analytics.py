@@ -40,7 +40,7 @@ _USED: LiteralString = """
         SELECT d.day, d.agent_name, d.model_id, d.session_id, d.message_count, d.token_count, d.error_count, d.timed_count,
                d.response_time_ms
           FROM daily_usage AS d
-         WHERE d.user_id = %(user_id)s AND d.part = ANY (%(parts)s)
+         WHERE d.user_id = %(user_id)s AND d.part = ANY (%(day_parts)s)
            AND d.day >= %(first_day)s AND d.day < %(first_day)s + %(days)s::int
            AND d.first_at >= %(since)s AND d.last_at < %(until)s AND d.message_count > 0
          UNION ALL
@@ -57,7 +57,7 @@ _USED: LiteralString = """
          WHERE (d.part = 'total'
                 OR (d.part = CASE m.role WHEN 'assistant' THEN 'assistant' ELSE 'other' END
                     AND d.agent_name = coalesce(m.agent_name, '') AND d.model_id = coalesce(m.model_id, '')))
-           AND d.user_id = %(user_id)s AND d.part = ANY (%(parts)s)
+           AND d.user_id = %(user_id)s AND d.part = ANY (%(day_parts)s)
            AND d.day IN (%(first_day)s, %(first_day)s + (%(days)s::int - 1))
            AND d.first_at < %(until)s AND d.last_at >= %(since)s AND (d.first_at < %(since)s OR d.last_at >= %(until)s)
            AND m.created_at >= %(since)s AND m.created_at < %(until)s AND (m.created_at AT TIME ZONE 'UTC')::date = d.day
@@ -133,7 +133,7 @@ class ModelUsage(NamedTuple):
 
 def get_models(conn: Connection, user_id: str, **window: Unpack[Window]) -> list[ModelUsage]:
     """Read how much each model wrote in the window, most used first."""
-    params = {"user_id": user_id, "parts": ["assistant", "other"], **window}
+    params = {"user_id": user_id, "day_parts": ["assistant", "other"], **window}
     return [ModelUsage(*row) for row in fetch_all(conn, MODELS, params)]
 
 
@@ -158,7 +158,7 @@ def get_summary(conn: Connection, user_id: str, **window: Unpack[Window]) -> byt
 def _read(
     conn: Connection, statement: LiteralString, user_id: str, parts: list[str], window: Window
 ) -> bytes:
-    row = fetch_one(conn, statement, {"user_id": user_id, "parts": parts, **window})
+    row = fetch_one(conn, statement, {"user_id": user_id, "day_parts": parts, **window})
     assert row is not None
     body: bytes = row[0]
     return body

@@ -16,7 +16,7 @@ import pytest
 from psycopg.types.json import Json, Jsonb
 
 from mai_sessions import repository
-from mai_sessions.content.lexemes import message_vector, part_query, title_vector
+from mai_sessions.content.lexemes import message_vector, part_query, title_vector, user_prefix
 from mai_sessions.content.message import NewMessage
 from mai_sessions.content.query import parse_query
 from mai_sessions.postgres.connection import Connection
@@ -68,12 +68,16 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "archived": ("bool", False),
     "before_seq": ("int", 2**31 - 1),
     "clear_model_id": ("bool", False),
+    "child_ids": ("uuid[]", [MESSAGE]),
     "claimed": ("uuid", None),
     "content": ("text", "words"),
     "created_at": ("timestamptz", None),
     "content_types": ("text[]", ["image/png"]),
     "contents": ("bytea[]", [b"png"]),
+    "day_parts": ("text[]", ["total"]),
     "days": ("int", 30),
+    "documents": ("text[]", None),
+    "epoch": ("date", date(1970, 1, 1)),
     "file_names": ("text[]", [None]),
     "first_day": ("date", date(2026, 1, 1)),
     "fingerprint": ("bytea", b"fingerprint"),
@@ -81,6 +85,12 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "has_metadata": ("bool", False),
     "head_id": ("uuid", None),
     "if_match": ("uuid[]", None),
+    "images": ("text[]", None),
+    "is_batch": ("bool", True),
+    "message_ids": ("uuid[]", [MESSAGE]),
+    "named_sha256s": ("text[]", ["7" * 64]),
+    "needed_ids": ("uuid[]", [MESSAGE]),
+    "needed_sha256s": ("text[]", []),
     "is_error": ("bool", False),
     "key": ("text", "new"),
     "known_versions": ("uuid[]", []),
@@ -101,16 +111,18 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "new_head_id": ("uuid", None),
     "model_id": ("text", None),
     "offset": ("int", 0),
-    "parts": ("text[]", ["total"]),
+    "parent_ids": ("uuid[]", [MESSAGE]),
+    "part_attachments": ("text[]", None),
+    "parts": ("json", None),
     "path": ("text", "sessions"),
     "part": ("text", "rare"),
     "pieces": ("text", part_query(USER, "rare")),
     "query": ("text", _query.tsquery),
     "recent_query": ("text", _query.recent_tsquery),
     "removed": ("text[]", []),
+    "removed_keys": ("text[]", []),
     "reply": ("json", Json({})),
     "response_time_ms": ("float8", 1.5),
-    "role": ("text", "user"),
     "roles": ("text[]", ["user", "assistant", "system", "tool"]),
     "session_id": ("uuid", SESSION),
     "seqs": ("int[]", [1]),
@@ -119,6 +131,7 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "sha256s": ("text[]", ["a" * 64]),
     "since": ("timestamptz", datetime.min.replace(tzinfo=UTC)),
     "states": ("bool[]", [False, True]),
+    "status": ("text", None),
     "title": ("text", "title"),
     "title_before": ("uuid", UUID(int=0)),
     "titles": ("text[]", ["title 1 "]),
@@ -127,8 +140,10 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "token_count": ("int", 1),
     "until": ("timestamptz", datetime.max.replace(tzinfo=UTC)),
     "user_id": ("text", USER),
+    "user_prefix": ("text", user_prefix(USER)),
     "vectors": ("tsvector[]", ["_2 word"]),
     "version": ("uuid", SESSION),
+    "week_days": ("int", 8),
     "with_titles": ("bool", True),
     "words": ("text", "word:1"),
 }
