@@ -24,7 +24,7 @@ def test_document_has_the_table_of_settings() -> None:
     assert text.endswith(table), "run `make settings`"
 
 
-def test_config_prints_what_is_in_force(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_config_prints_the_settings_in_force(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("s3cret\n")
     monkeypatch.setenv("DATABASE_URL", "postgresql://me:s3cret@localhost/db")
     monkeypatch.setenv("MAI_SESSIONS_JWT_SECRET_FILE", str(tmp_path / "secret"))
@@ -122,7 +122,7 @@ def test_unusable_socket_is_refused(tmp_path: Path) -> None:
             refuse_unusable_socket(f"unix:{path}")
 
 
-def test_what_is_printed_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_printed_settings_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in Settings().in_force():
         monkeypatch.setenv(name, value)
     assert Settings.from_environ() == Settings()
@@ -136,7 +136,7 @@ def test_what_is_printed_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
         ("MAI_SESSIONS_ZZZ", "MAI_SESSIONS_ZZZ"),
     ],
 )
-def test_unknown_variable(monkeypatch: pytest.MonkeyPatch, name: str, suggestion: str) -> None:
+def test_unknown_variable_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, suggestion: str) -> None:
     monkeypatch.setenv(name, "s3cret")
     with pytest.raises(StartupError) as caught:
         Settings.from_environ()
@@ -146,7 +146,7 @@ def test_unknown_variable(monkeypatch: pytest.MonkeyPatch, name: str, suggestion
     assert CliRunner().invoke(main, ["config"]).exit_code == 1
 
 
-def test_secret_file_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_secret_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAI_SESSIONS_JWT_SECRET_FILE", "/nonexistent")
     with pytest.raises(StartupError, match="MAI_SESSIONS_JWT_SECRET_FILE"):
         Settings.from_environ()

@@ -1,4 +1,4 @@
-"""A session and a message to ask about, and a stranger's."""
+"""A session with a message, and one of another user."""
 
 from typing import Any
 from uuid import uuid4
@@ -25,6 +25,6 @@ def chat(client: FlaskClient, session: str) -> Chat:
 
 
 @pytest.fixture
-def strange_chat(conn: psycopg.Connection[Any]) -> Chat:
+def chat_of_another_user(conn: psycopg.Connection[Any]) -> Chat:
     """A session of another user, with one message."""
     return insert_chat(conn, "stranger", uuid4())

@@ -227,7 +227,7 @@ def grouped(pairs: Any) -> list[tuple[str, list[Row]]]:
 USAGE = "SELECT session_id, day, part, agent_name, model_id, message_count, token_count, error_count, timed_count FROM daily_usage"
 
 
-def test_writers_that_meet_count_true(client: FlaskClient, conn: Conn) -> None:
+def test_concurrent_writers_keep_the_sums_true(client: FlaskClient, conn: Conn) -> None:
     session = client.post("/api/v1/sessions", json={}).get_json()["id"]
     path = f"/api/v1/sessions/{session}/messages"
     ids = [client.post(path, json={"role": "assistant", "content": "a"}).get_json()["id"] for _ in range(6)]
@@ -253,7 +253,7 @@ def test_writers_that_meet_count_true(client: FlaskClient, conn: Conn) -> None:
     assert conn.execute(USAGE).fetchall() == []
 
 
-def test_last_30_days_by_default(client: FlaskClient, conn: Conn) -> None:
+def test_default_window_is_the_last_30_days(client: FlaskClient, conn: Conn) -> None:
     now = datetime.now(UTC)
     row = {
         "session": 0,
@@ -284,7 +284,7 @@ def test_last_30_days_by_default(client: FlaskClient, conn: Conn) -> None:
     }
 
 
-def test_days_belong_to_the_window_whole(client: FlaskClient) -> None:
+def test_window_contains_whole_days(client: FlaskClient) -> None:
     usage = client.get(
         "/api/v1/analytics/usage?start_date=2025-11-08T00:00:00.000Z&end_date=2025-11-10"
     ).get_json()
@@ -335,13 +335,13 @@ def test_inverted_window_is_empty(client: FlaskClient, path: str) -> None:
         "start_date=2025-11-08T00:00:00%00",
     ],
 )
-def test_refused_windows(client: FlaskClient, query: str) -> None:
+def test_wrong_window_is_refused(client: FlaskClient, query: str) -> None:
     response = client.get(f"/api/v1/analytics/usage?{query}")
     assert response.status_code == 422
     assert response.get_json()["errors"][0]["loc"][0] == "query"
 
 
-def test_ten_years_are_answered(client: FlaskClient) -> None:
+def test_window_of_ten_years_is_accepted(client: FlaskClient) -> None:
     usage = client.get("/api/v1/analytics/usage?start_date=2015-01-01&end_date=2025-01-01").get_json()
     assert len(usage["daily_usage"]) == 3654
 

@@ -40,7 +40,7 @@ def counts(conn: Conn) -> dict[str, int]:
         (AVIF_BY_COMPATIBLE_BRAND, "image/avif"),
     ],
 )
-def test_image_comes_back_as_it_was(
+def test_image_is_returned_byte_exact(
     client: FlaskClient, session: str, content: bytes, content_type: str
 ) -> None:
     message = append(client, session, base64_of(content), data_url(content, content_type))
@@ -75,7 +75,7 @@ def test_image_comes_back_as_it_was(
         pytest.param(None, id="null"),
     ],
 )
-def test_what_is_no_image_is_refused_and_leaves_nothing(
+def test_invalid_image_is_refused_and_nothing_is_stored(
     client: FlaskClient, conn: Conn, session: str, image: Any
 ) -> None:
     body = {"role": "user", "content": "look", "images": [data_url(png()), image]}
@@ -86,7 +86,7 @@ def test_what_is_no_image_is_refused_and_leaves_nothing(
     assert client.get(session).get_json()["message_count"] == 0
 
 
-def test_twenty_images_and_no_more(client: FlaskClient, conn: Conn, session: str) -> None:
+def test_message_has_at_most_twenty_images(client: FlaskClient, conn: Conn, session: str) -> None:
     images = [data_url(png(noise=str(n).encode())) for n in range(21)]
     assert len(append(client, session, *images[:20])["images"]) == 20
     response = client.post(f"{session}/messages", json={"role": "user", "content": "", "images": images})
@@ -95,7 +95,7 @@ def test_twenty_images_and_no_more(client: FlaskClient, conn: Conn, session: str
     assert len(counts(conn)) == 20
 
 
-def test_unknown_session_stores_nothing(client: FlaskClient, conn: Conn) -> None:
+def test_image_of_an_unknown_session_is_not_stored(client: FlaskClient, conn: Conn) -> None:
     path = "/api/v1/sessions/00000000-0000-7000-8000-000000000000/messages"
     assert (
         client.post(path, json={"role": "user", "content": "", "images": [data_url(png())]}).status_code
@@ -135,14 +135,16 @@ def test_ranges_and_conditions(client: FlaskClient, session: str) -> None:
     assert (head.data, int(head.headers["Content-Length"])) == (b"", len(content))
 
 
-def test_unknown_attachment(client: FlaskClient) -> None:
+def test_unknown_attachment_is_a_404(client: FlaskClient) -> None:
     for name in ("0" * 64, "x", "%00", "é"):
         response = client.get(f"/api/v1/attachments/{name}")
         assert response.status_code == 404
         assert response.get_json()["detail"] == "Attachment not found"
 
 
-def test_one_copy_that_goes_with_its_last_message(client: FlaskClient, conn: Conn, session: str) -> None:
+def test_image_is_stored_once_and_removed_with_its_last_message(
+    client: FlaskClient, conn: Conn, session: str
+) -> None:
     image, key = data_url(png()), sha256(png()).hexdigest()
     other = f"/api/v1/sessions/{client.post('/api/v1/sessions').get_json()['id']}"
     messages = [

@@ -240,13 +240,13 @@ def test_moving_the_head_leaves_the_place_in_the_list(
 
 @pytest.mark.parametrize("whose", ["nobody", "another session", "another user"])
 def test_parent_and_head_are_messages_of_the_session(
-    client: FlaskClient, session: str, tree: dict[str, str], strange_chat: Any, whose: str
+    client: FlaskClient, session: str, tree: dict[str, str], chat_of_another_user: Any, whose: str
 ) -> None:
     other = client.post(SESSIONS, json={"messages": [{"role": "user", "content": ""}]}).get_json()
     foreign = {
         "nobody": str(uuid4()),
         "another session": other["head_id"],
-        "another user": strange_chat.message.rpartition("/")[2],
+        "another user": chat_of_another_user.message.rpartition("/")[2],
     }[whose]
     for refused, loc in (
         (

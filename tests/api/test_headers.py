@@ -17,7 +17,7 @@ EXPECTED = {
 }
 
 
-def test_every_route_has_them(app: Flask, client: FlaskClient, chat: Chat) -> None:
+def test_every_route_has_the_security_headers(app: Flask, client: FlaskClient, chat: Chat) -> None:
     session_id, message_id = chat.session.rpartition("/")[2], chat.message.rpartition("/")[2]
     values = {"session_id": session_id, "message_id": message_id, "sha256": "0" * 64}
     adapter = app.url_map.bind("localhost")
@@ -39,20 +39,20 @@ def test_every_route_has_them(app: Flask, client: FlaskClient, chat: Chat) -> No
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", "/unknown"), ("PUT", SESSIONS), ("GET", f"{SESSIONS}?limit=x")]
 )
-def test_errors_have_them(client: FlaskClient, method: str, path: str) -> None:
+def test_errors_have_the_security_headers(client: FlaskClient, method: str, path: str) -> None:
     response = client.open(path, method=method)
     assert response.status_code >= 400
     assert EXPECTED.items() <= dict(response.headers).items()
 
 
-def test_what_the_caller_has_already(client: FlaskClient, session: str) -> None:
+def test_304_has_the_security_headers(client: FlaskClient, session: str) -> None:
     tag = client.get(session).headers["ETag"]
     response = client.get(session, headers={"If-None-Match": tag})
     assert response.status_code == 304
     assert EXPECTED.items() <= dict(response.headers).items()
 
 
-def test_images_are_for_pages_of_other_origins_too(client: FlaskClient, session: str) -> None:
+def test_images_load_in_pages_of_other_origins(client: FlaskClient, session: str) -> None:
     message = {"role": "user", "content": "x", "images": [base64_of(png())]}
     [image] = client.post(f"{session}/messages", json=message).get_json()["images"]
     headers = client.get(image).headers
@@ -64,7 +64,7 @@ def test_images_are_for_pages_of_other_origins_too(client: FlaskClient, session:
     assert (EXPECTED | own).items() <= dict(headers).items()
 
 
-def test_the_page_of_the_documentation_loads_its_own_files(client: FlaskClient) -> None:
+def test_documentation_page_loads_only_its_own_files(client: FlaskClient) -> None:
     policy = client.get("/docs", headers={"Accept": "text/html"}).headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; script-src 'self';")
     assert "frame-ancestors 'none'" in policy

@@ -16,7 +16,7 @@ def test_service_names_itself(client: FlaskClient) -> None:
     assert set(body) == {"name", "version", "docs"}
 
 
-def test_process_answers(client: FlaskClient) -> None:
+def test_health_responds_without_a_database(client: FlaskClient) -> None:
     assert datetime.fromisoformat(client.get("/health").get_json()["timestamp"]).tzinfo is not None
     assert client.get("/health/live").get_json() == {"status": "alive"}
 
@@ -47,7 +47,7 @@ def test_detailed(client: FlaskClient) -> None:
     assert "error" not in body["services"]["postgres"]
 
 
-def test_detailed_answers_while_the_database_hangs(make_app: Callable[..., Flask], conn: object) -> None:
+def test_detailed_responds_while_the_database_hangs(make_app: Callable[..., Flask], conn: object) -> None:
     app = make_app(threads=1)
     client = app.test_client()
     with app.extensions["mai_sessions"].database.connection() as pooled:

@@ -18,7 +18,7 @@ def messages(client: FlaskClient) -> str:
     return f"{SESSIONS}/{client.post(SESSIONS).get_json()['id']}/messages"
 
 
-def test_append_is_answered_as_the_first_time(client: FlaskClient, messages: str) -> None:
+def test_replayed_append_gets_the_first_response(client: FlaskClient, messages: str) -> None:
     body = {
         "role": "assistant",
         "content": "a b  c\n",
@@ -42,7 +42,7 @@ def test_append_is_answered_as_the_first_time(client: FlaskClient, messages: str
     assert len(client.get(messages).get_json()) == 1
 
 
-def test_create_is_answered_as_the_first_time(client: FlaskClient) -> None:
+def test_replayed_create_gets_the_first_response(client: FlaskClient) -> None:
     first = client.post(SESSIONS, json={"title": "x"}, headers={"Idempotency-Key": "k"})
     client.patch(first.headers["Location"], json={"title": "y"})
     again = client.post(SESSIONS, json={"title": "x"}, headers={"Idempotency-Key": "k"})
@@ -51,7 +51,7 @@ def test_create_is_answered_as_the_first_time(client: FlaskClient) -> None:
     assert client.get(SESSIONS).get_json()["total"] == 1
 
 
-def test_another_body_is_refused(client: FlaskClient, messages: str) -> None:
+def test_key_with_another_body_is_refused(client: FlaskClient, messages: str) -> None:
     for path, one, other in (
         (SESSIONS, {"title": "x"}, {"title": "y"}),
         (messages, {"role": "user", "content": "x"}, {"role": "user", "content": "x "}),
@@ -62,7 +62,7 @@ def test_another_body_is_refused(client: FlaskClient, messages: str) -> None:
         assert response.get_json()["errors"][0]["loc"] == ["header", "Idempotency-Key"]
 
 
-def test_a_key_is_of_one_path(client: FlaskClient, messages: str) -> None:
+def test_key_belongs_to_one_path(client: FlaskClient, messages: str) -> None:
     other = f"{SESSIONS}/{client.post(SESSIONS).get_json()['id']}/messages"
     for path in (messages, other):
         response = client.post(path, json={"role": "user", "content": ""}, headers={"Idempotency-Key": "k"})
@@ -70,12 +70,12 @@ def test_a_key_is_of_one_path(client: FlaskClient, messages: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "x" * 256, "é"])
-def test_malformed_key(client: FlaskClient, messages: str, key: str) -> None:
+def test_malformed_key_is_refused(client: FlaskClient, messages: str, key: str) -> None:
     response = client.post(messages, json={"role": "user", "content": ""}, headers={"Idempotency-Key": key})
     assert response.status_code == 422
 
 
-def test_failure_keeps_no_key(client: FlaskClient, conn: Conn, messages: str) -> None:
+def test_failed_request_does_not_store_its_key(client: FlaskClient, conn: Conn, messages: str) -> None:
     headers = {"Idempotency-Key": "k"}
     assert client.post(messages, json={"role": "nobody", "content": ""}, headers=headers).status_code == 422
     assert (
@@ -112,7 +112,7 @@ def test_storm_of_retries_makes_one_row(app: Flask, client: FlaskClient, message
     assert client.get(f"{SESSIONS}?search=storm").get_json()["total"] == 1
 
 
-def test_id_of_the_client(client: FlaskClient) -> None:
+def test_create_with_a_known_id_returns_the_session(client: FlaskClient) -> None:
     chosen = str(uuid4())
     first = client.post(SESSIONS, json={"id": chosen.upper(), "title": "x"})
     assert (first.status_code, first.get_json()["id"]) == (201, chosen)
@@ -126,7 +126,7 @@ def test_id_of_the_client(client: FlaskClient) -> None:
         assert client.post(SESSIONS, json={"id": bad}).status_code == 422
 
 
-def test_id_of_another_user_is_free(client: FlaskClient, conn: Conn) -> None:
+def test_two_users_create_sessions_with_one_id(client: FlaskClient, conn: Conn) -> None:
     chosen = str(uuid4())
     conn.execute(
         "INSERT INTO sessions (user_id, id, title, agent_name, version) VALUES ('other', %(id)s, 'theirs', "

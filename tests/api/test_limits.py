@@ -6,20 +6,24 @@ from flask.testing import FlaskClient
 
 @pytest.mark.parametrize(("depth", "status"), [(32, 201), (33, 422), (900, 422), (100_000, 422)])
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
-def test_depth_of_json(client: FlaskClient, depth: int, status: int, opening: str, closing: str) -> None:
+def test_deeply_nested_json_is_refused(
+    client: FlaskClient, depth: int, status: int, opening: str, closing: str
+) -> None:
     # The body itself is the first level.
     inner = opening * (depth - 1) + "1" + closing * (depth - 1)
     response = client.post("/api/v1/sessions", data=f'{{"unknown":{inner}}}')
     assert response.status_code == status
 
 
-def test_width_of_json_is_no_depth(client: FlaskClient) -> None:
+def test_wide_json_is_not_deep(client: FlaskClient) -> None:
     assert client.post("/api/v1/sessions", data=json.dumps({"unknown": [[]] * 10_000})).status_code == 201
 
 
 @pytest.mark.parametrize("value", ["[]", "{}", "1", '""', '"\\\\"', '"\\""'])
 @pytest.mark.parametrize(("number", "status"), [(90_000, 201), (110_000, 422), (5_000_000, 422)])
-def test_number_of_values(client: FlaskClient, value: str, number: int, status: int) -> None:
+def test_json_with_too_many_values_is_refused(
+    client: FlaskClient, value: str, number: int, status: int
+) -> None:
     if value in ("[]", "{}"):
         # Each counts with the comma before it.
         number //= 2
@@ -32,6 +36,6 @@ def test_number_of_values(client: FlaskClient, value: str, number: int, status: 
 
 
 @pytest.mark.parametrize("mark", ["[", "{", ",", '"', "\\", '\\"', '[{"a":1,"b":"\\\\"},'])
-def test_what_a_text_holds_is_not_counted(client: FlaskClient, session: str, mark: str) -> None:
+def test_delimiters_in_texts_are_not_counted_as_values(client: FlaskClient, session: str, mark: str) -> None:
     message = {"role": "user", "content": mark * 200_000}
     assert client.post(f"{session}/messages", json=message).get_json()["content"] == message["content"]

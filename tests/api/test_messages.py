@@ -97,7 +97,9 @@ def test_append_with_defaults(client: FlaskClient, session: str, role: str, give
     ("content", "words"),
     [("", 0), (" \n\t", 0), ("a", 1), (" a\u3000b\n\nc\td ", 4), ("日本語", 1), ("x" * 9, 1)],
 )
-def test_tokens_are_words(client: FlaskClient, chat: Chat, content: str, words: int) -> None:
+def test_token_count_is_the_number_of_words(
+    client: FlaskClient, chat: Chat, content: str, words: int
+) -> None:
     assert (
         client.post(chat.messages, json={"role": "user", "content": content}).get_json()["token_count"]
         == words
@@ -106,14 +108,14 @@ def test_tokens_are_words(client: FlaskClient, chat: Chat, content: str, words: 
 
 
 @pytest.mark.parametrize("milliseconds", [0, 0.0, 1, 0.1, 1e-300, 123456789.125, 1e12])
-def test_response_time(client: FlaskClient, chat: Chat, milliseconds: float) -> None:
+def test_response_time_is_returned_exactly(client: FlaskClient, chat: Chat, milliseconds: float) -> None:
     assert (
         client.patch(chat.message, json={"response_time_ms": milliseconds}).get_json()["response_time_ms"]
         == milliseconds
     )
 
 
-def test_preview_is_of_the_newest_message(client: FlaskClient, session: str) -> None:
+def test_preview_shows_the_newest_message(client: FlaskClient, session: str) -> None:
     assert summary(client, session) == (0, None)
     paths = [append(client, session, content) for content in ("one", "two", "")]
     assert summary(client, session) == (3, "")
@@ -133,7 +135,7 @@ def test_preview_is_of_the_newest_message(client: FlaskClient, session: str) -> 
 
 
 @pytest.mark.parametrize("name", set(FULL) - {"role", "documents"})
-def test_patch_changes_what_is_given(client: FlaskClient, chat: Chat, name: str) -> None:
+def test_patch_changes_only_the_given_fields(client: FlaskClient, chat: Chat, name: str) -> None:
     full = client.post(chat.messages, json=FULL)
     new = {"content": "new", "token_count": 0, "is_error": False, "response_time_ms": 0}.get(name, "n")
     expected = {**full.get_json(), name: new}
@@ -169,7 +171,7 @@ def test_patch_moves_the_session(client: FlaskClient, chat: Chat) -> None:
 # Delete
 
 
-def test_delete_leaves_the_places_of_others(client: FlaskClient, session: str) -> None:
+def test_delete_keeps_the_seq_of_other_messages(client: FlaskClient, session: str) -> None:
     paths = [append(client, session, str(number)) for number in range(1, 5)]
     for path in (paths[1], paths[3]):
         assert client.delete(path).status_code == 204
@@ -194,7 +196,7 @@ def test_clear(client: FlaskClient, session: str) -> None:
     assert client.get(append(client, session)).get_json()["seq"] == 2
 
 
-def test_message_is_of_its_session(client: FlaskClient, chat: Chat) -> None:
+def test_message_is_found_only_in_its_session(client: FlaskClient, chat: Chat) -> None:
     other = client.post(SESSIONS, json={}).headers["Location"]
     elsewhere = chat.message.replace(chat.session, other)
     for response in (
@@ -247,7 +249,7 @@ _limits = st.integers(1, 5)
 
 
 @given(kept=_kept, limit=_limits)
-def test_pages_hold_each_message_once(
+def test_pages_contain_each_message_once(
     client: FlaskClient, conn: Conn, session: str, kept: list[bool], limit: int
 ) -> None:
     there = fill(client, conn, session, kept)
@@ -291,7 +293,7 @@ def test_links_lead_to_each_message_once(
             assert list(chain(*reversed(before), *after[1:])) == there, place
 
 
-def test_window_of_messages(client: FlaskClient, conn: Conn, session: str) -> None:
+def test_after_seq_and_before_seq_bound_a_page(client: FlaskClient, conn: Conn, session: str) -> None:
     fill(client, conn, session, [True] * 9)
     for query, expected in {
         "after_seq=3&before_seq=7": [4, 5, 6],
@@ -317,7 +319,7 @@ def test_link_header_has_no_slash_at_the_end(client: FlaskClient, conn: Conn, se
         }
 
 
-def test_page_is_a_hundred_unless_said_otherwise(client: FlaskClient, conn: Conn, session: str) -> None:
+def test_default_page_has_a_hundred_messages(client: FlaskClient, conn: Conn, session: str) -> None:
     conn.execute(
         """ INSERT INTO messages (user_id, session_id, id, created_at, seq, token_count, is_error, role,
         content, images, documents) SELECT user_id, id, gen_random_uuid(), now(), n, 0, false, 'user', '',
@@ -335,7 +337,7 @@ def test_page_is_a_hundred_unless_said_otherwise(client: FlaskClient, conn: Conn
 # Versions
 
 
-def test_version_that_is_known(client: FlaskClient, chat: Chat) -> None:
+def test_known_version_is_a_304(client: FlaskClient, chat: Chat) -> None:
     for path in (chat.messages, f"{chat.messages}?limit=1", f"{chat.messages}?before_seq=9", chat.message):
         tag = client.get(path).headers["ETag"]
         for header in (tag, f"W/{tag}", f'"x", {tag}', "*"):
@@ -344,7 +346,7 @@ def test_version_that_is_known(client: FlaskClient, chat: Chat) -> None:
                 assert (known.status_code, known.data, known.headers["ETag"]) == (304, b"", tag), header
 
 
-def test_version_that_is_not_known(client: FlaskClient, chat: Chat) -> None:
+def test_unknown_version_gets_the_content(client: FlaskClient, chat: Chat) -> None:
     tag = client.get(chat.messages).headers["ETag"]
     for header in ("", '"x"', f'"{uuid4()}"', tag.upper(), tag.replace("-", "")):
         for path in (chat.messages, chat.message):
@@ -352,7 +354,7 @@ def test_version_that_is_not_known(client: FlaskClient, chat: Chat) -> None:
             assert (response.status_code, response.get_json()) == (200, client.get(path).get_json()), header
 
 
-def test_change_of_a_stale_version(client: FlaskClient, chat: Chat) -> None:
+def test_change_with_a_stale_if_match_is_refused(client: FlaskClient, chat: Chat) -> None:
     stale = client.get(chat.message).headers["ETag"]
     append(client, chat.session, "newer")
     current = client.get(chat.session)
@@ -370,7 +372,7 @@ def test_change_of_a_stale_version(client: FlaskClient, chat: Chat) -> None:
     append(client, chat.session, "newest")
 
 
-def test_change_of_the_current_version(client: FlaskClient, chat: Chat) -> None:
+def test_change_with_the_current_if_match_is_made(client: FlaskClient, chat: Chat) -> None:
     for form in ("{}", "W/{}", '"x", {}', "*"):
         header = form.format(client.get(chat.message).headers["ETag"])
         patched = client.patch(chat.message, json={}, headers={"If-Match": header})
@@ -383,7 +385,7 @@ def test_change_of_the_current_version(client: FlaskClient, chat: Chat) -> None:
         )
 
 
-def test_condition_on_what_is_not_there(client: FlaskClient, chat: Chat) -> None:
+def test_if_match_on_an_unknown_id_is_a_404(client: FlaskClient, chat: Chat) -> None:
     for header in ('"x"', "*"):
         for path in (f"{chat.messages}/{uuid4()}", f"{SESSIONS}/{uuid4()}/messages/{uuid4()}"):
             assert client.patch(path, json={}, headers={"If-Match": header}).status_code == 404
@@ -394,7 +396,7 @@ def test_condition_on_what_is_not_there(client: FlaskClient, chat: Chat) -> None
 
 
 @pytest.mark.parametrize("methods", [("PATCH", "PATCH"), ("PATCH", "DELETE"), ("DELETE", "DELETE")])
-def test_one_of_two_with_the_same_version_wins(
+def test_one_of_two_writers_with_the_same_if_match_wins(
     app: Flask, client: FlaskClient, session: str, methods: tuple[str, str]
 ) -> None:
     for _ in range(10):

@@ -56,11 +56,11 @@ def test_numbers(client: FlaskClient) -> None:
 @pytest.mark.parametrize(
     ("peer", "status"), [("127.0.0.1", 200), ("::1", 200), ("", 200), ("10.0.0.1", 403), ("203.0.113.1", 403)]
 )
-def test_for_this_host_alone(client: FlaskClient, peer: str, status: int) -> None:
+def test_metrics_are_refused_to_other_hosts(client: FlaskClient, peer: str, status: int) -> None:
     assert client.get("/metrics", environ_base={"REMOTE_ADDR": peer}).status_code == status
 
 
-def test_format_is_the_callers_choice(client: FlaskClient) -> None:
+def test_metrics_format_follows_accept(client: FlaskClient) -> None:
     assert client.get("/metrics").content_type.startswith("text/plain")
     openmetrics = client.get(
         "/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0,*/*;q=0.1"}

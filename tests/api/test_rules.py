@@ -63,7 +63,7 @@ def body_but_request_id(response: TestResponse) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_every_path_answers_with_and_without_a_slash(client: FlaskClient, chat: Chat, slash: str) -> None:
+def test_every_path_matches_with_and_without_a_slash(client: FlaskClient, chat: Chat, slash: str) -> None:
     for path in [*ROOT, SESSIONS, *chat]:
         response = client.get(path if path == "/" else path + slash)
         assert response.status_code == 200, path
@@ -74,7 +74,7 @@ def test_every_path_answers_with_and_without_a_slash(client: FlaskClient, chat: 
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
-def test_writes_answer_with_and_without_a_slash(client: FlaskClient, slash: str) -> None:
+def test_writes_match_with_and_without_a_slash(client: FlaskClient, slash: str) -> None:
     made = client.post(SESSIONS + slash, json={})
     assert made.status_code == 201
     session = made.headers["Location"]
@@ -95,7 +95,7 @@ def test_doubled_slash_is_another_path(client: FlaskClient, chat: Chat) -> None:
         assert client.get(path).status_code == 404
 
 
-def test_allowed_methods(client: FlaskClient, chat: Chat) -> None:
+def test_405_lists_the_allowed_methods(client: FlaskClient, chat: Chat) -> None:
     allowed = {
         **{path: {"GET"} for path in ROOT},
         SESSIONS: {"GET", "POST"},
@@ -114,12 +114,12 @@ def test_allowed_methods(client: FlaskClient, chat: Chat) -> None:
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/xml, text/*", "image"])
-def test_answer_that_is_not_accepted(client: FlaskClient, accept: str) -> None:
+def test_accept_without_json_is_a_406(client: FlaskClient, accept: str) -> None:
     assert client.get(SESSIONS, headers={"Accept": accept}).status_code == 406
 
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json", "application/*", "text/html, */*;q=0.8", ""])
-def test_answer_that_is_accepted(client: FlaskClient, accept: str) -> None:
+def test_accept_with_json_is_served(client: FlaskClient, accept: str) -> None:
     assert client.get(SESSIONS, headers={"Accept": accept}).status_code == 200
 
 
@@ -149,7 +149,7 @@ def test_content_types(client: FlaskClient, chat: Chat, method: str, path: str) 
 
 
 @pytest.mark.usefixtures("conn")
-def test_body_over_the_limit(make_app: Callable[..., Flask]) -> None:
+def test_body_over_the_limit_is_a_413(make_app: Callable[..., Flask]) -> None:
     client = make_app(max_body=1000).test_client()
     for size, status in ((1000, 201), (1001, 413)):
         assert (
@@ -164,7 +164,7 @@ def test_body_over_the_limit(make_app: Callable[..., Flask]) -> None:
         assert response.status_code == status
 
 
-def test_request_id_of_the_caller(client: FlaskClient) -> None:
+def test_request_id_of_the_caller_is_kept(client: FlaskClient) -> None:
     assert client.get("/health", headers={"X-Request-ID": "a.b-1"}).headers["X-Request-ID"] == "a.b-1"
     assert client.get("/nowhere", headers={"X-Request-ID": "a.b-1"}).get_json()["request_id"] == "a.b-1"
     for malformed in ("", "a b", "é", "x" * 129, "<b>"):
@@ -178,7 +178,7 @@ def test_request_id_of_the_caller(client: FlaskClient) -> None:
     "path",
     ["/nowhere", "/api", "/api/v1", "/api/v1/session", "/health/other", "/%00", "/%ff", "/é", "/a%0d%0ab"],
 )
-def test_unknown_path(client: FlaskClient, path: str) -> None:
+def test_unknown_path_is_a_404(client: FlaskClient, path: str) -> None:
     assert client.get(path).status_code == 404
 
 
@@ -219,13 +219,13 @@ def test_malformed_id_is_an_unknown_id(
 
 
 @pytest.mark.parametrize(("method", "path", "body"), CALLS)
-def test_row_of_a_stranger_is_an_unknown_row(
-    client: FlaskClient, strange_chat: Chat, method: str, path: str, body: dict[str, Any] | None
+def test_row_of_another_user_is_an_unknown_row(
+    client: FlaskClient, chat_of_another_user: Chat, method: str, path: str, body: dict[str, Any] | None
 ) -> None:
-    target = path_of(strange_chat, path)
+    target = path_of(chat_of_another_user, path)
     response = client.open(target, method=method, json=body)
     unknown = client.open(
-        target.replace(strange_chat.session, f"{SESSIONS}/{uuid4()}"), method=method, json=body
+        target.replace(chat_of_another_user.session, f"{SESSIONS}/{uuid4()}"), method=method, json=body
     )
     assert (response.status_code, unknown.status_code) == (404, 404)
     assert body_but_request_id(response) == body_but_request_id(unknown)
@@ -233,13 +233,13 @@ def test_row_of_a_stranger_is_an_unknown_row(
 
 def test_two_users_may_use_one_id(client: FlaskClient, conn: psycopg.Connection[Any]) -> None:
     session_id = uuid4()
-    strange_chat = insert_chat(conn, "stranger", session_id)
+    chat_of_another_user = insert_chat(conn, "stranger", session_id)
     made = client.post(SESSIONS, json={"id": str(session_id), "title": "Mine"})
     assert made.status_code == 201
-    assert client.get(strange_chat.session).get_json()["title"] == "Mine"
-    assert client.get(strange_chat.messages).get_json() == []
-    assert client.get(strange_chat.message).status_code == 404
-    assert client.delete(strange_chat.session).status_code == 204
+    assert client.get(chat_of_another_user.session).get_json()["title"] == "Mine"
+    assert client.get(chat_of_another_user.messages).get_json() == []
+    assert client.get(chat_of_another_user.message).status_code == 404
+    assert client.delete(chat_of_another_user.session).status_code == 204
     assert conn.execute("SELECT user_id, title, message_count FROM sessions").fetchall() == [
         ("stranger", "Secret", 1)
     ]
@@ -278,7 +278,7 @@ def test_unknown_keys_and_parameters_are_ignored(client: FlaskClient) -> None:
         assert client.get(f"{path}?unknown=%00&limit[]=x&_=1").status_code == 200
 
 
-def test_last_of_duplicate_keys_counts(client: FlaskClient) -> None:
+def test_last_of_duplicate_json_keys_counts(client: FlaskClient) -> None:
     made = client.post(SESSIONS, data=b'{"title": "a", "title": "b"}', content_type="application/json")
     assert made.get_json()["title"] == "b"
 
@@ -315,7 +315,9 @@ NOT_OBJECTS = [b"null", b"[]", b"[{}]", b'"x"', b"1", b"true", b'""', b"1e400"]
 
 
 @pytest.mark.parametrize(("method", "path"), WITH_BODY)
-def test_body_that_is_not_a_json_object(client: FlaskClient, chat: Chat, method: str, path: str) -> None:
+def test_body_that_is_not_an_object_is_refused(
+    client: FlaskClient, chat: Chat, method: str, path: str
+) -> None:
     for body in NOT_JSON + NOT_OBJECTS:
         response = client.open(path_of(chat, path), method=method, data=body, content_type="application/json")
         assert response.status_code == 422, body[:100]
@@ -353,7 +355,7 @@ WRONG["messages"] = {
 
 
 @pytest.mark.parametrize(("method", "path"), WITH_BODY)
-def test_field_that_does_not_fit(client: FlaskClient, chat: Chat, method: str, path: str) -> None:
+def test_invalid_field_is_refused(client: FlaskClient, chat: Chat, method: str, path: str) -> None:
     for field, values in WRONG[path].items():
         for value in values:
             body = {"role": "user", "content": "x", field: value}
@@ -414,7 +416,7 @@ QUERIES = {
 
 
 @pytest.mark.parametrize("path", QUERIES)
-def test_query_that_does_not_fit(client: FlaskClient, chat: Chat, path: str) -> None:
+def test_invalid_query_parameter_is_refused(client: FlaskClient, chat: Chat, path: str) -> None:
     for name, values in QUERIES[path].items():
         # An empty parameter is not given: see tests/web/test_body.py.
         for value in filter(None, values):
@@ -425,7 +427,7 @@ def test_query_that_does_not_fit(client: FlaskClient, chat: Chat, path: str) -> 
         assert client.patch(chat.session, query_string={"messages_limit": "x"}, json={}).status_code == 422
 
 
-def test_query_at_its_limits(client: FlaskClient, chat: Chat) -> None:
+def test_query_parameter_at_its_limit_is_accepted(client: FlaskClient, chat: Chat) -> None:
     largest = str(2**63 - 1)
     for path, query in (
         (SESSIONS, {"limit": "1", "offset": largest}),
@@ -444,7 +446,7 @@ def test_query_at_its_limits(client: FlaskClient, chat: Chat) -> None:
     "query",
     ["search=%FF", "search=%ED%A0%80", "search=%C0%80", "search=%", "search=%zz", "search=\xff", "\xff=\xff"],
 )
-def test_query_that_is_not_utf_8(client: FlaskClient, query: str) -> None:
+def test_query_that_is_not_utf8_is_refused(client: FlaskClient, query: str) -> None:
     # The environment of WSGI has a byte in each character.
     assert client.get(SESSIONS, environ_overrides={"QUERY_STRING": query}).status_code in (200, 422)
 
@@ -457,7 +459,7 @@ def test_query_that_is_not_utf_8(client: FlaskClient, query: str) -> None:
     "value",
     ["", " ", '"', ",", "W/", '"x', "é", "\x7f", "a" * 10_000, ";q=x", "a/b;c", "*;q=-1", "%00", "[::"],
 )
-def test_odd_headers(client: FlaskClient, chat: Chat, header: str, value: str) -> None:
+def test_odd_headers_cause_no_5xx(client: FlaskClient, chat: Chat, header: str, value: str) -> None:
     for method in ("GET", "PATCH"):
         assert client.open(chat.session, method=method, headers={header: value}, data=b"{}").status_code < 500
 
@@ -480,14 +482,14 @@ _queries = st.dictionaries(
 
 
 @given(body=_bodies)
-def test_no_json_makes_a_5xx(client: FlaskClient, chat: Chat, body: Any) -> None:
+def test_no_json_causes_a_5xx(client: FlaskClient, chat: Chat, body: Any) -> None:
     data = json.dumps(body).encode()
     for method, path in WITH_BODY:
         assert client.open(path_of(chat, path), method=method, data=data).status_code < 500
 
 
 @given(data=st.binary(max_size=50))
-def test_no_bytes_make_a_5xx(client: FlaskClient, chat: Chat, data: bytes) -> None:
+def test_no_bytes_cause_a_5xx(client: FlaskClient, chat: Chat, data: bytes) -> None:
     for method, path in WITH_BODY:
         assert client.open(path_of(chat, path), method=method, data=data).status_code < 500
     environ = {"QUERY_STRING": data.decode("latin-1")}
@@ -495,7 +497,7 @@ def test_no_bytes_make_a_5xx(client: FlaskClient, chat: Chat, data: bytes) -> No
 
 
 @given(query=_queries)
-def test_no_query_makes_a_5xx(client: FlaskClient, chat: Chat, query: dict[str, str]) -> None:
+def test_no_query_causes_a_5xx(client: FlaskClient, chat: Chat, query: dict[str, str]) -> None:
     for path in QUERIES:
         assert client.get(path_of(chat, path), query_string=query).status_code < 500
 
@@ -572,7 +574,7 @@ def test_lengths_count_characters(client: FlaskClient, character: str) -> None:
 # The database is away
 
 
-def test_database_away(make_app: Callable[..., Flask]) -> None:
+def test_unreachable_database_is_a_503(make_app: Callable[..., Flask]) -> None:
     client = make_app(
         database_url="host=127.0.0.1 port=1 dbname=none", migrate="off", pool_timeout=0.2
     ).test_client()

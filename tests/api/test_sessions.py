@@ -69,7 +69,7 @@ def test_blank_title_is_the_default(client: FlaskClient, session: str, blank: st
 # Read
 
 
-def test_detail_holds_the_newest_messages(client: FlaskClient, session: str) -> None:
+def test_detail_contains_the_newest_messages(client: FlaskClient, session: str) -> None:
     for number in range(1, 5):
         client.post(f"{session}/messages", json={"role": "user", "content": str(number)})
     for limit, expected in (
@@ -100,7 +100,7 @@ def test_summary_is_the_detail_without_messages(client: FlaskClient, chat: Chat)
 # Patch
 
 
-def test_patch_changes_what_is_given(client: FlaskClient) -> None:
+def test_patch_changes_only_the_given_fields(client: FlaskClient) -> None:
     body = {"title": "a", "agent_name": "b", "model_id": "c"}
     session = client.post(SESSIONS, json=body).headers["Location"]
     for name in list(body):
@@ -116,7 +116,7 @@ def test_patch_with_null_changes_nothing(client: FlaskClient) -> None:
     assert body.items() <= client.patch(session, json=dict.fromkeys(body)).get_json().items()
 
 
-def test_merge_patch_with_null_puts_the_default_back(client: FlaskClient) -> None:
+def test_merge_patch_with_null_restores_the_default(client: FlaskClient) -> None:
     body = {"title": "a", "agent_name": "b", "model_id": "c"}
     session = client.post(SESSIONS, json=body).headers["Location"]
     for name, default in (("model_id", None), ("title", "New Chat"), ("agent_name", "chat")):
@@ -164,7 +164,7 @@ def test_patch_moves_to_the_top(client: FlaskClient) -> None:
 # Delete
 
 
-def test_delete_takes_everything_along(client: FlaskClient, conn: Conn, chat: Chat) -> None:
+def test_delete_removes_everything_of_the_session(client: FlaskClient, conn: Conn, chat: Chat) -> None:
     assert client.delete(chat.session).status_code == 204
     for path in chat:
         assert client.get(path).status_code == 404
@@ -241,7 +241,7 @@ def test_search_is_literal(client: FlaskClient) -> None:
         ("😀 smile", "😀 SMILE"),
     ],
 )
-def test_search_knows_no_case(client: FlaskClient, title: str, search: str) -> None:
+def test_search_ignores_case(client: FlaskClient, title: str, search: str) -> None:
     client.post(SESSIONS, json={"title": title})
     client.post(SESSIONS, json={"title": "another"})
     for text in (search, search.lower(), search.upper(), title):
@@ -249,7 +249,7 @@ def test_search_knows_no_case(client: FlaskClient, title: str, search: str) -> N
 
 
 @pytest.mark.parametrize("blank", ["", " ", "\t\n", "\u3000"])
-def test_blank_search_is_no_filter(client: FlaskClient, blank: str) -> None:
+def test_blank_search_does_not_filter(client: FlaskClient, blank: str) -> None:
     for title in ("one", "t w o"):
         client.post(SESSIONS, json={"title": title})
     assert titles(client, search=blank) == ["t w o", "one"]
@@ -335,7 +335,7 @@ _page_queries = st.fixed_dictionaries({"limit": st.integers(1, 5)}, optional={"s
 
 
 @given(minutes=_minutes, query=_page_queries)
-def test_pages_hold_each_session_once(
+def test_pages_contain_each_session_once(
     client: FlaskClient, conn: Conn, minutes: list[int], query: dict[str, Any]
 ) -> None:
     ids = insert_sessions(conn, minutes)
@@ -344,7 +344,7 @@ def test_pages_hold_each_session_once(
 
 
 @given(minutes=_minutes, query=_page_queries)
-def test_cursors_hold_each_session_once_while_others_come(
+def test_cursors_contain_each_session_once_while_others_are_added(
     client: FlaskClient, conn: Conn, minutes: list[int], query: dict[str, Any]
 ) -> None:
     ids = insert_sessions(conn, minutes)
@@ -357,7 +357,7 @@ def test_cursors_hold_each_session_once_while_others_come(
     assert list(walk_cursors(client, query, add_and_touch)) == ids
 
 
-def test_cursor_of_a_session_that_is_gone(client: FlaskClient, conn: Conn) -> None:
+def test_cursor_of_a_deleted_session_is_accepted(client: FlaskClient, conn: Conn) -> None:
     ids = insert_sessions(conn, [1, 1, 1, 1])
     cursor = client.get(SESSIONS, query_string={"limit": 2}).get_json()["next_cursor"]
     client.delete(f"{SESSIONS}/{ids[1]}")
@@ -366,14 +366,14 @@ def test_cursor_of_a_session_that_is_gone(client: FlaskClient, conn: Conn) -> No
     assert rest["total"] == 3
 
 
-def test_past_the_end(client: FlaskClient, conn: Conn) -> None:
+def test_page_past_the_end_is_empty(client: FlaskClient, conn: Conn) -> None:
     insert_sessions(conn, [1, 2, 3])
     page = client.get(SESSIONS, query_string={"offset": 99, "limit": 7}).get_json()
     assert page == {"sessions": [], "total": 3, "limit": 7, "offset": 99, "next_cursor": None}
 
 
 @given(data=st.data())
-def test_damaged_cursor(client: FlaskClient, conn: Conn, data: st.DataObject) -> None:
+def test_damaged_cursor_is_refused(client: FlaskClient, conn: Conn, data: st.DataObject) -> None:
     insert_sessions(conn, [1, 2])
     cursor = client.get(SESSIONS, query_string={"limit": 1}).get_json()["next_cursor"]
     place = data.draw(st.integers(0, len(cursor) - 1))
@@ -395,7 +395,7 @@ def test_damaged_cursor(client: FlaskClient, conn: Conn, data: st.DataObject) ->
 @pytest.mark.parametrize(
     "moment", ["", "x", "1.5", "9" * 18, "-" + "9" * 18, "9" * 40, "9" * 5000, "NaN", "²"]
 )
-def test_forged_cursor(client: FlaskClient, moment: str) -> None:
+def test_forged_cursor_is_refused(client: FlaskClient, moment: str) -> None:
     keys = f"{moment}.{uuid4()}"
     checksum = md5(keys.encode(), usedforsecurity=False).hexdigest()[:8]
     assert client.get(SESSIONS, query_string={"cursor": f"{keys}.{checksum}"}).status_code == 422
@@ -404,7 +404,7 @@ def test_forged_cursor(client: FlaskClient, moment: str) -> None:
 # Versions
 
 
-def test_version_that_is_known(client: FlaskClient, chat: Chat) -> None:
+def test_known_version_is_a_304(client: FlaskClient, chat: Chat) -> None:
     for path in (
         SESSIONS,
         f"{SESSIONS}?limit=1",
@@ -420,7 +420,7 @@ def test_version_that_is_known(client: FlaskClient, chat: Chat) -> None:
                 assert (known.status_code, known.data, known.headers["ETag"]) == (304, b"", tag), header
 
 
-def test_version_that_is_not_known(client: FlaskClient, chat: Chat) -> None:
+def test_unknown_version_gets_the_content(client: FlaskClient, chat: Chat) -> None:
     tag = client.get(chat.session).headers["ETag"]
     for header in ("", '"x"', f'"{uuid4()}"', "x", '""', tag.upper().replace("W/", ""), tag.replace("-", "")):
         for path in (SESSIONS, chat.session):
@@ -431,7 +431,7 @@ def test_version_that_is_not_known(client: FlaskClient, chat: Chat) -> None:
                 assert (response.status_code, response.headers["ETag"].lower()) == (304, header.lower())
 
 
-def test_every_change_makes_a_new_version(client: FlaskClient, chat: Chat) -> None:
+def test_every_change_creates_a_new_version(client: FlaskClient, chat: Chat) -> None:
     seen = []
     for change in (
         lambda: None,
@@ -450,7 +450,7 @@ def test_every_change_makes_a_new_version(client: FlaskClient, chat: Chat) -> No
     assert len({tag for tag, _ in seen}) == len({tag for _, tag in seen}) == len(seen)
 
 
-def test_change_of_a_stale_version(client: FlaskClient, session: str) -> None:
+def test_change_with_a_stale_if_match_is_refused(client: FlaskClient, session: str) -> None:
     stale = client.get(session).headers["ETag"]
     current = client.patch(session, json={"title": "new"})
     for header in (stale, f"W/{stale}", '"x"', "x", "", f'{stale}, "y"'):
@@ -463,7 +463,7 @@ def test_change_of_a_stale_version(client: FlaskClient, session: str) -> None:
     assert (unchanged.get_json(), unchanged.headers["ETag"]) == (current.get_json(), current.headers["ETag"])
 
 
-def test_change_of_the_current_version(client: FlaskClient, session: str) -> None:
+def test_change_with_the_current_if_match_is_made(client: FlaskClient, session: str) -> None:
     for form in ("{}", "W/{}", '"x", {}', "*"):
         header = form.format(client.get(session).headers["ETag"])
         assert client.patch(session, json={}, headers={"If-Match": header}).status_code == 200
@@ -472,14 +472,14 @@ def test_change_of_the_current_version(client: FlaskClient, session: str) -> Non
     )
 
 
-def test_condition_on_what_is_not_there(client: FlaskClient) -> None:
+def test_if_match_on_an_unknown_id_is_a_404(client: FlaskClient) -> None:
     for header in ('"x"', "*"):
         assert client.patch(f"{SESSIONS}/{uuid4()}", json={}, headers={"If-Match": header}).status_code == 404
         assert client.delete(f"{SESSIONS}/{uuid4()}", headers={"If-Match": header}).status_code == 404
 
 
 @pytest.mark.parametrize("methods", [("PATCH", "PATCH"), ("PATCH", "DELETE"), ("DELETE", "DELETE")])
-def test_one_of_two_with_the_same_version_wins(
+def test_one_of_two_writers_with_the_same_if_match_wins(
     app: Flask, client: FlaskClient, methods: tuple[str, str]
 ) -> None:
     for _ in range(10):

@@ -58,7 +58,7 @@ def test_any_host_is_served_where_callers_are_authenticated_or_anonymous_on_purp
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "203.0.113.1"])
-def test_nobody_is_asked_on_public_addresses(host: str) -> None:
+def test_public_address_is_refused_without_authentication(host: str) -> None:
     with pytest.raises(StartupError, match="MAI_SESSIONS_ALLOW_ANONYMOUS=1"):
         refuse_public_address(Settings(), host)
     refuse_public_address(Settings(allow_anonymous=True), host)
@@ -66,5 +66,5 @@ def test_nobody_is_asked_on_public_addresses(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1"])
-def test_nobody_is_asked_on_loopback(host: str) -> None:
+def test_loopback_address_is_accepted_without_authentication(host: str) -> None:
     refuse_public_address(Settings(), host)

@@ -73,13 +73,15 @@ DEEP = f"{b64(b'[' * 5000)}.e30.x"
         pytest.param(WITH_KEY, token(RSA, "PS256"), id="the right key, an algorithm that is not on the list"),
     ],
 )
-def test_forged(make_client: Callable[..., FlaskClient], settings: dict[str, Any], forged: str) -> None:
+def test_forged_token_is_refused(
+    make_client: Callable[..., FlaskClient], settings: dict[str, Any], forged: str
+) -> None:
     response = make_client(**settings).get("/api/v1/sessions", headers={"Authorization": f"Bearer {forged}"})
     assert response.status_code == 401
     assert response.headers["WWW-Authenticate"] == 'Bearer realm="mai-sessions", error="invalid_token"'
 
 
-def test_token_has_its_place(make_client: Callable[..., FlaskClient]) -> None:
+def test_token_is_read_only_from_the_authorization_header(make_client: Callable[..., FlaskClient]) -> None:
     client = make_client(**WITH_SECRET)
     good = token()
     for query, headers in [
@@ -97,7 +99,7 @@ def test_token_has_its_place(make_client: Callable[..., FlaskClient]) -> None:
 
 
 @given(st.text(st.characters(max_codepoint=255, exclude_characters="\r\n\0"), max_size=60))
-def test_no_header_breaks_it(fuzzed_client: FlaskClient, header: str) -> None:
+def test_no_authorization_header_causes_a_5xx(fuzzed_client: FlaskClient, header: str) -> None:
     for value in (header, f"Bearer {header}", f"Bearer {b64(header.encode())}.{b64(header.encode())}.x"):
         assert (
             fuzzed_client.get("/api/v1/none", environ_base={"HTTP_AUTHORIZATION": value}).status_code == 401
@@ -110,7 +112,9 @@ def fuzzed_client(database_url: str) -> FlaskClient:
 
 
 @pytest.mark.parametrize(("key", "algorithm"), [(RSA, "RS256"), (EC, "ES256"), (ED, "EdDSA")])
-def test_public_keys(make_client: Callable[..., FlaskClient], key: Any, algorithm: str) -> None:
+def test_token_of_each_public_key_algorithm_is_accepted(
+    make_client: Callable[..., FlaskClient], key: Any, algorithm: str
+) -> None:
     client = make_client(auth="jwt", jwt_key=pem(key))
     assert client.get("/api/v1/sessions", headers=bearer(key, algorithm)).status_code == 200
     # What is not asked for does not matter, and a clock may be a moment ahead.

@@ -31,7 +31,7 @@ class Case:
 
 MATRIX = {
     "none": Case({}, passes=True),
-    "none, with a stranger's header": Case(
+    "none, with the header of another mode": Case(
         {}, {"X-Forwarded-User": "bob", "Authorization": "Bearer x"}, passes=True
     ),
     "proxy, no credentials": Case(PROXY),
@@ -57,7 +57,7 @@ def path_of(rule: Rule) -> str:
 
 
 @pytest.mark.parametrize("name", MATRIX)
-def test_matrix(make_app: Callable[..., Flask], name: str) -> None:
+def test_each_mode_accepts_and_refuses_each_credential(make_app: Callable[..., Flask], name: str) -> None:
     case = MATRIX[name]
     app = make_app(**case.settings)
     client = app.test_client()
@@ -81,7 +81,7 @@ def test_matrix(make_app: Callable[..., Flask], name: str) -> None:
                 assert response.data == b"" or response.status_code == 404
 
 
-def test_a_new_route_is_closed(make_app: Callable[..., Flask]) -> None:
+def test_new_route_requires_an_identity(make_app: Callable[..., Flask]) -> None:
     app = make_app(**JWT)
     app.add_url_rule("/new", view_func=lambda: "secret")
     assert app.test_client().get("/new").status_code == 401
@@ -96,7 +96,7 @@ def as_jwt(user: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("settings", "as_user"), [(PROXY, as_proxy), (JWT, as_jwt)], ids=["proxy", "jwt"])
-def test_two_users(
+def test_users_do_not_see_each_others_rows(
     make_client: Callable[..., FlaskClient], settings: Any, as_user: Callable[[str], dict[str, str]]
 ) -> None:
     client = make_client(**settings)
@@ -179,7 +179,7 @@ PRIVATE_PEM = RSA.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption(
         ({**WITH_SECRET, "user_header": "X-User"}, "USER_HEADER"),
     ],
 )
-def test_settings_that_believe_nobody(settings: dict[str, Any], word: str) -> None:
+def test_unclear_settings_stop_the_start(settings: dict[str, Any], word: str) -> None:
     with pytest.raises(StartupError, match=word) as caught:
         create_app(Settings(database_url="host=127.0.0.1 port=1", **settings))
     assert SECRET not in str(caught.value)

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from support.tokens import PNG, WITH_SECRET, bearer
 
 
-def test_an_img_can_read_what_a_reply_names(make_client: Callable[..., FlaskClient]) -> None:
+def test_image_url_of_a_response_needs_no_token(make_client: Callable[..., FlaskClient]) -> None:
     client = make_client(**WITH_SECRET)
     ann = bearer()
     session = client.post("/api/v1/sessions", headers=ann).headers["Location"]
@@ -39,7 +39,7 @@ def test_an_img_can_read_what_a_reply_names(make_client: Callable[..., FlaskClie
     assert client.get(url, headers={"Authorization": "Bearer x"}).status_code == 401
 
 
-def test_tags_follow_the_signatures(
+def test_entity_tag_changes_with_the_period_of_the_signatures(
     make_client: Callable[..., FlaskClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ann = bearer(exp=10**11)
@@ -63,7 +63,7 @@ def test_tags_follow_the_signatures(
     )
 
 
-def test_other_modes_sign_nothing(client: FlaskClient) -> None:
+def test_other_modes_do_not_sign_urls(client: FlaskClient) -> None:
     session = client.post("/api/v1/sessions").headers["Location"]
     body = {"role": "user", "content": "see", "images": [b64encode(PNG).decode()]}
     message = client.post(f"{session}/messages", json=body).get_json()

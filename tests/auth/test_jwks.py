@@ -82,7 +82,9 @@ def signed_by(key: Any, kid: str | None) -> dict[str, str]:
     return bearer(key, "RS256", {"kid": kid} if kid else None)
 
 
-def test_published_keys(make_client: Callable[..., FlaskClient], provider: Provider) -> None:
+def test_published_key_verifies_tokens_until_it_is_rotated(
+    make_client: Callable[..., FlaskClient], provider: Provider
+) -> None:
     client = make_client(auth="jwt", jwt_jwks_url=provider.url)
 
     def status(key: Any, kid: str | None) -> int:
@@ -106,7 +108,7 @@ def test_published_keys(make_client: Callable[..., FlaskClient], provider: Provi
     assert status(OTHER_RSA, "two") == 200
 
 
-def test_withdrawn_key(
+def test_withdrawn_key_is_refused(
     make_client: Callable[..., FlaskClient], provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = make_client(auth="jwt", jwt_jwks_url=provider.url)
@@ -120,7 +122,7 @@ def test_withdrawn_key(
     "body",
     [b"", b"<html>", b"[]", b"{}", b'{"keys":[]}', b'{"keys":[{"kty":"oct"}]}', b"\xff", b"[" * 100_000],
 )
-def test_provider_that_publishes_nonsense(
+def test_malformed_key_set_is_a_503(
     make_client: Callable[..., FlaskClient], provider: Provider, body: bytes
 ) -> None:
     client = make_client(auth="jwt", jwt_jwks_url=provider.url)
@@ -130,7 +132,7 @@ def test_provider_that_publishes_nonsense(
     assert response.headers["Retry-After"]
 
 
-def test_provider_away(
+def test_cached_keys_serve_while_the_provider_is_away(
     make_client: Callable[..., FlaskClient], provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provider.body = b""
@@ -150,7 +152,7 @@ def test_provider_away(
     assert client.get("/api/v1/sessions", headers=signed_by(RSA, "one")).status_code == 503
 
 
-def test_provider_that_hangs(
+def test_hanging_provider_does_not_block_known_keys(
     make_app: Callable[..., Flask], provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jwks, "FETCH_TIMEOUT", 0.2)

@@ -20,7 +20,7 @@ from support.tokens import PROXY
         ("::ffff:11.1.2.3", ("10.0.0.0/8",), 401),
     ],
 )
-def test_trusted_proxies(
+def test_only_trusted_proxies_name_the_user(
     make_client: Callable[..., FlaskClient], peer: str, proxies: tuple[str, ...], status: int
 ) -> None:
     client = make_client(auth="proxy", trusted_proxies=proxies)
@@ -35,12 +35,12 @@ def test_trusted_proxies(
     ["ann,bob", "ann, ann", b"\xff".decode("latin-1"), "x" * 256],
     ids=["duplicated", "duplicated, the same", "not UTF-8", "too long"],
 )
-def test_header_that_names_no_user(make_client: Callable[..., FlaskClient], value: str) -> None:
+def test_header_without_a_user_is_refused(make_client: Callable[..., FlaskClient], value: str) -> None:
     client = make_client(**PROXY)
     assert client.get("/api/v1/sessions", environ_base={"HTTP_X_FORWARDED_USER": value}).status_code == 401
 
 
-def test_users_are_utf8_in_another_header_too(
+def test_user_in_another_header_is_utf8(
     make_client: Callable[..., FlaskClient], conn: psycopg.Connection[Any]
 ) -> None:
     client = make_client(**PROXY, user_header="X-Auth-Request-Email")

@@ -18,13 +18,13 @@ def verified(
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=255))
-def test_what_is_signed_is_verified(user_id: str) -> None:
+def test_signature_is_verified_for_any_user(user_id: str) -> None:
     query = signer.sign(user_id, SHA256)
     assert query.isascii()
     assert verified(query, user_id=user_id)
 
 
-def test_bound_to_user_hash_and_key() -> None:
+def test_signature_is_bound_to_user_attachment_and_key() -> None:
     query = signer.sign("ann", SHA256)
     assert not verified(query, user_id="bob")
     assert not verified(query, sha256="cd" * 32)
@@ -32,13 +32,13 @@ def test_bound_to_user_hash_and_key() -> None:
 
 
 @pytest.mark.parametrize("expires", ["", "x", "9999999999", "-1", "1\0", "é", "\ud800"])
-def test_expiry_is_signed_too(expires: str) -> None:
+def test_changed_expiry_is_refused(expires: str) -> None:
     signature = parse_qs(signer.sign("ann", SHA256))["signature"][0]
     assert not signer.verify("ann", SHA256, expires, signature)
     assert not signer.verify("ann", SHA256, expires, "é\ud800")
 
 
-def test_lives_for_one_to_two_lifetimes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_url_is_valid_for_one_to_two_lifetimes(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 3600.0 * 1000
     monkeypatch.setattr("time.time", lambda: now)
     query, period = signer.sign("ann", SHA256), signer.period()

@@ -70,7 +70,7 @@ def test_every_response_varies_by_origin(client: FlaskClient, headers: dict[str,
         assert ("Access-Control-Allow-Origin" in response.headers) == (headers.get("Origin") == LISTED)
 
 
-def test_answers_and_problems_say_what_a_page_may_read(client: FlaskClient) -> None:
+def test_responses_and_problems_list_the_headers_that_a_page_may_read(client: FlaskClient) -> None:
     for path, status in [
         (SESSIONS, 200),
         (f"{SESSIONS}/unknown", 404),
@@ -98,12 +98,12 @@ def test_answers_and_problems_say_what_a_page_may_read(client: FlaskClient) -> N
         "null",
     ],
 )
-def test_unlisted_origin_gets_nothing(client: FlaskClient, origin: str) -> None:
+def test_unlisted_origin_gets_no_cors_headers(client: FlaskClient, origin: str) -> None:
     assert cors_headers(client.get(SESSIONS, headers={"Origin": origin})) == []
     assert cors_headers(preflight(client, origin, "GET")) == []
 
 
-def test_off_by_default(make_app: Callable[..., Flask]) -> None:
+def test_cors_is_off_by_default(make_app: Callable[..., Flask]) -> None:
     client = make_app().test_client()
     assert cors_headers(client.get(SESSIONS, headers={"Origin": LISTED})) == []
     assert cors_headers(preflight(client, LISTED, "GET")) == []
@@ -113,6 +113,6 @@ def test_off_by_default(make_app: Callable[..., Flask]) -> None:
     "origin",
     ["*", "http://*", "localhost:3000", "http://localhost:3000/", "http://a b", "null", ".*", "http://"],
 )
-def test_refused_settings(make_app: Callable[..., Flask], origin: str) -> None:
+def test_wrong_origin_stops_the_start(make_app: Callable[..., Flask], origin: str) -> None:
     with pytest.raises(StartupError, match="MAI_SESSIONS_CORS_ORIGINS"):
         make_app(cors_origins=(LISTED, origin))

@@ -15,7 +15,7 @@ from mai_sessions.content.attachments import Attachment
 from mai_sessions.content.message import NewMessage
 from mai_sessions.repository import appends, sessions
 
-STRANGER = "somebody else"
+OTHER_USER = "somebody else"
 SESSION_ID = UUID("01900000-0000-7000-8000-000000000001")
 IMAGE = Attachment(sha256(png()).hexdigest(), "image/png", png())
 BODY = {"role": "user", "content": "mine", "title": "mine"}
@@ -24,15 +24,15 @@ TABLES = ("users", "sessions", "messages", "attachments")
 
 @pytest.fixture
 def ids(app: Flask, conn: psycopg.Connection[Any]) -> dict[str, str]:
-    """A stranger's identifiers, by the names that they have in the routes."""
+    """The identifiers of another user, by their names in the routes."""
     with app.extensions["mai_sessions"].database.connection() as pooled:
-        sessions.create_session(pooled, STRANGER, sessions.NewSession(SESSION_ID, "t", "chat"))
+        sessions.create_session(pooled, OTHER_USER, sessions.NewSession(SESSION_ID, "t", "chat"))
         secret = NewMessage("user", "secret", 1, images=[IMAGE.sha256], attachments=[IMAGE])
-        [message_id] = appends.append_messages(pooled, STRANGER, SESSION_ID, [secret]).ids
+        [message_id] = appends.append_messages(pooled, OTHER_USER, SESSION_ID, [secret]).ids
     return {"session_id": str(SESSION_ID), "message_id": str(message_id), "sha256": IMAGE.sha256}
 
 
-def test_stranger_sees_and_changes_nothing(
+def test_other_user_sees_and_changes_nothing(
     app: Flask, client: FlaskClient, conn: psycopg.Connection[Any], ids: dict[str, str]
 ) -> None:
     def rows() -> list[Any]:
@@ -56,7 +56,9 @@ def test_stranger_sees_and_changes_nothing(
     assert rows() == before
 
 
-def test_stranger_is_not_listed_or_counted(client: FlaskClient, ids: dict[str, str]) -> None:
+def test_rows_of_another_user_are_neither_listed_nor_counted(
+    client: FlaskClient, ids: dict[str, str]
+) -> None:
     for query in ("", "?search=t"):
         page = client.get(f"/api/v1/sessions{query}").get_json()
         assert (page["sessions"], page["total"]) == ([], 0)
