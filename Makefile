@@ -32,7 +32,7 @@ fuzz: install  ## Try the running server against its documentation, and with wha
 	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-1000} .venv/bin/pytest --quiet tests/e2e/test_schemathesis.py tests/hostile/test_raw_http.py
 
 faults: install  ## Kill, stop, hang and fill what the service stands on, under load, and send it what is hostile; print what came of it
-	FAULTS=full .venv/bin/pytest --quiet -p no:randomly tests/faults/test_faults.py tests/faults/test_crash.py tests/hostile
+	FAULTS=full .venv/bin/pytest --quiet -p no:randomly tests/faults/test_faults.py tests/faults/test_crash.py tests/hostile/test_clients.py tests/hostile/test_waiting.py tests/hostile/test_refused_bodies.py tests/hostile/test_costly_requests.py
 
 soak: install  ## Ten minutes of mixed load, or SOAK_SECONDS; writes docs/soak.md
 	SOAK_SECONDS=$${SOAK_SECONDS:-600} WRITE_SOAK=1 .venv/bin/pytest --quiet tests/faults/test_soak.py

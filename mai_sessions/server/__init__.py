@@ -1,1 +1,1 @@
-"""All that knows gunicorn."""
+"""gunicorn: its settings, its workers, and how the service is started."""

@@ -45,15 +45,14 @@ if bind.startswith("unix:") and _path.exists() and not _path.is_socket():
 workers = _settings.workers
 threads = _settings.threads
 worker_class: type = GthreadWorker
-# macOS, where somebody may try the service, has no epoll.
+# macOS has no epoll.
 if _settings.worker == "epoll" and hasattr(select, "epoll"):
     from mai_sessions.server.worker import ClientWorker
 
     worker_class = ClientWorker
     ClientWorker.settings = _settings
 
-# The migrations run once, before any fork, and a worker that takes the place of a dead one needs no database
-# to start.
+# Migrations run once, before the workers are forked, and a replaced worker starts without a database.
 preload_app = True
 
 timeout = _settings.worker_timeout
@@ -63,8 +62,8 @@ max_requests_jitter = _settings.max_requests // 10
 limit_request_line = _settings.max_header
 limit_request_field_size = _settings.max_header
 
-# No header moves the paths or the scheme, whoever sends it; so gunicorn need not find out for each request
-# who that is.
+# No header changes the path or the scheme, whoever sends it. So every peer may be trusted here, which saves
+# gunicorn a look at the address of each request.
 forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
 forwarded_allow_ips = "*"
@@ -73,59 +72,57 @@ forwarded_allow_ips = "*"
 umask = 0o117
 
 # Longer than nginx keeps an idle connection to the service (60 s): if the service closed it first, a request
-# under way would meet a 502. gunicorn's own worker promises keep-alive before it knows whether the application
-# has read the body, and then closes, which is a 502 for somebody else's request.
+# under way would fail with 502. gunicorn's own worker announces keep-alive before it knows whether the
+# application has read the body, and closes if it has not: another user's request would fail with 502.
 keepalive = 0 if worker_class is GthreadWorker else 65
 
-# A worker shows that it lives by touching a file; on a busy disk that can block it for so long that it is
-# killed.
-_memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - what is made there has a name of its own
+# A worker's heartbeat is a file that it touches. On a busy disk that can take longer than the timeout.
+_memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - mkdtemp() makes unique names there
 worker_tmp_dir = _memory
 
 _PREFIX = "mai-sessions-prometheus-"
 
 
-def _remove_what_the_killed_left() -> None:
-    """Remove what a master that was killed could not, for it lies in memory."""
+def _remove_orphaned_directories() -> None:
+    """Remove the directories of masters that were killed: they occupy memory."""
     for path in Path(_memory or tempfile.gettempdir()).glob(f"{_PREFIX}*/"):
-        # It is in use, or another user's.
+        # The directory may be in use, or belong to another user.
         with suppress(OSError):
             descriptor = os.open(path, os.O_RDONLY)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # One that is empty may have been made this moment.
+                # Another master may have made an empty one a moment ago.
                 if any(path.iterdir()):
                     shutil.rmtree(path)
             finally:
                 os.close(descriptor)
 
 
-_remove_what_the_killed_left()
+_remove_orphaned_directories()
 
-# Made anew by every master, and here: with preload_app the application, and the metrics in it, are made
-# before any hook is called.
+# Each master makes one, and here: with preload_app the application and its metrics exist before any hook runs.
 _metrics_dir = tempfile.mkdtemp(prefix=_PREFIX, dir=_memory)
-# Open, and so locked, until the master and its last worker have ended, however they end.
+# The lock ends with the last process that has the descriptor, however it ends.
 fcntl.flock(os.open(_metrics_dir, os.O_RDONLY), fcntl.LOCK_SH)
 metrics.enable_multiprocess(_metrics_dir)
 
 
 @atexit.register
 def _remove_metrics(master: int = os.getpid()) -> None:
-    # A worker, which is a fork, leaves through here too.
+    # The workers, which are forks, run this, too.
     if os.getpid() == master:
         shutil.rmtree(_metrics_dir)
 
 
-# It would stand at one path in the home directory for all servers of a user, and nothing here speaks to it.
+# All servers of a user would share its path in the home directory, and nothing here uses it.
 control_socket_disable = True
 
 
 class logger_class(Logger):  # noqa: N801 - gunicorn's name for it
-    """Sends what gunicorn says to our log; its line for each request we write ourselves."""
+    """Sends gunicorn's messages to the service's log, which has its own line for each request."""
 
     def setup(self, cfg: Config) -> None:
-        """Take gunicorn's level, and none of its handlers."""
+        """Use gunicorn's level, but not its handlers."""
         super().setup(cfg)
         self.error_log.handlers.clear()
         self.error_log.propagate = True
@@ -133,12 +130,11 @@ class logger_class(Logger):  # noqa: N801 - gunicorn's name for it
 
 
 def when_ready(server: Arbiter) -> None:
-    """Refuse public addresses that ask nobody who they are, and make the first Ctrl-C stop gracefully, as
-    SIGTERM does.
+    """Refuse public addresses without authentication, and make the first Ctrl-C stop gracefully, as SIGTERM does.
 
     A second Ctrl-C stops at once.
     """
-    # Here, as the addresses may come from the settings, gunicorn's own options or systemd.
+    # Only now all addresses are known: from the settings, gunicorn's own options, or systemd.
     try:
         for listener in server.LISTENERS:
             if listener.FAMILY != socket.AF_UNIX:
@@ -166,8 +162,8 @@ def _summary(server: Arbiter) -> str:
 
 
 def post_worker_init(worker: Worker) -> None:
-    """Open the pool; connections do not survive a fork."""
-    # A terminal sends Ctrl-C to every process; what a worker does about it is for the master to say.
+    """Open the pool: connections do not survive a fork."""
+    # A terminal sends Ctrl-C to every process. The master decides when the workers stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _state(worker).open()
 

@@ -1,4 +1,4 @@
-"""PostgreSQL and the service for those who break them, and the table of what came of it."""
+"""PostgreSQL and the service for the tests that break them, and the table of the results."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -28,12 +28,12 @@ _COLUMNS = (
 @pytest.fixture(scope="session", autouse=True)
 def _own_postgresql() -> None:
     if "TEST_DATABASE_URL" in os.environ:
-        pytest.skip("these stop and kill PostgreSQL, so they run the embedded one, whatever is named")
+        pytest.skip("these stop and kill PostgreSQL, so they need the embedded one")
 
 
 @pytest.fixture(scope="module")
 def postgres(data_dir: Path) -> Iterator[Postgres]:
-    """A PostgreSQL of the module's own."""
+    """A PostgreSQL for the module."""
     postgres = Postgres(data_dir)
     yield postgres
     postgres.close()
@@ -41,7 +41,7 @@ def postgres(data_dir: Path) -> Iterator[Postgres]:
 
 @pytest.fixture(scope="module")
 def service(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The service with its own settings."""
+    """The service with its default settings."""
     with running(postgres.url, tmp_path_factory.mktemp("service") / "log") as service:
         yield service
 
@@ -50,14 +50,14 @@ def service(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def report(
     record_property: Callable[[str, Any], None], run_program: RunProgram, postgres: Postgres
 ) -> Callable[[Figures], None]:
-    """Hold the figures of a fault against the promise, and keep them for the table."""
+    """Check the figures of a fault, and keep them for the table."""
 
     def report(figures: Figures, *also: str, url: str = postgres.url, within: float = 2) -> None:
         record_property(_FIGURES, {**asdict(figures), "statuses": dict(figures.statuses)})
         assert not figures.lost
         assert not figures.doubled
         assert set(figures.statuses) <= {"201", "503", *also}
-        # A busy machine is given more.
+        # A busy machine has 3 seconds more.
         assert figures.first_success is None or figures.first_success < within + 3
         assert failed_checks(run_program, url) == {}
 

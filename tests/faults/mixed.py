@@ -1,4 +1,4 @@
-"""Clients that do everything at random: make sessions, append with images, patch, read, search, remove."""
+"""Clients that do everything at random: create sessions, append with images, patch, read, search, delete."""
 
 import random
 from collections import Counter
@@ -11,7 +11,7 @@ import orjson
 from support.chats import SESSIONS
 from support.samples import data_url, png
 
-# As much as a client keeps, so that a long load does not grow.
+# The most that a client keeps, so that the database of a long load does not grow.
 SESSIONS_KEPT = 4
 MESSAGES_KEPT = 40
 # Few, so that messages share them.
@@ -19,10 +19,10 @@ IMAGES = [data_url(png(noise=bytes([number]))) for number in range(6)]
 
 
 class Client(Thread):
-    """One that knows what it has: `kept` are its sessions, each with its messages. It stops when told, or at
-    a lost connection.
+    """A client that knows what it has: `kept` are its sessions, each with its messages. It stops when `done` is set,
+    or its connection breaks.
 
-    `adopting`, it begins with sessions of others, who may change them, too.
+    With `adopting` it begins with sessions of other clients, which may change them, too.
     """
 
     def __init__(self, port: int, done: Event, *, adopting: bool = False) -> None:
@@ -35,7 +35,7 @@ class Client(Thread):
         self._random = random.Random()
 
     def run(self) -> None:
-        """Do one thing after the other."""
+        """Send one request after the other."""
         actions: dict[Callable[[], None], int] = {
             self.create: 4,
             self.append: 40,
@@ -57,10 +57,10 @@ class Client(Thread):
             self._http.close()
 
     def create(self) -> None:
-        """Make a session, or make room for one."""
+        """Create a session, and delete one where there are enough."""
         if len(self.kept) >= SESSIONS_KEPT:
             self.delete_session()
-        status, session = self._ask("POST", SESSIONS, {"title": f"Chat {self._random.random()}"})
+        status, session = self._request("POST", SESSIONS, {"title": f"Chat {self._random.random()}"})
         if status == 201:
             self.kept[session["id"]] = []
 
@@ -76,16 +76,16 @@ class Client(Thread):
             "model_id": self._random.choice(["opus", None]),
             "images": self._random.sample(IMAGES, self._random.choice([0, 0, 0, 1, 3])),
         }
-        status, reply = self._ask("POST", f"{SESSIONS}/{session_id}/messages", message)
+        status, reply = self._request("POST", f"{SESSIONS}/{session_id}/messages", message)
         if status == 201:
             self.kept[session_id].append(reply["id"])
 
     def patch_message(self) -> None:
-        """Write an answer anew, as it grows."""
+        """Replace the content of a message."""
         session_id = self._session()
         if self.kept[session_id]:
             message_id = self._random.choice(self.kept[session_id])
-            self._ask(
+            self._request(
                 "PATCH",
                 f"{SESSIONS}/{session_id}/messages/{message_id}",
                 {"content": "Grown", "is_error": True},
@@ -93,7 +93,7 @@ class Client(Thread):
 
     def patch_session(self) -> None:
         """Rename a session."""
-        self._ask(
+        self._request(
             "PATCH",
             f"{SESSIONS}/{self._session()}?messages_limit=0",
             {"title": f"Renamed {self._random.random()}"},
@@ -109,36 +109,36 @@ class Client(Thread):
             "/api/v1/search?q=words",
             "/api/v1/analytics/usage?",
         )
-        self._ask("GET", self._random.choice(paths))
+        self._request("GET", self._random.choice(paths))
 
     def delete_message(self) -> None:
         """Remove a message, with images or without."""
         session_id = self._session()
         if messages := self.kept[session_id]:
             message_id = self._random.choice(messages)
-            status, _ = self._ask("DELETE", f"{SESSIONS}/{session_id}/messages/{message_id}")
+            status, _ = self._request("DELETE", f"{SESSIONS}/{session_id}/messages/{message_id}")
             if status == 204:
                 messages.remove(message_id)
 
     def clear(self) -> None:
         """Remove all messages of a session."""
         session_id = self._session()
-        status, _ = self._ask("DELETE", f"{SESSIONS}/{session_id}/messages")
+        status, _ = self._request("DELETE", f"{SESSIONS}/{session_id}/messages")
         if status == 204:
             self.kept[session_id] = []
 
     def delete_session(self) -> None:
         """Remove a session and everything of it."""
         session_id = self._session()
-        status, _ = self._ask("DELETE", f"{SESSIONS}/{session_id}")
+        status, _ = self._request("DELETE", f"{SESSIONS}/{session_id}")
         if status == 204:
             self.kept.pop(session_id)
 
     def _adopt(self) -> None:
-        """Take sessions that are there already, whoever made them."""
-        _, page = self._ask("GET", f"{SESSIONS}?limit=20")
+        """Take existing sessions, whichever client created them."""
+        _, page = self._request("GET", f"{SESSIONS}?limit=20")
         for session in self._random.sample(page["sessions"], min(2, len(page["sessions"]))):
-            status, detail = self._ask("GET", f"{SESSIONS}/{session['id']}")
+            status, detail = self._request("GET", f"{SESSIONS}/{session['id']}")
             if status == 200:
                 self.kept[session["id"]] = [message["id"] for message in detail["messages"]]
 
@@ -147,13 +147,13 @@ class Client(Thread):
             self.create()
         return self._random.choice(list(self.kept))
 
-    def _ask(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    def _request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         headers = {} if body is None else {"Content-Type": "application/json"}
         self._http.request(method, path, None if body is None else orjson.dumps(body), headers)
         response = self._http.getresponse()
-        answer = response.read()
+        content = response.read()
         self.statuses[str(response.status)] += 1
         if response.status == 404:
-            # Somebody else removed it, or a message of it.
+            # Another client deleted it, or a message of it.
             self.kept.pop(path.split("/")[4].partition("?")[0], None)
-        return response.status, orjson.loads(answer) if answer else None
+        return response.status, orjson.loads(content) if content else None

@@ -1,4 +1,4 @@
-"""A PostgreSQL of the tests' own, durable as the shipped one, that they may stop, cut off and fill."""
+"""A PostgreSQL for each module, as durable as the private one, which the tests stop, disconnect and fill."""
 
 import threading
 from collections.abc import Callable
@@ -42,7 +42,7 @@ class Postgres:
         self._locked.close()
 
     def backends(self) -> list[int]:
-        """The processes that serve the service."""
+        """Return the process ids of the backends of the service."""
         with psycopg.connect(self.url) as conn:
             rows = conn.execute(
                 "SELECT pid FROM pg_stat_activity WHERE application_name = 'mai-sessions' ORDER BY pid"
@@ -51,13 +51,13 @@ class Postgres:
 
 
 def failed_checks(run_program: RunProgram, url: str) -> dict[str, str]:
-    """Run every script that checks, and give what they found: nothing of a healthy database."""
+    """Run every check, and return the rows that they found: none in a healthy database."""
     command = ["psql", "--no-psqlrc", "-At", "-d", url, "-f"]
     return {check: rows for check in CHECKS if (rows := run_program(*command, str(DBA / check)))}
 
 
 class Proxy:
-    """A TCP proxy to a Unix socket, that can stop to forward while the kernel goes on to acknowledge."""
+    """A TCP proxy to a Unix socket, which can stop forwarding while the kernel still acknowledges."""
 
     def __init__(self, target: Path) -> None:
         self._target = target
@@ -69,14 +69,12 @@ class Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def hang(self, *, greets: bool) -> None:
-        """Forward nothing more, or, `greets`, no more than a handshake, and what PostgreSQL has to say."""
+        """Stop forwarding; with `greets` forward handshakes, and what PostgreSQL sends."""
         self._greets = greets
         self._events[-1].clear()
 
     def resume(self, *, late: bool) -> None:
-        """Forward again, and, `late`, also what the connections from before have sent; else these hang for
-        good.
-        """
+        """Forward again: with `late` also for the connections from before, which otherwise hang for ever."""
         if late:
             self._events[-1].set()
         else:
@@ -84,7 +82,7 @@ class Proxy:
             self._events[-1].set()
 
     def close(self) -> None:
-        """Accept no more, and let go of what hangs."""
+        """Stop accepting, and release the connections that hang."""
         self._listener.shutdown(SHUT_RDWR)
         self._listener.close()
         for event in self._events:
@@ -102,7 +100,7 @@ class Proxy:
             if not self._greets:
                 flowing.wait()
             server.connect(str(self._target))
-            # Whom PostgreSQL trusts, that one's first packet is its whole part of the handshake.
+            # With `trust` authentication the client's part of the handshake is one packet.
             server.sendall(client.recv(65536))
             back = threading.Thread(target=self._pump, args=[server, client, flowing, False], daemon=True)
             back.start()
@@ -110,7 +108,7 @@ class Proxy:
             back.join()
 
     def _pump(self, source: socket, sink: socket, flowing: threading.Event, forward: bool) -> None:
-        # Either end may break off.
+        # Either end may disconnect.
         with suppress(OSError):
             while data := source.recv(65536):
                 if forward or not self._greets:

@@ -1,4 +1,4 @@
-"""The whole service killed at any moment: what it had begun is done, or was never begun."""
+"""The whole service is killed at any moment: each write is complete, or did not happen."""
 
 import os
 import random
@@ -32,20 +32,18 @@ def test_master_and_workers_killed(postgres: Postgres, tmp_path: Path, report: C
             for client in clients:
                 client.join()
                 statuses += client.statuses
-    # A statement that the dead asked for may still run.
+    # A statement of a killed worker may still run.
     while postgres.backends():
         time.sleep(0.01)
-    done_for = sum(number for status, number in statuses.items() if status.startswith("2"))
+    acknowledged = sum(number for status, number in statuses.items() if status.startswith("2"))
     figures = Figures(
-        f"kill -9 of master and workers, {CRASHES} times", statuses.total(), done_for, statuses=statuses
+        f"kill -9 of master and workers, {CRASHES} times", statuses.total(), acknowledged, statuses=statuses
     )
     report(figures, "200", "204", "404", *CUT, "ConnectionRefusedError")
 
 
-def test_metrics_of_the_killed_are_removed(postgres: Postgres, tmp_path: Path) -> None:
-    """They are kept in memory, so what a killed service leaves is gone with the next start; what another uses
-    stays.
-    """
+def test_metrics_of_a_killed_service_are_removed(postgres: Postgres, tmp_path: Path) -> None:
+    """They occupy memory: the next start removes those of a killed service, and not those of a running one."""
     with running(postgres.url, tmp_path / "log") as killed:
         left = metrics_dir(killed)
         os.killpg(killed.process.pid, signal.SIGKILL)
@@ -55,6 +53,6 @@ def test_metrics_of_the_killed_are_removed(postgres: Postgres, tmp_path: Path) -
 
 
 def metrics_dir(service: Service) -> Path:
-    """Where the processes of a service keep their numbers."""
+    """Return the directory of the metrics of a service."""
     paths = [path.readlink() for path in Path(f"/proc/{service.process.pid}/fd").iterdir()]
     return next(path for path in paths if path.name.startswith("mai-sessions-prometheus-"))

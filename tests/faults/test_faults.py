@@ -1,4 +1,4 @@
-"""Faults under clients that append with keys and retry: nothing acknowledged is lost, nothing is there twice."""
+"""Faults while clients append with keys and retry: nothing acknowledged is lost, nothing is stored twice."""
 
 import random
 import shutil
@@ -20,17 +20,16 @@ Report = Callable[..., None]
 
 CLIENTS = 32 if FULL else 8
 KILLS = f"kill -9 of a worker, {10 if FULL else 3} times"
-# The limits of the service are its own in `make faults`; the suite has less time.
+# `make faults` tests with the default limits; the suite has less time.
 LIMITS = {} if FULL else {"MAI_SESSIONS_POOL_TIMEOUT": "0.5", "MAI_SESSIONS_STATEMENT_TIMEOUT": "0.5"}
-# Far more than these, in seconds: whoever waits longer is not answered at all, or stands in a queue without
-# end.
+# Far more than these limits, in seconds: a client that waits longer has no response, or an endless queue.
 PATIENCE = 30 if FULL else 6
-# Long enough that it shows.
+# How long a connection hangs, in seconds.
 HANGS = PATIENCE + 1
 
 
 def kill_workers(clients: Clients, master: int) -> None:
-    """Kill one worker after the other; each time wait until all clients go on."""
+    """Kill one worker after the other; each time wait until all clients have responses again."""
     for _ in range(10 if FULL else 3):
         random.choice(list(workers_of(master))).kill()
         clients.fault_is_over()
@@ -40,7 +39,7 @@ def kill_workers(clients: Clients, master: int) -> None:
 def test_workers_killed(service: Service, postgres: Postgres, report: Report) -> None:
     with appending(service, postgres.url, KILLS, CLIENTS) as clients:
         kill_workers(clients, service.process.pid)
-    # Nobody is refused: the others serve.
+    # No request is refused: the other workers serve.
     report(clients.figures, *CUT)
 
 
@@ -51,7 +50,7 @@ def test_workers_killed_behind_nginx(postgres: Postgres, tmp_path: Path, report:
         appending(site, postgres.url, f"{KILLS}, behind nginx", CLIENTS) as clients,
     ):
         kill_workers(clients, site.process.pid)
-    # A worker that dies between the head of its answer and the body leaves nginx with half of it.
+    # A worker that dies between the head of its response and the body leaves nginx with half of it.
     report(clients.figures, "502", "IncompleteRead")
 
 
@@ -93,11 +92,11 @@ def test_backends_terminated(service: Service, postgres: Postgres, report: Repor
 def test_connection_hangs(
     postgres: Postgres, tmp_path: Path, report: Report, greets: bool, late: bool
 ) -> None:
-    """What was on its way arrives late, or never. A new connection hangs in its handshake, or after it."""
+    """What PostgreSQL has sent arrives late, or never. A new connection hangs in its handshake, or after it."""
     proxy = Proxy(postgres.socket)
     url = f"postgresql://mai_sessions@127.0.0.1:{proxy.port}/mai_sessions?sslmode=disable&gssencmode=disable"
     greeting, arrival = ", but greets" if greets else "", "late" if late else "never"
-    fault = f"PostgreSQL does not answer{greeting}; what was on its way arrives {arrival}"
+    fault = f"PostgreSQL does not respond{greeting}; what was sent arrives {arrival}"
     with (
         running(url, tmp_path / "log", **LIMITS) as service,
         appending(service, postgres.url, fault, CLIENTS, patience=PATIENCE) as clients,
@@ -108,7 +107,7 @@ def test_connection_hangs(
         clients.fault_is_over()
         clients.wait_for(CLIENTS * 4)
     proxy.close()
-    # An attempt to connect may have just begun, and hang for as long as it may.
+    # An attempt to connect may have begun a moment ago, and hang until its timeout.
     report(clients.figures, within=5)
 
 
@@ -144,15 +143,13 @@ def small(data_dir: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("wal", [False, True] if FULL else [True])
 def test_disk_full(small: Path, tmp_path: Path, report: Report, wal: bool) -> None:
-    """The tables cannot grow; or neither can the log, for which PostgreSQL ends itself, and somebody starts
-    it again.
-    """
+    """The tables cannot grow; with `wal` neither can the WAL, and PostgreSQL shuts down until it is started again."""
     postgres = Postgres(small / "data")
     try:
         with (
             running(postgres.url, tmp_path / "log") as service,
             appending(
-                service, postgres.url, f"disk full{', PostgreSQL ends itself' if wal else ''}", CLIENTS
+                service, postgres.url, f"disk full{', PostgreSQL shuts down' if wal else ''}", CLIENTS
             ) as clients,
         ):
             filler = small / "filler"
@@ -177,7 +174,7 @@ def test_disk_full(small: Path, tmp_path: Path, report: Report, wal: bool) -> No
 
 
 def fill(file: Path) -> None:
-    """Take all the space that there is."""
+    """Fill the disk."""
     with suppress(OSError), file.open("wb", buffering=0) as filler:
         while True:
             filler.write(bytes(4096))

@@ -1,5 +1,5 @@
-"""A mixed load for long: nothing drifts and nothing grows. `make soak` takes ten minutes, or SOAK_SECONDS,
-and writes it down.
+"""A long mixed load: no counter drifts and nothing grows. `make soak` runs for ten minutes, or SOAK_SECONDS, and
+writes docs/soak.md.
 """
 
 import os
@@ -24,9 +24,7 @@ MB = 1_000_000
 
 
 class Sample(NamedTuple):
-    """What the service holds at a moment; of memory, threads and descriptors what the worker holds that has
-    most.
-    """
+    """What the service holds at a moment. Memory, threads and descriptors are those of the largest worker."""
 
     memory: int
     threads: int
@@ -51,7 +49,7 @@ def test_mixed_load(postgres: Postgres, tmp_path: Path, run_program: RunProgram)
         for client in clients:
             client.start()
         try:
-            # The start is when all is warm; until the middle what is allocated by need has been.
+            # At the first sample the service is warm; by the second it has allocated what it needs.
             samples, workers = [], []
             for share in (0.1, 0.4, 0.5):
                 time.sleep(SECONDS * share)
@@ -73,7 +71,7 @@ def test_mixed_load(postgres: Postgres, tmp_path: Path, run_program: RunProgram)
     assert differing == 0
     assert end.memory < middle.memory * 1.1 + 4 * MB
     assert end.threads == middle.threads
-    # The clients may share themselves among the workers in another way.
+    # The clients may be distributed differently over the workers.
     assert end.descriptors <= middle.descriptors + CLIENTS
     assert max(connections for *_, connections in samples) <= Settings().workers * Settings().threads
 

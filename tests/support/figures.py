@@ -1,16 +1,16 @@
-"""What a fault brought, in the figures that `make faults` prints."""
+"""The figures of a fault, which `make faults` prints."""
 
 import os
 from collections import Counter
 from dataclasses import dataclass, field
 
-# `make faults` runs all at full size; the suite makes do with less.
+# `make faults` tests at full size, the suite at a smaller one.
 FULL = os.environ.get("FAULTS") == "full"
 
 
 @dataclass
 class Figures:
-    """What the clients of a fault saw. Times in seconds; None is what was not looked at."""
+    """What the clients saw during a fault. Times are in seconds; None was not measured."""
 
     fault: str
     sent: int = 0
