@@ -1,23 +1,24 @@
-"""What can go wrong, as types.
+"""The domain errors.
 
-They know neither HTTP nor SQL: `db.py` makes them from PostgreSQL's errors, `problems.py` turns them into
-answers."""
+They know neither HTTP nor SQL: `postgres` translates PostgreSQL's errors into them, and `web.problems` makes
+responses of them.
+"""
 
 
 class Error(Exception):
-    """Any failure that this service foresees; its text is fit for the caller to read."""
+    """A failure that the service expects. Its text may be shown to the caller."""
 
 
 class StartupError(Error):
-    """The service cannot start. The text is one line that says what to mend."""
+    """The service cannot start. The text is one line that says what to change."""
 
 
 class NotFound(Error):
-    """No such row among those of the caller."""
+    """The caller has no such row."""
 
 
 class Conflict(Error):
-    """The row is there already. `constraint` names the unique constraint that says so."""
+    """The row exists already. `constraint` is the name of the unique constraint."""
 
     def __init__(self, constraint: str) -> None:
         super().__init__("It exists already")
@@ -36,9 +37,7 @@ class Invalid(Error):
 
 
 class Unauthenticated(Error):
-    """No credentials, or none that are believed. `challenge` says which are asked for, as WWW-Authenticate
-    does.
-    """
+    """There are no valid credentials. `challenge` is the value of WWW-Authenticate."""
 
     def __init__(self, detail: str, challenge: str) -> None:
         super().__init__(detail)
@@ -46,12 +45,19 @@ class Unauthenticated(Error):
 
 
 class Forbidden(Error):
-    """Not for this caller, whoever it is."""
+    """The request is refused, whoever the caller is."""
 
 
 class Unavailable(Error):
-    """The database is away, or too busy to answer in time; the same request may succeed in a moment."""
+    """The database is away or too busy. The same request may succeed a moment later."""
 
 
 class Stale(Error):
-    """The row is no longer in the version that the caller named."""
+    """The row has another version than the caller named."""
+
+
+class KeyReused(Error):
+    """An idempotency key was used with another body."""
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was used with another body")

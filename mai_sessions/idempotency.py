@@ -1,8 +1,8 @@
-"""What a retry is told by."""
+"""Idempotency keys: how a retry is recognized."""
 
 from typing import NamedTuple
 
-from mai_sessions.errors import Invalid
+from mai_sessions.errors import KeyReused
 
 
 class IdempotencyKey(NamedTuple):
@@ -18,7 +18,6 @@ NO_KEY = IdempotencyKey("", "", b"")
 
 
 def check_same_body(same: bool) -> None:
-    """Refuse a key that was used with another body. Raises Invalid."""
+    """Raise KeyReused unless the key was used with the same body."""
     if not same:
-        text = "This Idempotency-Key was used with another body"
-        raise Invalid(text, [{"loc": ["header", "Idempotency-Key"], "msg": text, "type": "reused"}])
+        raise KeyReused

@@ -18,7 +18,7 @@ from mai_sessions.web.responses import json_response
 @api.arguments(WindowQuery(), location="query", cache=False)
 @api.response(200, Usage)
 def get_usage(query: dict[str, Any]) -> Response:
-    """Tell what was used, in all and on each day"""
+    """Read the usage in total and for each day"""
     return json_response(stale_read(analytics.get_usage, current_user_id(), **query))
 
 
@@ -26,7 +26,7 @@ def get_usage(query: dict[str, Any]) -> Response:
 @api.arguments(WindowQuery(), location="query", cache=False)
 @api.response(200, AgentsUsage)
 def get_agents(query: dict[str, Any]) -> Response:
-    """Tell how much each agent answered, most used first"""
+    """Read the usage of each agent, most used first"""
     return json_response(stale_read(analytics.get_agents, current_user_id(), **query))
 
 
@@ -34,7 +34,7 @@ def get_agents(query: dict[str, Any]) -> Response:
 @api.arguments(WindowQuery(), location="query", cache=False)
 @api.response(200, ModelsUsage)
 def get_models(query: dict[str, Any]) -> Response:
-    """Tell how much each model wrote, most used first"""
+    """Read the usage of each model, most used first"""
     models = stale_read(analytics.get_models, current_user_id(), **query)
     body = {
         "models": [
@@ -54,11 +54,11 @@ def get_models(query: dict[str, Any]) -> Response:
 @api.get("/analytics/summary", tags=["analytics"])
 @api.response(200, Summary)
 def get_summary() -> Response:
-    """Tell what was used in the last 30 days"""
+    """Read a summary of the last 30 days"""
     return json_response(stale_read(analytics.get_summary, current_user_id(), **window()))
 
 
 def model_name(model_id: str) -> str:
-    """A model's name for people: the last part of its path, without the ending of a file, in title case."""
+    """Return a model's name for people: the last segment of its path, without a file extension, in title case."""
     name = re.sub(r"\.(gguf|bin)$", "", model_id.rstrip("/").rpartition("/")[2])
     return re.sub("[-_]", " ", name).title()

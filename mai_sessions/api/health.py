@@ -1,4 +1,4 @@
-"""What a monitor, a load balancer and a person ask the service itself."""
+"""Health checks, for monitors and load balancers."""
 
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,7 +17,7 @@ from mai_sessions.web.database import connection
 from mai_sessions.web.responses import json_response
 from mai_sessions.web.state import current_state
 
-# Twice the sum of these is the longest that the detailed health takes, in seconds.
+# In seconds. The detailed health takes at most twice their sum.
 PROBE_TIMEOUT = 0.75
 REPLICA_PROBE_TIMEOUT = 0.2
 
@@ -25,7 +25,7 @@ REPLICA_PROBE_TIMEOUT = 0.2
 @service.get("/", tags=["service"])
 @service.response(200, Service)
 def get_service() -> Response:
-    """Name the service, its version and its documentation"""
+    """Read the name and version of the service, and where its documentation is"""
     docs = url_for("mai_sessions_docs.get_docs")
     return json_response(
         orjson.dumps({"name": "mai-sessions", "version": version("mai-sessions"), "docs": docs})
@@ -35,14 +35,14 @@ def get_service() -> Response:
 @service.get("/health", tags=["service"])
 @service.response(200, Health)
 def get_health() -> Response:
-    """Tell that the process answers, and when"""
+    """Check that the process responds, and read its time"""
     return json_response(orjson.dumps({"status": "ok", "timestamp": datetime.now(UTC)}))
 
 
 @service.get("/health/live", tags=["service"])
 @service.response(200, Alive)
 def get_live() -> Response:
-    """Tell that the process answers"""
+    """Check that the process responds"""
     return json_response(b'{"status":"alive"}')
 
 
@@ -50,7 +50,7 @@ def get_live() -> Response:
 @service.response(200, Ready)
 @service.alt_response(503, "ServiceUnavailable")
 def get_ready() -> Response:
-    """Tell whether requests can be served: the database answers, and its schema is that of this release"""
+    """Check that requests can be served: the database responds and has the schema of this release"""
     try:
         with connection() as conn:
             current = migrations.is_current(conn)
@@ -64,7 +64,7 @@ def get_ready() -> Response:
 @service.get("/health/detailed", tags=["service"])
 @service.response(200, DetailedHealth)
 def get_detailed() -> Response:
-    """Tell how the service and its database are; it answers also when they are not well"""
+    """Read the state of the service and its database, also when they are unhealthy"""
     start = perf_counter()
     database = current_state().database
     postgres: dict[str, object] = {"ok": True}
@@ -100,7 +100,7 @@ def get_detailed() -> Response:
 
 
 def _replica_health(replica: Pool) -> dict[str, object]:
-    """How the replica is; without it all is served, so it makes nothing unhealthy."""
+    """Describe the replica. Its failure is not unhealthy, because the primary serves without it."""
     try:
         lag = replica.replication_lag(REPLICA_PROBE_TIMEOUT)
     except Unavailable as error:

@@ -48,7 +48,7 @@ def list_messages(query: dict[str, Any], session_id: UUID) -> Response:
 @api.alt_response(200, schema=_APPENDED, description="The session has messages of these ids: as they stand")
 @api.doc(requestBody={"content": {"application/json": {"schema": _GIVEN}}})
 def append_messages(payload: dict[str, Any], session_id: UUID) -> Response:
-    """Add a message at the end of a session, or several together"""
+    """Append a message to a session, or several together"""
     given = [_counted(message) for message in payload["messages"]]
     is_batch, changes = payload["is_batch"], payload["session"] or {}
     body = {"messages": given, "session": changes} if is_batch else given[0]
@@ -75,7 +75,7 @@ def append_messages(payload: dict[str, Any], session_id: UUID) -> Response:
 @api.delete("/sessions/<session_id>/messages", tags=["messages"])
 @api.response(204)
 def clear_messages(session_id: UUID) -> Response:
-    """Remove every message of a session"""
+    """Delete all messages of a session"""
     with connection() as conn:
         messages.clear_messages(conn, current_user_id(), session_id, if_match=if_match_versions())
     return Response(status=204)
@@ -94,7 +94,7 @@ def get_message(session_id: UUID, message_id: UUID) -> Response:
 @api.arguments(MessagePatch(), required=False)
 @api.response(200, Message)
 def patch_message(payload: dict[str, Any], session_id: UUID, message_id: UUID) -> Response:
-    """Change the content or metadata of a message"""
+    """Change a message"""
     with connection() as conn:
         reply = patches.patch_message(
             conn,
@@ -111,23 +111,21 @@ def patch_message(payload: dict[str, Any], session_id: UUID, message_id: UUID) -
 @api.delete("/sessions/<session_id>/messages/<message_id>", tags=["messages"])
 @api.response(204)
 def delete_message(session_id: UUID, message_id: UUID) -> Response:
-    """Remove a message"""
+    """Delete a message"""
     with connection() as conn:
         messages.delete_message(conn, current_user_id(), session_id, message_id, if_match=if_match_versions())
     return Response(status=204)
 
 
 def _counted(message: NewMessage) -> NewMessage:
-    """Count the tokens of a message whose client has not."""
+    """Count the tokens of a message where the client did not give their number."""
     if message.token_count is not None:
         return message
     return message._replace(token_count=current_state().count_tokens(message.content))
 
 
 def _links(page: messages.MessagePage, query: dict[str, Any], session_id: UUID) -> dict[str, str]:
-    """The pages before and after as a Link header (RFC 8288), in the terms of the query: places, or
-    neighbours by `seq`.
-    """
+    """Make the Link header (RFC 8288) of the previous and next page, by `offset` or by `seq` as the query."""
     limit, offset = query["limit"], query["offset"]
     after_seq, before_seq = query["after_seq"], query["before_seq"]
     if after_seq is None and before_seq is None and query["max_tokens"] is None:

@@ -1,4 +1,4 @@
-"""The numbers of the service, for those who run it."""
+"""Metrics, for Prometheus."""
 
 import ipaddress
 
@@ -13,7 +13,7 @@ from mai_sessions.web.state import current_state
 @service.response(200, {"type": "string"}, content_type="text/plain")
 @service.alt_response(403, "Forbidden")
 def get_metrics() -> Response:
-    """Tell Prometheus how the service fares; only on this host, and what a proxy lets through"""
+    """Read the metrics for Prometheus, on this host or through a proxy"""
     peer = request.environ["REMOTE_ADDR"]
     # A Unix socket's peer has no address.
     if peer and not ipaddress.ip_address(peer).is_loopback:

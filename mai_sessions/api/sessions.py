@@ -30,7 +30,7 @@ from mai_sessions.web.responses import created_response, json_response
 @api.arguments(SessionListQuery(), location="query")
 @api.response(200, SessionList)
 def list_sessions(query: dict[str, Any]) -> Response:
-    """List the sessions, last written first"""
+    """List sessions, most recently written first"""
     with connection() as conn:
         page = session_list.list_sessions(conn, current_user_id(), **query)
     return json_response(page.body, version=page.tag)
@@ -43,7 +43,7 @@ def list_sessions(query: dict[str, Any]) -> Response:
     200, schema=SessionDetail, description="The caller had a session with this id: as it stands"
 )
 def create_session(payload: dict[str, Any]) -> Response:
-    """Make a session"""
+    """Create a session"""
     key = idempotency_key("sessions", payload)
     session = sessions.NewSession(**{**payload, "id": payload["id"] or new_id()})
     with connection() as conn:
@@ -92,7 +92,7 @@ def patch_session(query: dict[str, Any], payload: dict[str, Any], session_id: UU
 @api.delete("/sessions/<session_id>", tags=["sessions"])
 @api.response(204)
 def delete_session(session_id: UUID) -> Response:
-    """Remove a session and everything of it"""
+    """Delete a session and everything in it"""
     with connection() as conn:
         session_batches.delete_session(conn, current_user_id(), session_id, if_match=if_match_versions())
     return Response(status=204)

@@ -1,4 +1,4 @@
-"""Over which time the analytics go, and what goes out."""
+"""The window of analytics, and their bodies."""
 
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
@@ -30,7 +30,7 @@ def window(since: datetime | None = None, until: datetime | None = None) -> dict
 
 
 class WindowQuery(Schema):
-    """Over which time; both ends belong to it."""
+    """The window, which includes both ends."""
 
     start_date = Moment(
         metadata={
@@ -62,13 +62,13 @@ def _average() -> fields.Float:
         allow_none=True,
         metadata={
             "minimum": 0,
-            "description": "Of the messages that have one, in milliseconds; null for none",
+            "description": "In milliseconds, 2 decimals, of the messages that have one; null for none",
         },
     )
 
 
 class DailyUsage(Schema):
-    """What was used on a day of UTC."""
+    """The usage of a day of UTC."""
 
     date = fields.Date(required=True)
     messages = _count()
@@ -77,19 +77,21 @@ class DailyUsage(Schema):
 
 
 class Usage(Schema):
-    """What was used, in all and on each day of the window."""
+    """The usage in total and for each day of the window."""
 
     total_messages = _count()
     total_tokens = _count()
     total_sessions = _count("Sessions created in the window")
     avg_response_time_ms = _average()
     daily_usage = fields.List(
-        fields.Nested(DailyUsage), required=True, metadata={"description": "Every day, both ends inclusive"}
+        fields.Nested(DailyUsage),
+        required=True,
+        metadata={"description": "Every day of the window, zeros included"},
     )
 
 
 class AgentUsage(Schema):
-    """How much an agent answered."""
+    """The usage of an agent."""
 
     name = fields.String(required=True, metadata={"description": "`unknown` for none"})
     usage_count = _count("Assistant messages")
@@ -107,14 +109,14 @@ class AgentUsage(Schema):
 
 
 class AgentsUsage(Schema):
-    """How much each agent answered, most used first."""
+    """The usage of each agent, most used first."""
 
     agents = fields.List(fields.Nested(AgentUsage), required=True)
     total_calls = _count()
 
 
 class ModelUsage(Schema):
-    """How much a model wrote."""
+    """The usage of a model."""
 
     model_id = fields.String(required=True)
     model_name = fields.String(
@@ -125,14 +127,14 @@ class ModelUsage(Schema):
 
 
 class ModelsUsage(Schema):
-    """How much each model wrote, most used first."""
+    """The usage of each model, most used first."""
 
     models = fields.List(fields.Nested(ModelUsage), required=True)
     total_usage = _count()
 
 
 class Summary(Schema):
-    """What was used in the last 30 days."""
+    """A summary of the last 30 days."""
 
     total_messages = _count()
     active_sessions = _count("Sessions written to within 7 days")

@@ -1,6 +1,4 @@
-"""marshmallow's fields, strict about JSON's types, whose errors carry a word for programs beside the text for
-people.
-"""
+"""marshmallow's fields, but strict about JSON's types, and with errors that programs can tell apart."""
 
 from typing import Any
 
@@ -15,7 +13,7 @@ MAX_INTEGER = 2**31 - 1
 
 
 class ErrorText(str):
-    """An error's text, and in `type` the word that a program can act on."""
+    """The text of an error, with a word for programs in `type`."""
 
     type: str
 
@@ -26,7 +24,7 @@ class ErrorText(str):
 
 
 class TypedErrors(fields.Field[Any]):
-    """Errors that carry a word for programs beside the text for people."""
+    """A field whose errors are ErrorText."""
 
     def make_error(self, key: str, **kwargs: Any) -> ValidationError:
         return ValidationError(ErrorText(str(super().make_error(key, **kwargs)), key))
@@ -151,7 +149,7 @@ class List(TypedErrors, fields.List[Any]):
 class Cursor(TypedErrors, fields.Field[SessionPosition]):
     """Where a page of sessions begins, as `next_cursor` of the page before names it."""
 
-    default_error_messages = {"invalid": "Not a cursor that this service gave."}  # noqa: RUF012
+    default_error_messages = {"invalid": "Not a cursor of this service."}  # noqa: RUF012
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> SessionPosition:
         try:

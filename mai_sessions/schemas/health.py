@@ -1,4 +1,4 @@
-"""What the service says of itself."""
+"""Bodies of the health checks."""
 
 from marshmallow import Schema, fields
 
@@ -23,29 +23,23 @@ class Ready(Schema):
 
 
 class PoolFigures(Schema):
-    """The connections of the process that answers."""
+    """The database connections of the process that responds."""
 
-    pool_max = fields.Integer(
-        required=True, strict=True, metadata={"description": "Connections that there may be"}
-    )
-    pool_size = fields.Integer(
-        required=True, strict=True, metadata={"description": "Connections that there are"}
-    )
-    pool_available = fields.Integer(
-        required=True, strict=True, metadata={"description": "Connections that are free"}
-    )
+    pool_max = fields.Integer(required=True, strict=True, metadata={"description": "The most connections"})
+    pool_size = fields.Integer(required=True, strict=True, metadata={"description": "Open connections"})
+    pool_available = fields.Integer(required=True, strict=True, metadata={"description": "Idle connections"})
     requests_waiting = fields.Integer(
         required=True, strict=True, metadata={"description": "Requests that wait for a connection"}
     )
 
 
 class ReplicaHealth(PoolFigures):
-    """The replica, whose state changes nothing in that of the service."""
+    """The replica. The state of the service does not depend on it."""
 
     ok = fields.Boolean(required=True)
-    error = fields.String(metadata={"description": "Only when it is not ok"})
+    error = fields.String(metadata={"description": "Only if it is not ok"})
     lag_seconds = fields.Float(
-        allow_none=True, metadata={"description": "How far it is behind, null when nobody knows"}
+        allow_none=True, metadata={"description": "How far it lags behind, or null if that is unknown"}
     )
 
 
@@ -74,20 +68,20 @@ class DatabaseDetails(PoolFigures):
         ExpiryHealth, metadata={"description": "Not where the API is part of another application"}
     )
     old_words = fields.Nested(
-        OldWords, metadata={"description": "Only while the database answers and its schema is current"}
+        OldWords, metadata={"description": "Only while the database responds and its schema is current"}
     )
-    replica = fields.Nested(ReplicaHealth, metadata={"description": "Only where there is one"})
+    replica = fields.Nested(ReplicaHealth, metadata={"description": "Only if there is one"})
 
 
 class ServiceHealth(Schema):
     ok = fields.Boolean(required=True)
     latency_ms = fields.Float(required=True, metadata={"minimum": 0})
-    error = fields.String(metadata={"description": "Only when it is not ok"})
+    error = fields.String(metadata={"description": "Only if it is not ok"})
     details = fields.Nested(DatabaseDetails, required=True)
 
 
 class Services(Schema):
-    """What the service needs."""
+    """The services that this one needs."""
 
     postgres = fields.Nested(ServiceHealth, required=True)
 
@@ -97,7 +91,7 @@ class DetailedHealth(Schema):
         required=True,
         metadata={
             "enum": ["healthy", "degraded", "unhealthy"],
-            "description": "degraded: requests wait for a connection; unhealthy: the database does not answer",
+            "description": "degraded: requests wait for a connection; unhealthy: the database does not respond",
         },
     )
     services = fields.Nested(Services, required=True)

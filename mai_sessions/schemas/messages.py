@@ -1,4 +1,4 @@
-"""What comes in about messages, and what goes out."""
+"""Queries and bodies of messages."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -43,8 +43,10 @@ class BranchQuery(Schema):
 class MessageListQuery(BranchQuery):
     """Which page of the messages of a session."""
 
-    limit = Integer(min=1, max=500, load_default=100, metadata={"description": "Messages on a page"})
-    offset = Integer(min=0, max=MAX_BIGINT, load_default=0, metadata={"description": "Messages to leave out"})
+    limit = Integer(
+        min=1, max=500, load_default=100, metadata={"description": "The most messages on the page"}
+    )
+    offset = Integer(min=0, max=MAX_BIGINT, load_default=0, metadata={"description": "Messages to skip"})
     after_seq = Integer(
         min=0,
         max=MAX_INTEGER,

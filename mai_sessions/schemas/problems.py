@@ -1,4 +1,4 @@
-"""What an error says of itself: RFC 9457."""
+"""Problem documents: RFC 9457."""
 
 from marshmallow import Schema, fields
 
@@ -9,7 +9,7 @@ class BrokenRule(Schema):
     loc = fields.List(
         fields.Raw(metadata={"type": ["string", "integer"]}),
         required=True,
-        metadata={"description": "Where: body, query or header, and the path in it"},
+        metadata={"description": "The place: body, query or header, and the path in it"},
     )
     msg = fields.String(required=True, metadata={"description": "For people"})
     type = fields.String(required=True, metadata={"description": "For programs"})
@@ -22,7 +22,9 @@ class Problem(Schema):
     title = fields.String(required=True)
     status = fields.Integer(required=True, strict=True)
     detail = fields.String(required=True)
-    request_id = fields.String(required=True, metadata={"description": "By which the log knows the request"})
+    request_id = fields.String(
+        required=True, metadata={"description": "The id of the request, as in the log"}
+    )
     errors = fields.List(
         fields.Nested(BrokenRule), metadata={"description": "With 422: each rule that the request breaks"}
     )

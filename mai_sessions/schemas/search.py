@@ -1,4 +1,4 @@
-"""What a search is asked with, and what it answers."""
+"""The query of a search, and its results."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from mai_sessions.schemas.moments import Moment
 class SearchCursor(TypedErrors, fields.Field[SearchPosition]):
     """Where a page of results begins: keys, and a checksum by which a damaged one is told."""
 
-    default_error_messages = {"invalid": "Not a cursor that this service gave."}  # noqa: RUF012
+    default_error_messages = {"invalid": "Not a cursor of this service."}  # noqa: RUF012
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> SearchPosition:
         try:
@@ -56,7 +56,7 @@ class SearchQuery(Schema):
     until = Moment(metadata={"description": "The first moment that is too late, ISO 8601", "type": "string"})
     after = SearchCursor(
         data_key="cursor",
-        metadata={"description": "Where the page begins: `next_cursor` of the page before", "type": "string"},
+        metadata={"description": "`next_cursor` of the previous page", "type": "string"},
     )
 
 

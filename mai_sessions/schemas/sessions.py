@@ -1,4 +1,4 @@
-"""What comes in about sessions, and what goes out."""
+"""Queries and bodies of sessions."""
 
 from typing import Any
 
@@ -23,16 +23,18 @@ MAX_SESSIONS_BATCH = 500
 
 
 class SessionListQuery(Schema):
-    """Which page of which sessions."""
+    """The page and the filters of a list of sessions."""
 
     search = Text(
-        load_default="", metadata={"description": "Part of the title, in either case; blank for all"}
+        load_default="", metadata={"description": "A part of the title, in any case. Blank lists all"}
     )
-    limit = Integer(min=1, max=100, load_default=50, metadata={"description": "Sessions on a page"})
-    offset = Integer(min=0, max=MAX_BIGINT, load_default=0, metadata={"description": "Sessions to leave out"})
+    limit = Integer(
+        min=1, max=100, load_default=50, metadata={"description": "The most sessions on the page"}
+    )
+    offset = Integer(min=0, max=MAX_BIGINT, load_default=0, metadata={"description": "Sessions to skip"})
     after = Cursor(
         data_key="cursor",
-        metadata={"description": "Where the page begins: `next_cursor` of the page before", "type": "string"},
+        metadata={"description": "`next_cursor` of the previous page", "type": "string"},
     )
     archived = Choice(
         "false",
@@ -45,21 +47,21 @@ class SessionListQuery(Schema):
 
 
 class MessagesLimitQuery(BranchQuery):
-    """How much of a session."""
+    """How many messages of a session."""
 
     messages_limit = Integer(
         min=0,
         max=500,
         load_default=None,
-        metadata={"description": "Only so many of the newest messages; all of them by default"},
+        metadata={"description": "Only this number of the newest messages. By default all"},
     )
 
 
 class SessionCreate(SessionFields):
-    """A session to make."""
+    """A session to create."""
 
     id = Identifier(
-        allow_none=True, load_default=None, metadata={"description": "Made by the service when not given"}
+        allow_none=True, load_default=None, metadata={"description": "By default the service makes one"}
     )
 
     created_at = PastMoment(allow_none=True)
@@ -104,7 +106,7 @@ class SessionBatchResult(Schema):
 
 
 class SessionSummary(Schema):
-    """A session as it stands in a list."""
+    """A session as in a list."""
 
     id = fields.UUID(required=True)
     title = fields.String(required=True)
@@ -149,7 +151,9 @@ class SessionList(Schema):
 
     sessions = fields.List(fields.Nested(SessionSummary), required=True)
     total = fields.Integer(
-        required=True, strict=True, metadata={"description": "How many match, on every page"}
+        required=True,
+        strict=True,
+        metadata={"description": "The number of sessions that match, on every page"},
     )
     limit = fields.Integer(required=True, strict=True)
     offset = fields.Integer(required=True, strict=True)

@@ -17,9 +17,7 @@ _WELL_FORMED = re.compile(r"[\x21-\x7e]{1,255}").fullmatch
 
 
 def idempotency_key(path: str, payload: Any) -> IdempotencyKey | None:
-    """The key of this request, with the fingerprint of its body as it was understood; None without one.
-    Raises Invalid.
-    """
+    """Return the key of this request with the fingerprint of its loaded body, or None. Raises Invalid."""
     key = request.headers.get(HEADER)
     if key is None:
         return None
@@ -30,7 +28,7 @@ def idempotency_key(path: str, payload: Any) -> IdempotencyKey | None:
     return IdempotencyKey(path, key, sha256(body).digest())
 
 
-# The fields of a message that the release before knows: with these alone, both find the same fingerprint.
+# The fields that release 0.1 knows. A message of these alone has the same fingerprint in both releases.
 _FIRST_FIELDS = frozenset(
     {
         "role",
@@ -47,7 +45,7 @@ _FIRST_FIELDS = frozenset(
 
 
 def _fingerprint(value: Any) -> Any:
-    """What stands for a value in the fingerprint of a body. An attachment is known by its hash."""
+    """Return what represents a value in the fingerprint. An attachment is represented by its hash."""
     if isinstance(value, NewMessage):
         given = value._replace(attachments=())._asdict()
         defaults = NewMessage._field_defaults

@@ -13,6 +13,7 @@ from mai_sessions.errors import (
     Error,
     Forbidden,
     Invalid,
+    KeyReused,
     NotFound,
     Stale,
     Unauthenticated,
@@ -35,6 +36,7 @@ _STATUS: dict[type[Error], HTTPStatus] = {
     Conflict: HTTPStatus.CONFLICT,
     Stale: HTTPStatus.PRECONDITION_FAILED,
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
+    KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
@@ -109,7 +111,10 @@ def document(
 
 def _domain_error(error: Error) -> Response:
     status = _STATUS[type(error)]
-    response = _problem(status, str(error), errors=error.errors if isinstance(error, Invalid) else None)
+    errors = error.errors if isinstance(error, Invalid) else None
+    if isinstance(error, KeyReused):
+        errors = [{"loc": ["header", "Idempotency-Key"], "msg": str(error), "type": "reused"}]
+    response = _problem(status, str(error), errors)
     if isinstance(error, Unauthenticated):
         response.headers["WWW-Authenticate"] = error.challenge
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
