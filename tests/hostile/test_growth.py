@@ -5,6 +5,7 @@ The routes and their texts are those of the OpenAPI document, so a new one is me
 
 import itertools
 import json
+import os
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -15,6 +16,8 @@ import pytest
 from support.chats import SESSIONS
 from support.costs import Cost, Meter, Request, query
 from support.figures import FULL
+from support.samples import data_url as data_url_of
+from support.samples import png
 from support.service import TREE, Service, call, running
 
 # Each size is so many times the smallest.
@@ -171,8 +174,13 @@ def site(
 ) -> Iterator[Site]:
     """One thread serves, so that what it costs is the request's own. Texts of each kind are there to be found."""
     log = tmp_path_factory.mktemp("growth") / "log"
-    one = {"MAI_SESSIONS_WORKERS": "1", "MAI_SESSIONS_THREADS": "1", "MAI_SESSIONS_STATEMENT_TIMEOUT": "60"}
-    with running(make_migrated_database(), log, **one) as service, closing(service.connect()) as http:
+    settings = {
+        "MAI_SESSIONS_WORKERS": "1",
+        "MAI_SESSIONS_THREADS": "1",
+        "MAI_SESSIONS_STATEMENT_TIMEOUT": "60",
+        "MAI_SESSIONS_GRACEFUL_TIMEOUT": "70",
+    }
+    with running(make_migrated_database(), log, **settings) as service, closing(service.connect()) as http:
         session = call(http, "POST", SESSIONS, {"title": "x"})[1]["id"]
         path = f"{SESSIONS}/{session}/messages"
         for make in TEXTS.values():
@@ -311,3 +319,36 @@ def test_memory_is_a_few_times_the_body(site: Site, method: str, kind: str, keye
         if ratios[-1] < limit:
             break
     assert min(ratios) < limit, ratios
+
+
+def data_url(size: int) -> str:
+    """A PNG of so many bytes of base64."""
+    return data_url_of(png(noise=os.urandom(size * 3 // 4)))
+
+
+# Bodies of about so many bytes, whose weight is not the content.
+BODIES: dict[str, Callable[[int], dict[str, Any]]] = {
+    "an image": lambda size: {"content": "x", "images": [data_url(size)]},
+    "many images": lambda size: {"content": "x", "images": [data_url(size // 20) for _ in range(20)]},
+    "an image in parts": lambda size: {"parts": [{"type": "file", "url": data_url(size)}]},
+    "an ignored text": lambda size: {"content": "x", "ignored": "Ā " * (size // 3)},
+    "an ignored list": lambda size: {"content": "x", "ignored": ["x" * 100] * (size // 110)},
+    "a text too many": lambda size: {"content": "x", "agent_name": "Ā" * (size // 2)},
+    "many messages": lambda size: {
+        "messages": [{"role": "user", "content": "Ā " * (size // 3 // 50)} for _ in range(50)]
+    },
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_memory_is_a_few_times_the_body_of_any_kind(site: Site, name: str) -> None:
+    path = f"{SESSIONS}/{site.ids['{session_id}']}/messages"
+    content = json.dumps({"role": "user", **BODIES[name](MEMORY_SIZE)}, ensure_ascii=False).encode()
+    ratios = []
+    for _ in range(TRIES):
+        cost = site.meter.measure(Request("POST", path, content))
+        assert cost.status in (201, 422)
+        ratios.append(cost.memory / len(content))
+        if ratios[-1] < MEMORY:
+            break
+    assert min(ratios) < MEMORY, ratios
