@@ -36,6 +36,8 @@ from mai_sessions.content.folding import INDIC, fold
 MAX_CHARACTERS = 100_000
 MAX_LEXEMES = 16_000
 MAX_WORD = 16
+# Some characters fold to eighteen. So many are folded before looking at how many there are.
+_CHUNK = 10_000
 # A word of more runs of letters and of digits, such as a hash, is one lexeme.
 _MAX_RUNS = 3
 # The lexeme that all rows of all users by these rules have. Two indexes of the others serve `reindex`.
@@ -145,9 +147,24 @@ def _quoted(lexemes: Iterable[str], between: str, after: str = "") -> str:
     return "'" + escaped.replace("\0", f"'{after}{between}'") + "'" + after
 
 
+def fold_searched(text: str) -> str:
+    """Fold the part of a text that is searched: of both the text and what it folds to, 100,000 characters."""
+    text = text[:MAX_CHARACTERS]
+    if text.isascii():
+        return fold(text)
+    parts: list[str] = []
+    left = MAX_CHARACTERS
+    for start in range(0, len(text), _CHUNK):
+        parts.append(fold(text[start : start + _CHUNK])[:left])
+        left -= len(parts[-1])
+        if not left:
+            break
+    return "".join(parts)
+
+
 def count_lexemes(text: str) -> Counter[str]:
     """Count the lexemes of the first 100,000 characters of a text, up to 16,000 different ones."""
-    folded = fold(text[:MAX_CHARACTERS])[:MAX_CHARACTERS]
+    folded = fold_searched(text)
     if folded.isascii():
         tokens = Counter(_ASCII_WORD.findall(folded))
         lexemes: Counter[str] = Counter()

@@ -16,11 +16,11 @@ from uuid import UUID
 from mai_sessions.content.folding import fold
 from mai_sessions.content.lexemes import (
     LETTER,
-    MAX_CHARACTERS,
     MAX_WORD,
     OPERATORS,
     SPACELESS,
     TRAILING,
+    fold_searched,
     prefixes,
     session_key,
     split_characters,
@@ -33,7 +33,7 @@ MAX_WORDS = 32
 _MAX_LEXEMES = 12
 # Of a word of the query, so many characters are compared with the text: a text that nearly matches everywhere
 # costs as many steps at each of its characters.
-_MAX_COMPARED = 40
+MAX_WORD_COMPARED = 40
 
 _QUOTED_OR_PLAIN = re.compile('"([^"]*)"|([^"]+)')
 _WORD_END = re.compile(rf"(?:[0-9]|{LETTER}|[{SPACELESS}])$")
@@ -78,7 +78,7 @@ class Query(NamedTuple):
 
     def matches(self, text: str) -> bool:
         """Tell whether all terms occur in a text."""
-        folded = fold(text[:MAX_CHARACTERS])
+        folded = fold_searched(text)
         return all(
             term_pattern((term,), is_ascii=folded.isascii()).search(folded)
             for term in self.terms
@@ -212,7 +212,7 @@ def _term_source(term: Term, letter: str) -> str:
 
 
 def _group_source(group: str, letter: str, *, is_prefix: bool) -> str:
-    compared = group[:_MAX_COMPARED]
+    compared = group[:MAX_WORD_COMPARED]
     # The first character comes first, and then what must not be before it: so `re` skips to it.
     first = re.escape(compared[0])
     source = (

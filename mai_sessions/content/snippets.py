@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from mai_sessions.content.folding import fold, fold_with_offsets
 from mai_sessions.content.lexemes import MAX_CHARACTERS
-from mai_sessions.content.query import Term, term_pattern
+from mai_sessions.content.query import MAX_WORD_COMPARED, Term, term_pattern
 
 MAX_SNIPPET = 300
 
@@ -23,23 +23,26 @@ def snippet(text: str, terms: Iterable[Term]) -> str:
     At most 300 characters in all. Takes time linear in what precedes the hit."""
     terms = tuple(terms)
     text = text[:MAX_CHARACTERS]
-    for term in sorted(terms, key=lambda term: -sum(map(len, term.groups))):
-        if hit := _first_hit(text, term):
-            return _show(text, *hit, terms)
-    return _escape(text, MAX_SNIPPET)
+    longest = max(terms, key=lambda term: sum(map(len, term.groups)))
+    hit = _first_hit(text, longest)
+    return _show(text, *hit, terms) if hit else _escape(text, MAX_SNIPPET)
 
 
 def _first_hit(text: str, term: Term) -> tuple[int, int] | None:
     """Return where the first hit of a term begins and ends."""
-    overlap = max(_OVERLAP, 2 * sum(map(len, term.groups)))
+    overlap = max(_OVERLAP, 2 * sum(min(len(group), MAX_WORD_COMPARED) for group in term.groups))
+    left = MAX_CHARACTERS
     for start in range(0, max(1, len(text)), _CHUNK):
         begin = max(0, start - overlap)
         chunk = text[begin : start + _CHUNK]
-        folded = fold(chunk)
+        folded = fold(chunk)[:left]
+        left -= len(folded)
         hit = term_pattern((term,), is_ascii=folded.isascii()).search(folded)
         if hit:
             offsets = fold_with_offsets(chunk)[1]
             return begin + offsets[hit.start()], begin + offsets[hit.end()]
+        if not left:
+            break
     return None
 
 

@@ -36,6 +36,7 @@ NOTHING_TO_SEARCH_FOR = "The query holds no word and no symbol to search for."
 # Windows that a request reads at most when none of their texts matches.
 MAX_WINDOWS = 3
 MAX_COMPARED = 1_000_000
+MIN_LOOKED_THROUGH = 4_000
 _WINDOW: LiteralString = "200"
 WINDOW = int(_WINDOW)
 
@@ -271,17 +272,18 @@ def search(
         if rows or following is None:
             break
         after = following
+    shown = _cut_texts(rows[:limit])
     results = [
         {
             "session": {"id": row.session_id, "title": row.title},
             "message_id": None if row.seq is None else row.id,
             "seq": row.seq,
             "role": row.role,
-            "snippet": snippet(row.text, query.terms),
+            "snippet": snippet(text, query.terms),
             # As PostgreSQL writes it, so that a moment reads the same in every reply.
             "created_at": orjson.Fragment(row.created_at_json),
         }
-        for row in rows[:limit]
+        for row, text in zip(rows[:limit], shown, strict=True)
     ]
     return orjson.dumps(
         {
@@ -290,6 +292,19 @@ def search(
             "truncated": following is None and end.is_last,
         }
     )
+
+
+def _cut_texts(rows: list[Row]) -> list[str]:
+    """Return the texts in which snippets are looked for: those of ASCII whole, of the others so many characters in all.
+
+    Of the texts after these, the first characters are looked through."""
+    left = MAX_COMPARED
+    texts = []
+    for row in rows:
+        text = row.text if row.text.isascii() else row.text[: max(left, MIN_LOOKED_THROUGH)]
+        left -= 0 if text.isascii() else len(text)
+        texts.append(text)
+    return texts
 
 
 def _read_window(
