@@ -1,4 +1,12 @@
-"""gunicorn's own threaded worker, for TLS, HTTP/2, an access log, hooks, and where there is no epoll."""
+"""gunicorn's own threaded worker, for TLS, HTTP/2, an access log, hooks, and where there is no epoll.
+
+What is overridden of gunicorn.workers.gthread.ThreadWorker:
+
+| method | why | what differs |
+| --- | --- | --- |
+| enqueue_req | a Unix peer chooses its own address | the address is empty |
+| handle_request | gunicorn passes on gzip, chunked undecoded | refuses it |
+"""
 
 import socket
 from typing import Any

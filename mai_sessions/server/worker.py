@@ -11,6 +11,7 @@ upgrade changes one of them:
 
 | method | why | what differs |
 | --- | --- | --- |
+| __init__ | the clients are kept elsewhere | makes where they are kept |
 | check_config | it is called once, in the master | refuses what only gthread does; fits worker_connections to ulimit -n |
 | init_process | the epoll is each process's own | makes it, and reads the settings as attributes |
 | run | the threads take clients themselves | starts them first |

@@ -1,6 +1,7 @@
 """The methods of gunicorn that the workers override, as they were when they were overridden."""
 
 import inspect
+import re
 from hashlib import sha256
 
 import pytest
@@ -34,6 +35,12 @@ def overridden(worker: type[ThreadWorker]) -> set[str]:
 
 def test_every_overridden_method_is_known() -> None:
     assert overridden(ClientWorker) | overridden(GthreadWorker) == set(SOURCES)
+
+
+@pytest.mark.parametrize("worker", [ClientWorker, GthreadWorker])
+def test_every_overridden_method_is_in_the_table(worker: type[ThreadWorker]) -> None:
+    table = inspect.getmodule(worker).__doc__ or ""
+    assert set(re.findall(r"^\| (\w+) \|", table, re.MULTILINE)) - {"method"} == overridden(worker)
 
 
 @pytest.mark.parametrize("name", SOURCES)
