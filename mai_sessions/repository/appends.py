@@ -34,6 +34,7 @@ from mai_sessions.repository.columns import (
 )
 from mai_sessions.repository.daily_usage import count_messages
 from mai_sessions.repository.message_json import Placement, message_json, message_rows
+from mai_sessions.repository.plain_appends import append_plain_message, is_plain
 
 
 class AppendReply(NamedTuple):
@@ -232,6 +233,11 @@ def append_messages(
     session's version is one of `if_match`, and Invalid for a key that was used with another body, and for a parent,
     a head or an image that is not there.
     """
+    if not (is_batch or key or if_match is not None) and is_plain(messages[0]):
+        plain = append_plain_message(conn, user_id, session_id, messages[0])
+        if plain is not None:
+            message_id, version, body = plain
+            return AppendReply([message_id], [body], None, version, is_new=True)
     ids = [message.id or new_id() for message in messages]
     params = {
         "user_id": user_id,

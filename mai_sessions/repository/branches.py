@@ -9,7 +9,14 @@ from typing import LiteralString
 from uuid import UUID
 
 from mai_sessions.errors import Invalid
-from mai_sessions.repository.columns import MESSAGE_COLUMNS
+from mai_sessions.repository.columns import PARENT_ID, message_columns
+
+# In a range, a message that names no parent follows the one before it; in a branch, each does. Only the first one's
+# has to be looked up.
+RANGE_COLUMNS: LiteralString = message_columns(
+    f"coalesce(CASE WHEN m.parent_seq IS NULL THEN lag(m.id) OVER (ORDER BY m.seq) END, {PARENT_ID})"
+)
+BRANCH_COLUMNS: LiteralString = message_columns(f"coalesce(lag(m.id) OVER (ORDER BY m.seq), {PARENT_ID})")
 
 # The message that the branch ends at, null where there is none, and whether the branch has to be walked.
 BRANCH: LiteralString = """
@@ -44,7 +51,7 @@ WALK: LiteralString = """
 
 # The oldest messages after a seq, and the newest ones before one. Who knows the version already gets none.
 FIRST_MESSAGES: LiteralString = f"""
-          (SELECT {MESSAGE_COLUMNS}
+          (SELECT {RANGE_COLUMNS}
              FROM messages AS m
             WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
               AND m.seq > %(after_seq)s AND m.seq <= b.head_seq AND NOT b.is_walked
@@ -52,7 +59,7 @@ FIRST_MESSAGES: LiteralString = f"""
             ORDER BY m.seq
             LIMIT %(limit)s OFFSET %(offset)s)
             UNION ALL
-          (SELECT {MESSAGE_COLUMNS}
+          (SELECT {BRANCH_COLUMNS}
              FROM (SELECT w.seq
                      FROM ({WALK}) AS w
                     WHERE w.seq > %(after_seq)s AND s.version <> ALL (%(known_versions)s::uuid[])
@@ -61,7 +68,7 @@ FIRST_MESSAGES: LiteralString = f"""
              JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.seq = w.seq
             ORDER BY m.seq)"""
 LAST_MESSAGES: LiteralString = f"""
-          (SELECT {MESSAGE_COLUMNS}
+          (SELECT {RANGE_COLUMNS}
              FROM (SELECT *
                      FROM messages AS m
                     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
@@ -72,7 +79,7 @@ LAST_MESSAGES: LiteralString = f"""
                     LIMIT %(limit)s OFFSET %(offset)s) AS m
             ORDER BY m.seq)
             UNION ALL
-          (SELECT {MESSAGE_COLUMNS}
+          (SELECT {BRANCH_COLUMNS}
              FROM (SELECT w.seq
                      FROM ({WALK}) AS w
                     WHERE w.seq > %(after_seq)s AND w.seq < %(before_seq)s AND s.version <> ALL (%(known_versions)s::uuid[])

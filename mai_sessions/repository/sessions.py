@@ -13,10 +13,9 @@ from mai_sessions.errors import Invalid, NotFound, Stale
 from mai_sessions.idempotency import NO_KEY, IdempotencyKey, check_same_body
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection, Json, fetch_one, run_transaction
-from mai_sessions.repository.branches import BRANCH, WALK, check_head
+from mai_sessions.repository.branches import BRANCH, BRANCH_COLUMNS, RANGE_COLUMNS, WALK, check_head
 from mai_sessions.repository.columns import (
     LOCK_SESSION,
-    MESSAGE_COLUMNS,
     NEXT_UPDATED_AT,
     SUMMARY_COLUMNS,
     check_locked,
@@ -40,7 +39,7 @@ class SessionReply(NamedTuple):
 # The newest messages are those above the seq of the one after them: in this form the primary key gives them in
 # order. Who knows the version already gets none.
 _NEWEST_MESSAGES: LiteralString = f"""
-          (SELECT {MESSAGE_COLUMNS}
+          (SELECT {RANGE_COLUMNS}
              FROM messages AS m
             WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
               AND m.seq <= b.head_seq AND NOT b.is_walked
@@ -52,7 +51,7 @@ _NEWEST_MESSAGES: LiteralString = f"""
               AND s.version <> ALL (%(known_versions)s::uuid[])
             ORDER BY m.seq)
             UNION ALL
-          (SELECT {MESSAGE_COLUMNS}
+          (SELECT {BRANCH_COLUMNS}
              FROM (SELECT w.seq
                      FROM ({WALK}) AS w
                     WHERE s.version <> ALL (%(known_versions)s::uuid[])

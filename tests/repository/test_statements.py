@@ -170,7 +170,7 @@ ROUTES = [
     Route("GET", MESSAGES + "?branches=all", ["list_messages"]),
     Route("GET", MESSAGES, ["list_messages"]),
     Route("GET", MESSAGES + "?before_seq=2", ["list_messages"]),
-    Route("POST", MESSAGES, write("append_messages", "count_messages", "append_messages"), NEW),
+    Route("POST", MESSAGES, write(*["append_plain_message"] * 3), NEW),
     Route("POST", MESSAGES, APPENDED_WITH_KEY, NEW, KEY),
     Route("DELETE", MESSAGES, CLEARED),
     Route("GET", MESSAGE, ["get_message"]),

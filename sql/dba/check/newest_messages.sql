@@ -1,4 +1,4 @@
--- Sessions whose newest_seq or last_message_preview is not that of their newest message.
+-- Sessions whose newest_seq is not that of their newest message, or whose last_message_preview is not of their head.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f newest_messages.sql
 -- Variables: user_id  whose rows are checked (default: everybody's)
@@ -12,16 +12,21 @@
 
 BEGIN READ ONLY;
 SELECT s.user_id, s.id AS session_id, s.newest_seq, m.seq,
-       s.last_message_preview IS NOT DISTINCT FROM m.preview AS preview_is_right
+       s.last_message_preview IS NOT DISTINCT FROM h.preview AS preview_is_right
   FROM sessions AS s
   LEFT JOIN LATERAL (
-       SELECT seq, left(content, 100) AS preview
+       SELECT seq
          FROM messages
         WHERE user_id = s.user_id AND session_id = s.id
         ORDER BY user_id DESC, session_id DESC, seq DESC
         LIMIT 1) AS m ON true
+  LEFT JOIN LATERAL (
+       SELECT left(content, 100) AS preview
+         FROM messages
+        WHERE user_id = s.user_id AND session_id = s.id AND seq = CASE WHEN s.is_branched THEN s.head_seq ELSE m.seq END
+        LIMIT 1) AS h ON true
  WHERE (:'user_id' = '' OR s.user_id = :'user_id')
-   AND (s.newest_seq, s.last_message_preview) IS DISTINCT FROM (m.seq, m.preview)
+   AND (s.newest_seq, s.last_message_preview) IS DISTINCT FROM (m.seq, h.preview)
  ORDER BY s.user_id, s.id;
 \set found :ROW_COUNT
 COMMIT;
