@@ -1,5 +1,6 @@
 """The commands of `mai-sessions`, and of `flask mai-sessions` in another application."""
 
+import math
 import os
 import signal
 import sys
@@ -16,13 +17,18 @@ import click
 from flask import Flask, current_app, has_app_context
 from flask.cli import ScriptInfo
 
+from mai_sessions.auth.credentials import MAX_USER_ID
 from mai_sessions.config import Settings
+from mai_sessions.content.tokens import load_tokenizer
 from mai_sessions.embedded import backup, psql
 from mai_sessions.errors import StartupError, Unavailable
 from mai_sessions.expiry import Expiry
+from mai_sessions.importers.reader import SOURCES
+from mai_sessions.importers.run import export_file, import_files
 from mai_sessions.postgres import migrations
 from mai_sessions.postgres.connection import Connection
 from mai_sessions.postgres.database import Database
+from mai_sessions.postgres.pool import Pool
 from mai_sessions.repository import reindex as reindexing
 from mai_sessions.web.state import EXTENSION, current_state
 
@@ -260,6 +266,12 @@ def reindex(batch: int, rest: float, data_dir: Path | None) -> None:
         raise click.ClickException("rows were locked, or an older release still writes: run it again")
 
 
+def _check_user(_: click.Context, __: click.Parameter, value: str) -> str:
+    if not 1 <= len(value) <= MAX_USER_ID or "\0" in value:
+        raise click.BadParameter(f"a user has 1 to {MAX_USER_ID} characters")
+    return value
+
+
 _FILE = click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 
 
@@ -358,6 +370,66 @@ def scripts(path: bool, deploy: bool) -> None:
         f"\nThey are in {psql.SCRIPTS}, and run by `mai-sessions psql NAME`; the files of deploy/ are in "
         f"{psql.DEPLOYMENT}"
     )
+
+
+@main.command("import")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@click.option("--user", "user_id", required=True, callback=_check_user, help="Whose chats these become.")
+@click.option(
+    "--format",
+    "source",
+    type=click.Choice(["auto", *SOURCES]),
+    default="auto",
+    show_default=True,
+    help="Which product wrote the files.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and store nothing.")
+@_DATA_DIR
+def import_(files: tuple[Path, ...], user_id: str, source: str, dry_run: bool, data_dir: Path | None) -> None:
+    """Import the chats that another product, or this one, has exported; docs/import.md tells how.
+
+    It may be run again: it adds only what is new. It ends with 1 if anything was refused.
+    """
+    with _connected(data_dir, make=True) as conn:
+        complete = import_files(
+            conn,
+            files,
+            user_id=user_id,
+            source=None if source == "auto" else source,
+            dry_run=dry_run,
+            count_tokens=load_tokenizer(_settings().tokenizer),
+        )
+    if not complete:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("file", required=False, default="-", type=click.Path(dir_okay=False, allow_dash=True))
+@click.option("--user", "user_id", required=True, callback=_check_user, help="Whose chats these are.")
+@click.option("--force", is_flag=True, help="Replace FILE, if it is there.")
+@_DATA_DIR
+def export(file: str, user_id: str, force: bool, data_dir: Path | None) -> None:
+    """Write all sessions of a user to FILE, or to the standard output, for `import` to read."""
+    with _connected(data_dir) as conn:
+        export_file(conn, user_id, file, force=force)
+
+
+@contextmanager
+def _connected(data_dir: Path | None, *, make: bool = False) -> Generator[Connection]:
+    """Give a connection to the migrated database, whether it is served or not."""
+    with _reached(data_dir, make=make) as (database_url, _):
+        settings = replace(_settings(), database_url=database_url)
+        migrations.migrate(database_url, settings.migrate)
+        pool = Pool(settings, "command")
+        pool.check()
+        try:
+            # A command waits for its own work as long as that takes.
+            with pool.checkout(settings.pool_timeout, max_seconds=math.inf) as conn:
+                yield conn
+        except Unavailable as error:
+            raise StartupError(f"{error}: run the same command again") from None
+        finally:
+            pool.close()
 
 
 @contextmanager

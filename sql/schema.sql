@@ -286,8 +286,6 @@ CREATE INDEX idempotency_keys_created_at_idx ON public.idempotency_keys USING bt
 
 CREATE INDEX messages_attachments_idx ON public.messages USING btree (user_id, session_id) WHERE ((images <> '{}'::text[]) OR (part_attachments <> '{}'::text[]));
 
-CREATE INDEX messages_images_idx ON public.messages USING btree (user_id, session_id) WHERE (images <> '{}'::text[]);
-
 CREATE INDEX messages_old_words_idx ON public.messages USING btree (user_id, session_id, seq) WHERE (NOT (words @@ '''_2'''::tsquery));
 
 CREATE INDEX messages_streaming_idx ON public.messages USING btree (created_at) WHERE (status = 'streaming'::text);
@@ -298,13 +296,13 @@ CREATE INDEX messages_user_id_words_idx ON public.messages USING gin (user_id, w
 
 CREATE INDEX session_titles_old_words_idx ON public.session_titles USING btree (user_id, session_id) WHERE (NOT (words @@ '''_2'''::tsquery));
 
+CREATE INDEX session_titles_user_id_created_at_idx ON public.session_titles USING btree (user_id, created_at, session_id);
+
 CREATE INDEX session_titles_user_id_metadata_idx ON public.session_titles USING gin (user_id, metadata jsonb_path_ops) WHERE (metadata <> '{}'::jsonb);
 
 CREATE INDEX session_titles_user_id_words_idx ON public.session_titles USING gin (user_id, words) WITH (gin_pending_list_limit='1024');
 
 CREATE INDEX sessions_user_id_archived_updated_at_id_idx ON public.sessions USING btree (user_id, archived, updated_at DESC, id DESC);
-
-CREATE INDEX sessions_user_id_updated_at_id_idx ON public.sessions USING btree (user_id, updated_at DESC, id DESC);
 
 CREATE STATISTICS public.messages_user_id_session_id_stat (dependencies) ON user_id, session_id FROM public.messages;
 

@@ -73,6 +73,7 @@ TAGS = {
     "attachments": "Images of messages",
     "search": "Full-text search over titles and messages",
     "analytics": "What was used, for a dashboard",
+    "export": "Everything of the caller, to take along",
     "service": "The state of the service itself",
 }
 # Problems that no operation causes by itself: a wrong method, a first line or header that is too long.

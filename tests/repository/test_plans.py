@@ -78,12 +78,16 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "days": ("int", 30),
     "documents": ("text[]", None),
     "epoch": ("date", date(1970, 1, 1)),
+    "count": ("int", 1),
+    "expected_version": ("uuid", SESSION),
     "file_names": ("text[]", [None]),
     "first_day": ("date", date(2026, 1, 1)),
     "fingerprint": ("bytea", b"fingerprint"),
     "folded_title": ("text", "title"),
     "has_metadata": ("bool", False),
     "head_id": ("uuid", None),
+    "has_origin": ("bool", True),
+    "head_seq": ("int", 1),
     "if_match": ("uuid[]", None),
     "images": ("text[]", None),
     "is_batch": ("bool", True),
@@ -91,9 +95,11 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "named_sha256s": ("text[]", ["7" * 64]),
     "needed_ids": ("uuid[]", [MESSAGE]),
     "needed_sha256s": ("text[]", []),
+    "is_branched": ("bool", False),
     "is_error": ("bool", False),
     "key": ("text", "new"),
     "known_versions": ("uuid[]", []),
+    "last_seq": ("int", 11),
     "limit": ("int", 50),
     "max_compared": ("bigint", 1_000_000),
     "may_be_common": ("bool", True),
@@ -114,6 +120,7 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "parent_ids": ("uuid[]", [MESSAGE]),
     "part_attachments": ("text[]", None),
     "parts": ("json", None),
+    "origin": ("jsonb", Json({"import": {}})),
     "path": ("text", "sessions"),
     "part": ("text", "rare"),
     "pieces": ("text", part_query(USER, "rare")),
@@ -139,6 +146,7 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "titles_before": ("timestamptz", datetime.max.replace(tzinfo=UTC)),
     "token_count": ("int", 1),
     "until": ("timestamptz", datetime.max.replace(tzinfo=UTC)),
+    "updated_at": ("timestamptz", datetime(2026, 1, 1, tzinfo=UTC)),
     "user_id": ("text", USER),
     "user_prefix": ("text", user_prefix(USER)),
     "vectors": ("tsvector[]", ["_2 word"]),
@@ -149,6 +157,18 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
 }
 # Rows that are not there yet, and a search everywhere.
 OTHERWISE: dict[str, dict[str, Any]] = {
+    "exports.LIST_SESSIONS": {"after_created_at": datetime.min.replace(tzinfo=UTC), "after_id": UUID(int=0)},
+    "imports.CREATE_SESSION": {
+        "session_id": UUID(int=1),
+        "agent_name": "chat",
+        "created_at": datetime(2026, 1, 1, tzinfo=UTC),
+    },
+    "imports.CREATE_TITLE": {"session_id": UUID(int=1)},
+    "imports.INSERT_MESSAGES": {
+        "messages": Json(
+            [{**NEW_ROW, "id": str(UUID(int=1)), "created_at": "2026-01-01Z", "seq": MESSAGES + 1}]
+        )
+    },
     "search.SEARCH": {"session_id": None},
     "sessions.CREATE_SESSION": {"session_id": UUID(int=1), "agent_name": "chat"},
     "sessions.CREATE_SESSION_OF_KEY": {"session_id": UUID(int=1), "agent_name": "chat"},

@@ -1,5 +1,6 @@
 """A client that checks every response against the contract."""
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -58,9 +59,14 @@ class ContractClient(FlaskClient):
         schema = documented[response.status_code][0].get("schema")
         if not isinstance(schema, Schema):
             return
-        assert response.content_type == "application/json"
-        assert not re.search(rb"\s", _STRING.sub(b"", response.data)), "JSON is compact"
-        schema.load(response.get_json(), unknown=RAISE)
+        bodies = [response.data]
+        if response.content_type == "application/x-ndjson":
+            bodies = response.data.splitlines()
+        else:
+            assert response.content_type == "application/json"
+        for body in bodies:
+            assert not re.search(rb"\s", _STRING.sub(b"", body)), "JSON is compact"
+            schema.load(json.loads(body), unknown=RAISE)
         # With an explicit offset, in UTC.
         for stamp in re.findall(r'"(?:created_at|updated_at|timestamp)":\s*"([^"]*)"', response.text):
             assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?\+00:00", stamp)

@@ -1,0 +1,1 @@
+"""Import and export of conversations; `reader.py` reads what other products write."""

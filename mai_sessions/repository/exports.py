@@ -1,0 +1,185 @@
+"""The statements that read everything of a user, a page at a time."""
+
+import base64
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from typing import LiteralString, NamedTuple
+from uuid import UUID
+
+import orjson
+
+from mai_sessions.content.attachments import LINK
+from mai_sessions.errors import NotFound
+from mai_sessions.postgres.connection import Connection, fetch_all, fetch_one
+from mai_sessions.repository.columns import MESSAGE_COLUMNS, SUMMARY_COLUMNS
+
+Connect = Callable[[], AbstractContextManager[Connection]]
+
+_PAGE = 50
+_PIECE_BYTES = 64 * 1024
+# Before every session in the order of an export.
+START = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
+
+
+class ExportedSession(NamedTuple):
+    """A session: its place in the order of the export, and its JSON without messages."""
+
+    created_at: datetime
+    id: UUID
+    body: bytes
+
+
+class ExportedMessage(NamedTuple):
+    """A message: its JSON, and the SHA-256 of its images and of what its parts link to."""
+
+    seq: int
+    body: bytes
+    images: Sequence[str]
+    part_attachments: Sequence[str]
+
+
+LIST_SESSIONS: LiteralString = f"""
+    SELECT /* list_exported_sessions */ t.created_at, t.session_id, row_to_json(r)
+      FROM session_titles AS t
+      JOIN sessions AS s ON s.user_id = %(user_id)s AND s.id = t.session_id
+     CROSS JOIN LATERAL (SELECT {SUMMARY_COLUMNS}) AS r
+     WHERE t.user_id = %(user_id)s AND (t.created_at, t.session_id) > (%(after_created_at)s, %(after_id)s)
+     ORDER BY t.created_at, t.session_id
+     LIMIT %(limit)s"""
+
+
+def list_exported_sessions(
+    conn: Connection, user_id: str, *, after: tuple[datetime, UUID] = START, limit: int
+) -> list[ExportedSession]:
+    """Read a page of sessions, oldest first; `after` is the time and id of the session before the page."""
+    params = {"user_id": user_id, "after_created_at": after[0], "after_id": after[1], "limit": limit}
+    return [ExportedSession(*row) for row in fetch_all(conn, LIST_SESSIONS, params)]
+
+
+GET_SESSION: LiteralString = f"""
+    SELECT /* get_exported_session */ t.created_at, t.session_id, row_to_json(r)
+      FROM session_titles AS t
+      JOIN sessions AS s ON s.user_id = %(user_id)s AND s.id = t.session_id
+     CROSS JOIN LATERAL (SELECT {SUMMARY_COLUMNS}) AS r
+     WHERE t.user_id = %(user_id)s AND t.session_id = %(session_id)s"""
+
+
+def get_exported_session(conn: Connection, user_id: str, session_id: UUID) -> ExportedSession:
+    """Read one session. Raises NotFound."""
+    row = fetch_one(conn, GET_SESSION, {"user_id": user_id, "session_id": session_id})
+    if row is None:
+        raise NotFound("Session not found")
+    return ExportedSession(*row)
+
+
+LIST_MESSAGES: LiteralString = f"""
+    SELECT /* list_exported_messages */ m.seq, row_to_json(r), m.images, m.part_attachments
+      FROM messages AS m
+     CROSS JOIN LATERAL (SELECT {MESSAGE_COLUMNS}) AS r
+     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.seq > %(after_seq)s
+     ORDER BY m.seq
+     LIMIT %(limit)s"""
+
+
+def list_exported_messages(
+    conn: Connection, user_id: str, session_id: UUID, *, after_seq: int = 0, limit: int
+) -> list[ExportedMessage]:
+    """Read a page of the messages of all branches of a session, oldest first."""
+    params = {"user_id": user_id, "session_id": session_id, "after_seq": after_seq, "limit": limit}
+    return [ExportedMessage(*row) for row in fetch_all(conn, LIST_MESSAGES, params)]
+
+
+GET_FILE: LiteralString = """
+    SELECT /* get_exported_file */ a.content_type, a.content, a.file_name
+      FROM attachments AS a
+     WHERE a.user_id = %(user_id)s AND a.sha256 = %(sha256)s"""
+
+
+def get_exported_file(conn: Connection, user_id: str, sha256: str) -> dict[str, str | None]:
+    """Read an attachment as a data URL, and the name of the file. Both are None if it is gone."""
+    row = fetch_one(conn, GET_FILE, {"user_id": user_id, "sha256": sha256}, binary=True)
+    if row is None:
+        return {"url": None, "name": None}
+    content_type, content, name = row
+    return {"url": f"data:{content_type};base64,{base64.b64encode(content).decode()}", "name": name}
+
+
+def stream_export(
+    connect: Connect, user_id: str, *, session_id: UUID | None = None, with_files: bool = False
+) -> Iterator[bytes]:
+    """Yield the sessions of a user, or one, with all their messages: a line of JSON each, in pieces.
+
+    A connection is checked out for each page, so that a slow reader holds none. `with_files` puts data URLs
+    in the place of links to images, and adds `attachments`, the files that parts link to. Raises NotFound,
+    before anything is yielded, for a session that does not exist.
+    """
+    buffer, size = [], 0
+    for session in _sessions(connect, user_id, session_id):
+        for piece in _line(connect, user_id, session, with_files):
+            buffer.append(piece)
+            size += len(piece)
+            if size >= _PIECE_BYTES:
+                yield b"".join(buffer)
+                buffer, size = [], 0
+    yield b"".join(buffer)
+
+
+def _sessions(connect: Connect, user_id: str, session_id: UUID | None) -> Iterator[ExportedSession]:
+    if session_id is not None:
+        with connect() as conn:
+            session = get_exported_session(conn, user_id, session_id)
+        yield session
+        return
+    after = START
+    while True:
+        with connect() as conn:
+            page = list_exported_sessions(conn, user_id, after=after, limit=_PAGE)
+        yield from page
+        if len(page) < _PAGE:
+            return
+        after = (page[-1].created_at, page[-1].id)
+
+
+def _messages(connect: Connect, user_id: str, session_id: UUID) -> Iterator[ExportedMessage]:
+    after_seq = 0
+    while True:
+        with connect() as conn:
+            page = list_exported_messages(conn, user_id, session_id, after_seq=after_seq, limit=_PAGE)
+        yield from page
+        if len(page) < _PAGE:
+            return
+        after_seq = page[-1].seq
+
+
+def _line(connect: Connect, user_id: str, session: ExportedSession, with_files: bool) -> Iterator[bytes]:
+    """Yield a session, as PostgreSQL wrote it. No link is cut, and a file is a piece of its own."""
+    yield session.body[:-1] + b',"messages":['
+    linked: dict[str, None] = {}
+    separator = b""
+    for message in _messages(connect, user_id, session.id):
+        linked |= dict.fromkeys(message.part_attachments)
+        yield separator
+        yield from _with_images(connect, user_id, message) if with_files else [message.body]
+        separator = b","
+    if with_files:
+        yield b'],"attachments":['
+        for number, sha256 in enumerate(linked):
+            yield (b"," if number else b"") + orjson.dumps(_file(connect, user_id, sha256))
+    yield b"]}\n"
+
+
+def _with_images(connect: Connect, user_id: str, message: ExportedMessage) -> Iterator[bytes]:
+    """Yield a message with its images as data URLs, and its parts with plain links."""
+    # Nowhere else is there such a member: quotation marks in texts are escaped, and links of parts are marked.
+    links = b'"images":' + orjson.dumps([LINK + sha256 for sha256 in message.images])
+    before, _, after = message.body.replace(b'"\\u0000', b'"' + LINK.encode()).partition(links)
+    yield before + b'"images":['
+    for number, sha256 in enumerate(message.images):
+        yield (b"," if number else b"") + orjson.dumps(_file(connect, user_id, sha256)["url"])
+    yield b"]" + after
+
+
+def _file(connect: Connect, user_id: str, sha256: str) -> dict[str, str | None]:
+    with connect() as conn:
+        return get_exported_file(conn, user_id, sha256)

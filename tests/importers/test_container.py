@@ -1,0 +1,126 @@
+"""Files that are handed to the importer: what is refused, and in which words."""
+
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.samples import png
+
+from mai_sessions.importers import container
+from mai_sessions.importers.model import UnreadableFile
+from mai_sessions.importers.reader import Export
+
+CHAT = {"id": "c", "mapping": {"m": {"message": {"author": {"role": "user"}, "content": {"parts": ["hi"]}}}}}
+
+
+def zip_of(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def encrypted() -> bytes:
+    """A zip file whose only member is marked as encrypted, in both places where that stands."""
+    data = bytearray(zip_of({"conversations.json": json.dumps([CHAT]).encode()}))
+    for signature, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        data[data.index(signature) + offset] |= 1
+    return bytes(data)
+
+
+def damaged() -> bytes:
+    data = bytearray(zip_of({"conversations.json": json.dumps([CHAT] * 50).encode()}, zipfile.ZIP_STORED))
+    data[100] ^= 0xFF
+    return bytes(data)
+
+
+def one_chat_of(user: str) -> dict[str, object]:
+    return {"id": user, "user_id": user, "chat": {"messages": [{"role": "user", "content": "hi"}]}}
+
+
+FILES: dict[str, tuple[Callable[[], bytes], str]] = {
+    "empty": (lambda: b"", "it is empty"),
+    "text": (lambda: b"Dear diary", "neither a zip file nor JSON"),
+    "image": (png, "neither a zip file nor JSON"),
+    "other JSON": (lambda: b'{"name": "x", "dependencies": []}', "no conversations of a kind that is known"),
+    "numbers": (lambda: b"[1, 2, 3]", "no conversations of a kind that is known"),
+    "empty array": (lambda: b"[]", "no conversations of a kind that is known"),
+    "truncated JSON": (lambda: json.dumps([CHAT, CHAT]).encode()[:-5], "it ends too early"),
+    "truncated NDJSON": (lambda: json.dumps(CHAT).encode() + b'\n{"id": "', "it ends too early"),
+    "truncated zip": (lambda: zip_of({"conversations.json": b"[]"})[:-30], "damaged or incomplete zip"),
+    "beginning of a zip": (lambda: b"PK\3\4", "damaged or incomplete zip"),
+    "damaged member": (damaged, "it is damaged"),
+    "zip of text": (lambda: zip_of({"readme.txt": b"hi"}), "a zip file without JSON documents"),
+    "empty zip": (lambda: zip_of({}), "a zip file without JSON documents"),
+    "path upwards": (lambda: zip_of({"../conversations.json": b"[]"}), "a path outside of itself"),
+    "path upwards inside": (lambda: zip_of({"a/../../x.json": b"[]"}), "a path outside of itself"),
+    "absolute path": (lambda: zip_of({"/etc/x.json": b"[]"}), "a path outside of itself"),
+    "Windows path": (lambda: zip_of({"..\\x.json": b"[]"}), "a path outside of itself"),
+    "drive": (lambda: zip_of({"C:/x.json": b"[]"}), "a path outside of itself"),
+    "password": (encrypted, "protected by a password"),
+    "chats of several users": (
+        lambda: json.dumps([one_chat_of("u-1"), one_chat_of("u-2"), one_chat_of("u-1")]).encode(),
+        "it holds the chats of 2 users",
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "reason"), FILES.values(), ids=FILES.keys())
+def test_file_that_cannot_be_imported_is_refused_with_its_reason(
+    tmp_path: Path, content: Callable[[], bytes], reason: str
+) -> None:
+    file = tmp_path / "export"
+    file.write_bytes(content())
+    with pytest.raises(UnreadableFile, match=reason) as error:
+        Export(file)
+    assert "\n" not in str(error.value)
+
+
+def test_directory_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableFile, match="it is a directory"):
+        Export(tmp_path)
+
+
+def test_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableFile, match="No such file"):
+        Export(tmp_path / "nowhere.zip")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read any file")
+def test_unreadable_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "export.json"
+    file.touch(0)
+    file.chmod(0)
+    with pytest.raises(UnreadableFile, match="Permission denied"):
+        Export(file)
+
+
+def test_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container, "_HARMLESS_BYTES", 1000)
+    file = tmp_path / "export.zip"
+    file.write_bytes(zip_of({"conversations.json": b"[" + b" " * 10_000_000 + b"]"}))
+    with pytest.raises(UnreadableFile, match="that is a zip bomb"):
+        Export(file)
+
+
+def test_documents_that_hold_no_conversations_are_passed_over(tmp_path: Path) -> None:
+    file = tmp_path / "export.zip"
+    members = {
+        "__MACOSX/._conversations.json": b"\0\5\26",
+        "conversations-000.json": json.dumps([CHAT]).encode(),
+        "conversations-001.json": json.dumps([CHAT | {"id": "d"}]).encode(),
+        "shared_conversations.json": b'[{"id": "c", "title": "x"}]',
+        "user.json": b'{"id": "user-1"}',
+        "empty.json": b"",
+        "chat.html": b"<html>",
+    }
+    file.write_bytes(zip_of(members))
+    with Export(file) as export:
+        assert (export.count, export.sources) == (2, ["chatgpt"])
+        assert export.ignored == ["empty.json", "shared_conversations.json", "user.json"]
+        assert [conversation.id for conversation in export.conversations()] == ["c", "d"]
