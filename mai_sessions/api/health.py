@@ -9,6 +9,7 @@ from flask import Response, url_for
 
 from mai_sessions.errors import Unavailable
 from mai_sessions.postgres import migrations
+from mai_sessions.postgres.cluster import NodeCounts, count_nodes
 from mai_sessions.postgres.pool import Pool
 from mai_sessions.repository.reindex import OldWords, count_old_words
 from mai_sessions.schemas.health import Alive, DetailedHealth, Health, Ready, Service
@@ -68,10 +69,13 @@ def get_detailed() -> Response:
     start = perf_counter()
     database = current_state().database
     postgres: dict[str, object] = {"ok": True}
+    nodes: NodeCounts | None = None
     old_words: OldWords | None = None
     try:
         with database.primary.checkout(PROBE_TIMEOUT, max_seconds=PROBE_TIMEOUT) as conn:
-            if migrations.is_current(conn):
+            nodes = count_nodes(conn)
+            # Counting old words takes every node.
+            if migrations.is_current(conn) and not (nodes and nodes.unreachable):
                 old_words = count_old_words(conn)
     except Unavailable as error:
         postgres = {"ok": False, "error": str(error)}
@@ -83,13 +87,15 @@ def get_detailed() -> Response:
         details["expiry"] = {"last_run": last_run, "overdue": overdue}
     if old_words is not None:
         details["old_words"] = old_words._asdict()
+    if nodes is not None:
+        details["nodes"] = nodes._asdict()
     if replica := database.replica:
         details["replica"] = _replica_health(replica)
     body = {
         "status": "unhealthy"
         if not postgres["ok"]
         else "degraded"
-        if stats["requests_waiting"]
+        if stats["requests_waiting"] or (nodes and nodes.unreachable)
         else "healthy",
         "services": {"postgres": {**postgres, "latency_ms": latency_ms, "details": details}},
         "total_latency_ms": latency_ms,

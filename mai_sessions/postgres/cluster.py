@@ -1,10 +1,12 @@
 """What is different where PostgreSQL is a node of a Citus cluster: docs/citus.md."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 
+from mai_sessions.postgres.connection import Connection as PooledConnection
+from mai_sessions.postgres.connection import run_transaction
 from mai_sessions.postgres.migration_files import Migration, created_table
 
 Connection = psycopg.Connection[Any]
@@ -14,6 +16,29 @@ SELECT_IS_WORKER = "SELECT groupid <> 0 FROM pg_catalog.pg_dist_local_group"
 SELECT_IS_DISTRIBUTED = """
     SELECT EXISTS (
            SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = to_regclass('public.sessions'))"""
+
+# A node that hangs accepts connections and greets none.
+SET_NODE_TIMEOUT: LiteralString = """
+    SELECT /* set_node_timeout */ set_config('citus.node_connection_timeout', '200', true)"""
+COUNT_NODES: LiteralString = """
+    SELECT /* count_nodes */ count(*), count(*) FILTER (WHERE NOT citus_check_connection_to_node(nodename, nodeport))
+      FROM pg_catalog.pg_dist_node
+     WHERE isactive"""
+
+
+class NodeCounts(NamedTuple):
+    """The nodes of a cluster, and how many of them this one cannot reach."""
+
+    total: int
+    unreachable: int
+
+
+def count_nodes(conn: PooledConnection) -> NodeCounts | None:
+    """Try to reach each node of the cluster, in 0.2 s each. Returns None without Citus. Raises Unavailable."""
+    if not _has_citus(conn):
+        return None
+    _, [(total, unreachable)] = run_transaction(conn, [SET_NODE_TIMEOUT, COUNT_NODES], {})
+    return NodeCounts(total, unreachable)
 
 
 def is_worker(conn: Connection) -> bool:

@@ -63,6 +63,13 @@ class OldWords(Schema):
     titles = fields.Integer(required=True, strict=True)
 
 
+class NodeCounts(Schema):
+    """The nodes of the Citus cluster; users whose rows are on an unreachable one get 503."""
+
+    total = fields.Integer(required=True, strict=True)
+    unreachable = fields.Integer(required=True, strict=True)
+
+
 class DatabaseDetails(PoolFigures):
     expiry = fields.Nested(
         ExpiryHealth, metadata={"description": "Not where the API is part of another application"}
@@ -70,6 +77,7 @@ class DatabaseDetails(PoolFigures):
     old_words = fields.Nested(
         OldWords, metadata={"description": "Only while the database responds and its schema is current"}
     )
+    nodes = fields.Nested(NodeCounts, metadata={"description": "Only on a Citus cluster"})
     replica = fields.Nested(ReplicaHealth, metadata={"description": "Only if there is one"})
 
 

@@ -64,9 +64,9 @@ class Node:
                         process.send_signal(SIGCONT)
             else:
                 psutil.wait_procs(everything, timeout=30)
-                subprocess.Popen(
-                    command, user=user, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-                )
+                # In a session of its own, as it outlives the tests.
+                quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+                subprocess.run(["setsid", "--fork", *command], check=True, user=user, cwd="/", **quiet)
             self._wait_until_it_serves()
 
     def _wait_until_it_serves(self) -> None:
