@@ -1,68 +1,36 @@
 /** The store in a real browser, against the real service on another port. */
 
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import { existsSync } from "node:fs";
-import { createServer, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
-import { after, afterEach, before, beforeEach, test as plainTest } from "node:test";
-import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
-import { type Browser, type BrowserContext, chromium, type Page } from "playwright-core";
+import { after, afterEach, before, beforeEach } from "node:test";
+import type { Browser, BrowserContext, Page } from "playwright-core";
 import { createClient } from "../src/index.js";
 import { PNG, Service } from "../test/service.js";
+import { LAN_NAME, launch, Pages, skip, test } from "./harness.js";
 
-const CHROMIUM = "/usr/bin/chromium";
-const ARGUMENTS = [
-  "--no-sandbox",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-gpu",
-  "--disable-quic",
-  "--disable-sync",
-  "--no-first-run",
-];
-const HTML = `<!doctype html>
-<meta charset="utf-8">
-<title>Chats</title>
-<ul></ul>
-<main></main>
-<script type="module" src="/page.js"></script>`;
-
-const skip = existsSync(CHROMIUM) ? false : `skipped: there is no ${CHROMIUM}; apt-get install chromium`;
-const test = (name: string, run: () => Promise<void>) => plainTest(name, { skip }, run);
-
-let pages: Server;
+let pages: Pages;
 let service: Service;
 let browser: Browser;
 let context: BrowserContext;
 let page: Page;
-let origin: string;
+/** The same page under a name that makes no secure context. */
+let lanOrigin: string;
 
 before(async () => {
   if (skip) return;
-  const bundle = await build({
-    entryPoints: [fileURLToPath(new URL("page.ts", import.meta.url))],
-    bundle: true,
-    format: "esm",
-    write: false,
+  pages = await Pages.start("page.ts");
+  lanOrigin = pages.origin.replace("127.0.0.1", LAN_NAME);
+  service = await Service.start({
+    MAI_SESSIONS_CORS_ORIGINS: `${pages.origin},${lanOrigin}`,
+    MAI_SESSIONS_MAX_BODY: "1000000",
   });
-  pages = createServer((request, response) => {
-    const isScript = request.url === "/page.js";
-    response.setHeader("Content-Type", isScript ? "text/javascript" : "text/html");
-    response.end(isScript ? bundle.outputFiles[0]!.contents : HTML);
-  }).listen(0, "127.0.0.1");
-  await once(pages, "listening");
-  origin = `http://127.0.0.1:${(pages.address() as AddressInfo).port}`;
-  service = await Service.start(origin);
-  browser = await chromium.launch({ executablePath: CHROMIUM, args: ARGUMENTS });
+  browser = await launch();
 });
 
 after(async () => {
   if (skip) return;
   await browser.close();
   await service.stop();
-  pages.close();
+  pages.stop();
 });
 
 beforeEach(async () => {
@@ -73,9 +41,9 @@ beforeEach(async () => {
 
 afterEach(() => context?.close());
 
-async function openTab(): Promise<Page> {
+async function openTab(origin = pages.origin, query = ""): Promise<Page> {
   const tab = await context.newPage();
-  await tab.goto(`${origin}/?service=${service.origin}`);
+  await tab.goto(`${origin}/?service=${service.origin}${query}`);
   await settled(tab);
   return tab;
 }
@@ -89,11 +57,17 @@ async function settled(tab = page): Promise<void> {
 const shown = (tab = page) =>
   tab.evaluate(() => ({
     title: document.querySelector("li[data-active=true]")?.textContent ?? null,
-    messages: [...document.querySelectorAll("article")].map((article) => [article.dataset.role, article.textContent]),
+    messages: [...document.querySelectorAll("article")].map((article) => [
+      article.dataset.role,
+      article.textContent,
+    ]),
   }));
 
 const add = (id: string, content: string) =>
-  page.evaluate(([id, content]) => window.store.getState().addMessage(id!, { role: "user", content: content! }), [id, content]);
+  page.evaluate(
+    ([id, content]) => window.store.getState().addMessage(id!, { role: "user", content: content! }),
+    [id, content],
+  );
 
 /** Make a session and put it into the address, as the chat page does. */
 const create = (title: string) =>
@@ -139,21 +113,22 @@ test("a chat is still there after a reload and in another tab, until it is delet
   await page.reload();
   await settled();
   assert.deepEqual(await shown(), expected);
-  assert.match((await page.locator("article img").getAttribute("src"))!, new RegExp(`^${service.origin}/api/v1/attachments/`));
+  assert.match(
+    (await page.locator("article img").getAttribute("src"))!,
+    new RegExp(`^${service.origin}/api/v1/attachments/`),
+  );
   assert.equal(await imageWidth(), 1);
 
-  assert.equal(await other.locator(`[id="${id}"]`).count(), 0);
-  await other.evaluate(() => window.store.getState().loadSessions());
-  assert.equal(await other.locator(`[id="${id}"]`).textContent(), "Red");
+  // The other tab hears of it.
+  await other.locator(`[id="${id}"]`, { hasText: "Red" }).waitFor();
   await other.evaluate((id) => void (location.hash = id), id);
   await other.locator("article img").waitFor();
   assert.deepEqual(await shown(other), expected);
   assert.equal(await imageWidth(other), 1);
 
   await page.evaluate((id) => window.store.getState().deleteSession(id), id);
-  await settled();
-  await other.evaluate(() => window.store.getState().loadSessions());
-  assert.equal(await other.locator(`[id="${id}"]`).count(), 0);
+  await page.evaluate(() => window.store.getState().flush());
+  await other.locator(`[id="${id}"]`).waitFor({ state: "detached" });
   await page.reload();
   await settled();
   assert.equal(await page.locator(`[id="${id}"]`).count(), 0);
@@ -207,4 +182,104 @@ test("a reload in the middle of it all neither loses nor repeats", async () => {
   await loaded;
   await settled();
   assert.deepEqual(await stored(id), ["one", "two"]);
+});
+
+test("a chat is in the list after each reload in the middle of its answer", async () => {
+  const id = await create("Streaming");
+  await settled();
+  for (let reload = 0; reload < 6; reload++) {
+    await page.evaluate(async (id) => {
+      const { addMessage, updateMessage } = window.store.getState();
+      const answer = addMessage(id, { role: "assistant", content: "" });
+      for (let n = 0; n < 5 + Math.random() * 10; n++) {
+        updateMessage(id, answer, `${n}`);
+        await new Promise((resolve) => setTimeout(resolve, 30));
+      }
+    }, id);
+    await page.reload();
+    await settled();
+    assert.equal(await page.locator(`[id="${id}"]`).count(), 1);
+    assert.equal(await page.locator("article").count(), reload + 1);
+  }
+});
+
+test("over plain HTTP under a name of the network, where there is no secure context", async () => {
+  page = await openTab(lanOrigin);
+  assert.deepEqual(await page.evaluate(() => [isSecureContext, typeof crypto.randomUUID]), [
+    false,
+    "undefined",
+  ]);
+  const id = await create("Plain");
+  await add(id, "over HTTP");
+  await settled();
+  assert.deepEqual(await stored(id), ["over HTTP"]);
+});
+
+test("an upload that takes longer than the timeout arrives at the first attempt", async () => {
+  page = await openTab(pages.origin, "&timeout=1500");
+  const id = await create("Slow");
+  await settled();
+  const posts: string[] = [];
+  page.on("request", (request) => request.method() === "POST" && posts.push(request.url()));
+  const devtools = await context.newCDPSession(page);
+  const conditions = { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: 150_000 };
+  await devtools.send("Network.enable");
+  await devtools.send("Network.emulateNetworkConditions", conditions);
+  const begun = Date.now();
+  await add(id, "x".repeat(600_000));
+  await settled();
+  assert(Date.now() - begun > 1500, "it was slower than the timeout");
+  assert.deepEqual([posts.length, (await stored(id)).length], [1, 1]);
+});
+
+test("a body that is too large for the service is refused once, and says so, across origins", async () => {
+  const id = await create("Large");
+  await settled();
+  await add(id, "x".repeat(1_200_000));
+  await page.waitForFunction(() => window.store.getState().failures.length === 1, undefined, {
+    timeout: 15_000,
+  });
+  assert.equal(
+    await page.evaluate(() => (window.store.getState().lastError!.error as { status?: number }).status),
+    413,
+  );
+});
+
+test("what is unconfirmed is saved while the page is still there, for it may be discarded or crash", async () => {
+  await service.kill();
+  const id = await create("Crash");
+  await add(id, "kept");
+  await page.waitForFunction(() => sessionStorage.getItem("mai-sessions-outbox")?.includes("kept"));
+  await page.evaluate(() => sessionStorage.removeItem("mai-sessions-outbox"));
+  await page.evaluate(() => {
+    Object.defineProperty(document, "hidden", { value: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+  });
+  assert(await page.evaluate(() => sessionStorage.getItem("mai-sessions-outbox")?.includes("kept")));
+  await service.restart();
+  await settled();
+  assert.equal(await page.evaluate(() => sessionStorage.getItem("mai-sessions-outbox")), null);
+  assert.deepEqual(await stored(id), ["kept"]);
+});
+
+test("a tab that is looked at again shows what another device has written", async () => {
+  const id = await create("Shared");
+  await settled();
+  const client = createClient({ baseUrl: service.origin });
+  await client.appendMessage(id, { role: "assistant", content: "from elsewhere" });
+  await page.clock.install();
+  await page.clock.fastForward(10_000);
+  await page.evaluate(() => void dispatchEvent(new Event("focus")));
+  await page.locator("article", { hasText: "from elsewhere" }).waitFor();
+});
+
+test("a selected session that is removed in another tab is left", async () => {
+  const other = await openTab();
+  const kept = await create("Kept");
+  const gone = await create("Gone");
+  await settled();
+  await other.locator(`[id="${gone}"]`).waitFor();
+  await other.evaluate((id) => window.store.getState().deleteSession(id), gone);
+  await other.evaluate(() => window.store.getState().flush());
+  await page.waitForFunction((id) => window.store.getState().activeSessionId === id, kept);
 });

@@ -9,11 +9,18 @@ declare global {
   }
 }
 
-const service = new URLSearchParams(location.search).get("service")!;
-const store = createSessionsStore({ baseUrl: service });
+const query = new URLSearchParams(location.search);
+const store = createSessionsStore({
+  baseUrl: query.get("service")!,
+  timeout: Number(query.get("timeout") ?? 60_000),
+});
 window.store = store;
 
-function element(name: string, attributes: Record<string, string>, ...children: (Node | string)[]): HTMLElement {
+function element(
+  name: string,
+  attributes: Record<string, string>,
+  ...children: (Node | string)[]
+): HTMLElement {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   made.append(...children);
@@ -21,7 +28,9 @@ function element(name: string, attributes: Record<string, string>, ...children: 
 }
 
 function show({ sessions, messages, activeSessionId }: SessionsState) {
-  const list = sessions.map(({ id, title }) => element("li", { id, "data-active": String(id === activeSessionId) }, title));
+  const list = sessions.map(({ id, title }) =>
+    element("li", { id, "data-active": String(id === activeSessionId) }, title),
+  );
   const active = (activeSessionId && messages[activeSessionId]) || [];
   const articles = active.map(({ role, content, images }) =>
     element("article", { "data-role": role }, content, ...images.map((src) => element("img", { src }))),
@@ -35,4 +44,7 @@ show(store.getState());
 addEventListener("hashchange", () => store.getState().setActiveSession(location.hash.slice(1) || null));
 store.getState().setActiveSession(location.hash.slice(1) || null);
 // What fails is in `lastError`.
-store.getState().loadSessions().catch(() => undefined);
+store
+  .getState()
+  .loadSessions()
+  .catch(() => undefined);

@@ -21,7 +21,14 @@ export class ProblemError extends Error {
   }
 }
 
-/** No answer came, or it broke off. Whether a write arrived is not known. */
+/** No response came, or it broke off. Whether a write arrived is not known. */
 export class NetworkError extends Error {
   override readonly name = "NetworkError";
 }
+
+/** A write did not fit into the browser's storage when its page went. The message is there without its pictures and parts. */
+export class StorageError extends Error {
+  override readonly name = "StorageError";
+}
+
+export const isNotFound = (error: unknown): boolean => error instanceof ProblemError && error.status === 404;

@@ -1,5 +1,4 @@
 export * from "./client.js";
-export * from "./errors.js";
 export type * from "./state.js";
-export { createSessionsStore } from "./store.js";
-export type { Message, Session } from "./view.js";
+export { createSessionsStore, messagesOf, sessionsStateCreator } from "./store.js";
+export type { Json, Message, Session } from "./view.js";

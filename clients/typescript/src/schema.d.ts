@@ -11,7 +11,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Tell what was used, in all and on each day */
+        /** Read the usage in total and for each day */
         get: operations["get_usage"];
         put?: never;
         post?: never;
@@ -28,7 +28,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Tell how much each agent answered, most used first */
+        /** Read the usage of each agent, most used first */
         get: operations["get_agents"];
         put?: never;
         post?: never;
@@ -45,7 +45,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Tell how much each model wrote, most used first */
+        /** Read the usage of each model, most used first */
         get: operations["get_models"];
         put?: never;
         post?: never;
@@ -62,7 +62,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Tell what was used in the last 30 days */
+        /** Read a summary of the last 30 days */
         get: operations["get_summary"];
         put?: never;
         post?: never;
@@ -103,9 +103,9 @@ export interface paths {
         /** List the messages of a session, oldest first */
         get: operations["list_messages"];
         put?: never;
-        /** Add a message at the end of a session */
-        post: operations["append_message"];
-        /** Remove every message of a session */
+        /** Append a message to a session, or several together */
+        post: operations["append_messages"];
+        /** Delete all messages of a session */
         delete: operations["clear_messages"];
         options?: never;
         head?: never;
@@ -126,11 +126,11 @@ export interface paths {
         get: operations["get_message"];
         put?: never;
         post?: never;
-        /** Remove a message */
+        /** Delete a message */
         delete: operations["delete_message"];
         options?: never;
         head?: never;
-        /** Change the content or metadata of a message */
+        /** Change a message */
         patch: operations["patch_message"];
         trace?: never;
     };
@@ -158,10 +158,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** List the sessions, last written first */
+        /** List sessions, most recently written first */
         get: operations["list_sessions"];
         put?: never;
-        /** Make a session */
+        /** Create a session */
         post: operations["create_session"];
         delete?: never;
         options?: never;
@@ -182,7 +182,7 @@ export interface paths {
         get: operations["get_session"];
         put?: never;
         post?: never;
-        /** Remove a session and everything of it */
+        /** Delete a session and everything in it */
         delete: operations["delete_session"];
         options?: never;
         head?: never;
@@ -214,7 +214,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Name the service, its version and its documentation */
+        /** Read the name and version of the service, and where its documentation is */
         get: operations["get_service"];
         put?: never;
         post?: never;
@@ -231,7 +231,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Tell that the process answers, and when */
+        /** Check that the process responds, and read its time */
         get: operations["get_health"];
         put?: never;
         post?: never;
@@ -248,7 +248,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Tell that the process answers */
+        /** Check that the process responds */
         get: operations["get_live"];
         put?: never;
         post?: never;
@@ -265,7 +265,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Tell whether requests can be served: the database answers, and its schema is that of this release */
+        /** Check that requests can be served: the database responds and has the schema of this release */
         get: operations["get_ready"];
         put?: never;
         post?: never;
@@ -282,7 +282,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Tell how the service and its database are; it answers also when they are not well */
+        /** Read the state of the service and its database, also when they are unhealthy */
         get: operations["get_detailed"];
         put?: never;
         post?: never;
@@ -299,7 +299,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Tell Prometheus how the service fares; only on this host, and what a proxy lets through */
+        /** Read the metrics for Prometheus, on this host or through a proxy */
         get: operations["get_metrics"];
         put?: never;
         post?: never;
@@ -314,7 +314,7 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         BrokenRule: {
-            /** @description Where: body, query or header, and the path in it */
+            /** @description The place: body, query or header, and the path in it */
             loc: (string | number)[];
             /** @description For people */
             msg: string;
@@ -326,7 +326,7 @@ export interface components {
             title: string;
             status: number;
             detail: string;
-            /** @description By which the log knows the request */
+            /** @description The id of the request, as in the log */
             request_id: string;
             /** @description With 422: each rule that the request breaks */
             errors?: components["schemas"]["BrokenRule"][];
@@ -344,9 +344,9 @@ export interface components {
             total_tokens: number;
             /** @description Sessions created in the window */
             total_sessions: number;
-            /** @description Of the messages that have one, in milliseconds; null for none */
+            /** @description In milliseconds, 2 decimals, of the messages that have one; null for none */
             avg_response_time_ms: number | null;
-            /** @description Every day, both ends inclusive */
+            /** @description Every day of the window, zeros included */
             daily_usage: components["schemas"]["DailyUsage"][];
         };
         AgentUsage: {
@@ -355,7 +355,7 @@ export interface components {
             /** @description Assistant messages */
             usage_count: number;
             total_tokens: number;
-            /** @description Of the messages that have one, in milliseconds; null for none */
+            /** @description In milliseconds, 2 decimals, of the messages that have one; null for none */
             avg_response_time_ms: number | null;
             error_count: number;
             /** @description Errors in percent of the messages, 2 decimals */
@@ -382,7 +382,7 @@ export interface components {
             /** @description Sessions written to within 7 days */
             active_sessions: number;
             total_tokens: number;
-            /** @description Of the messages that have one, in milliseconds; null for none */
+            /** @description In milliseconds, 2 decimals, of the messages that have one; null for none */
             avg_response_time_ms: number | null;
         };
         Message: {
@@ -460,6 +460,60 @@ export interface components {
             /** Format: date-time */
             created_at?: string | null;
         };
+        SessionChanges: {
+            /** @description Blank or null: `New Chat` */
+            title?: string | null;
+            /** @description Blank or null: `chat` */
+            agent_name?: string | null;
+            model_id?: string | null;
+            /** @description Anything the client keeps, at most 16384 bytes of compact JSON; a PATCH merges its top level, and a key given as null goes (RFC 7396) */
+            metadata?: {
+                [key: string]: unknown;
+            } | null;
+            /** @description A default list leaves archived sessions out */
+            archived?: boolean | null;
+            /**
+             * Format: uuid
+             * @description The newest message of the branch that is shown
+             */
+            head_id?: string | null;
+        };
+        MessageBatch: {
+            messages: components["schemas"]["MessageCreate"][];
+            session?: components["schemas"]["SessionChanges"] | null;
+        };
+        SessionSummary: {
+            /** Format: uuid */
+            id: string;
+            title: string;
+            agent_name: string;
+            model_id: string | null;
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            updated_at: string;
+            message_count: number;
+            /** @description The first 100 characters of the newest message; of the head, where there are branches */
+            last_message_preview: string | null;
+            metadata?: {
+                [key: string]: unknown;
+            };
+            archived?: boolean;
+            /**
+             * Format: uuid
+             * @description The newest message of the branch that is shown
+             */
+            head_id?: string | null;
+            /**
+             * Format: uuid
+             * @description The session's ETag
+             */
+            version?: string;
+        };
+        AppendedMessages: {
+            messages: components["schemas"]["Message"][];
+            session: components["schemas"]["SessionSummary"];
+        };
         MessagePatch: {
             model_id?: string | null;
             agent_name?: string | null;
@@ -511,37 +565,9 @@ export interface components {
             /** @description Why nothing was searched for: the query has no word or symbol */
             detail?: string;
         };
-        SessionSummary: {
-            /** Format: uuid */
-            id: string;
-            title: string;
-            agent_name: string;
-            model_id: string | null;
-            /** Format: date-time */
-            created_at: string;
-            /** Format: date-time */
-            updated_at: string;
-            message_count: number;
-            /** @description The first 100 characters of the newest message; of the head, where there are branches */
-            last_message_preview: string | null;
-            metadata?: {
-                [key: string]: unknown;
-            };
-            archived?: boolean;
-            /**
-             * Format: uuid
-             * @description The newest message of the branch that is shown
-             */
-            head_id?: string | null;
-            /**
-             * Format: uuid
-             * @description The session's ETag
-             */
-            version?: string;
-        };
         SessionList: {
             sessions: components["schemas"]["SessionSummary"][];
-            /** @description How many match, on every page */
+            /** @description The number of sessions that match, on every page */
             total: number;
             limit: number;
             offset: number;
@@ -567,7 +593,7 @@ export interface components {
             head_id?: string | null;
             /**
              * Format: uuid
-             * @description Made by the service when not given
+             * @description By default the service makes one
              * @default null
              */
             id?: string | null;
@@ -664,40 +690,40 @@ export interface components {
             titles: number;
         };
         ReplicaHealth: {
-            /** @description Connections that there may be */
+            /** @description The most connections */
             pool_max: number;
-            /** @description Connections that there are */
+            /** @description Open connections */
             pool_size: number;
-            /** @description Connections that are free */
+            /** @description Idle connections */
             pool_available: number;
             /** @description Requests that wait for a connection */
             requests_waiting: number;
             ok: boolean;
-            /** @description Only when it is not ok */
+            /** @description Only if it is not ok */
             error?: string;
-            /** @description How far it is behind, null when nobody knows */
+            /** @description How far it lags behind, or null if that is unknown */
             lag_seconds?: number | null;
         };
         DatabaseDetails: {
-            /** @description Connections that there may be */
+            /** @description The most connections */
             pool_max: number;
-            /** @description Connections that there are */
+            /** @description Open connections */
             pool_size: number;
-            /** @description Connections that are free */
+            /** @description Idle connections */
             pool_available: number;
             /** @description Requests that wait for a connection */
             requests_waiting: number;
             /** @description Not where the API is part of another application */
             expiry?: components["schemas"]["ExpiryHealth"];
-            /** @description Only while the database answers and its schema is current */
+            /** @description Only while the database responds and its schema is current */
             old_words?: components["schemas"]["OldWords"];
-            /** @description Only where there is one */
+            /** @description Only if there is one */
             replica?: components["schemas"]["ReplicaHealth"];
         };
         ServiceHealth: {
             ok: boolean;
             latency_ms: number;
-            /** @description Only when it is not ok */
+            /** @description Only if it is not ok */
             error?: string;
             details: components["schemas"]["DatabaseDetails"];
         };
@@ -706,7 +732,7 @@ export interface components {
         };
         DetailedHealth: {
             /**
-             * @description degraded: requests wait for a connection; unhealthy: the database does not answer
+             * @description degraded: requests wait for a connection; unhealthy: the database does not respond
              * @enum {string}
              */
             status: "healthy" | "degraded" | "unhealthy";
@@ -1289,9 +1315,9 @@ export interface operations {
                 head_id?: string;
                 /** @description Every message of every branch, in the order of `seq` */
                 branches?: "all";
-                /** @description Messages on a page */
+                /** @description The most messages on the page */
                 limit?: number;
-                /** @description Messages to leave out */
+                /** @description Messages to skip */
                 offset?: number;
                 /** @description The first messages after this `seq` */
                 after_seq?: number | null;
@@ -1341,7 +1367,17 @@ export interface operations {
                      *         "documents": [
                      *           "plan.pdf"
                      *         ],
-                     *         "created_at": "2025-11-22T09:15:09.654321+00:00"
+                     *         "parts": [
+                     *           {
+                     *             "type": "text",
+                     *             "text": "What is there to see in two days?"
+                     *           }
+                     *         ],
+                     *         "metadata": {},
+                     *         "status": "complete",
+                     *         "parent_id": null,
+                     *         "created_at": "2025-11-22T09:15:09.654321+00:00",
+                     *         "updated_at": "2025-11-22T09:15:09.654321+00:00"
                      *       }
                      *     ]
                      */
@@ -1366,7 +1402,7 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
-    append_message: {
+    append_messages: {
         parameters: {
             query?: never;
             header?: {
@@ -1382,22 +1418,23 @@ export interface operations {
         };
         requestBody: {
             content: {
-                /**
-                 * @example {
-                 *       "role": "user",
-                 *       "content": "What is there to see in two days?",
-                 *       "images": [
-                 *         "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-                 *       ],
-                 *       "documents": [
-                 *         "plan.pdf"
-                 *       ]
-                 *     }
-                 */
-                "application/json": components["schemas"]["MessageCreate"];
+                "application/json": components["schemas"]["MessageCreate"] | components["schemas"]["MessageBatch"];
             };
         };
         responses: {
+            /** @description The session has messages of these ids: as they stand */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
+                    Location: components["headers"]["Location"];
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Message"] | components["schemas"]["AppendedMessages"];
+                };
+            };
             /** @description Created */
             201: {
                 headers: {
@@ -1408,28 +1445,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    /**
-                     * @example {
-                     *       "id": "019a5c1e-9b10-7a02-8c55-6d1f0e9b7a02",
-                     *       "session_id": "019a5c1e-7d3a-7c44-b1f0-2f6a54cf9e01",
-                     *       "seq": 1,
-                     *       "role": "user",
-                     *       "content": "What is there to see in two days?",
-                     *       "token_count": 8,
-                     *       "model_id": null,
-                     *       "agent_name": null,
-                     *       "response_time_ms": null,
-                     *       "is_error": false,
-                     *       "images": [
-                     *         "/api/v1/attachments/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
-                     *       ],
-                     *       "documents": [
-                     *         "plan.pdf"
-                     *       ],
-                     *       "created_at": "2025-11-22T09:15:09.654321+00:00"
-                     *     }
-                     */
-                    "application/json": components["schemas"]["Message"];
+                    "application/json": components["schemas"]["Message"] | components["schemas"]["AppendedMessages"];
                 };
             };
             400: components["responses"]["BadRequest"];
@@ -1522,7 +1538,17 @@ export interface operations {
                      *       "documents": [
                      *         "plan.pdf"
                      *       ],
-                     *       "created_at": "2025-11-22T09:15:09.654321+00:00"
+                     *       "parts": [
+                     *         {
+                     *           "type": "text",
+                     *           "text": "What is there to see in two days?"
+                     *         }
+                     *       ],
+                     *       "metadata": {},
+                     *       "status": "complete",
+                     *       "parent_id": null,
+                     *       "created_at": "2025-11-22T09:15:09.654321+00:00",
+                     *       "updated_at": "2025-11-22T09:15:09.654321+00:00"
                      *     }
                      */
                     "application/json": components["schemas"]["Message"];
@@ -1632,7 +1658,17 @@ export interface operations {
                      *       "documents": [
                      *         "plan.pdf"
                      *       ],
-                     *       "created_at": "2025-11-22T09:15:09.654321+00:00"
+                     *       "parts": [
+                     *         {
+                     *           "type": "text",
+                     *           "text": "What is there to see in two days?"
+                     *         }
+                     *       ],
+                     *       "metadata": {},
+                     *       "status": "complete",
+                     *       "parent_id": null,
+                     *       "created_at": "2025-11-22T09:15:09.654321+00:00",
+                     *       "updated_at": "2025-11-22T09:15:09.654321+00:00"
                      *     }
                      */
                     "application/json": components["schemas"]["Message"];
@@ -1668,7 +1704,7 @@ export interface operations {
                 since?: string;
                 /** @description The first moment that is too late, ISO 8601 */
                 until?: string;
-                /** @description Where the page begins: `next_cursor` of the page before */
+                /** @description `next_cursor` of the previous page */
                 cursor?: string;
             };
             header?: {
@@ -1720,13 +1756,13 @@ export interface operations {
     list_sessions: {
         parameters: {
             query?: {
-                /** @description Part of the title, in either case; blank for all */
+                /** @description A part of the title, in any case. Blank lists all */
                 search?: string;
-                /** @description Sessions on a page */
+                /** @description The most sessions on the page */
                 limit?: number;
-                /** @description Sessions to leave out */
+                /** @description Sessions to skip */
                 offset?: number;
-                /** @description Where the page begins: `next_cursor` of the page before */
+                /** @description `next_cursor` of the previous page */
                 cursor?: string;
                 /** @description Open sessions, archived ones, or both */
                 archived?: "false" | "true" | "any";
@@ -1763,7 +1799,13 @@ export interface operations {
                      *           "created_at": "2025-11-22T09:15:02.123456+00:00",
                      *           "updated_at": "2025-11-22T09:15:09.654321+00:00",
                      *           "message_count": 1,
-                     *           "last_message_preview": "What is there to see in two days?"
+                     *           "last_message_preview": "What is there to see in two days?",
+                     *           "metadata": {
+                     *             "pinned": true
+                     *           },
+                     *           "archived": false,
+                     *           "head_id": "019a5c1e-9b10-7a02-8c55-6d1f0e9b7a02",
+                     *           "version": "019a5c1e-9b11-7f30-9a3e-5d2c1b0a9f8e"
                      *         }
                      *       ],
                      *       "total": 1,
@@ -1836,6 +1878,12 @@ export interface operations {
                      *       "updated_at": "2025-11-22T09:15:09.654321+00:00",
                      *       "message_count": 1,
                      *       "last_message_preview": "What is there to see in two days?",
+                     *       "metadata": {
+                     *         "pinned": true
+                     *       },
+                     *       "archived": false,
+                     *       "head_id": "019a5c1e-9b10-7a02-8c55-6d1f0e9b7a02",
+                     *       "version": "019a5c1e-9b11-7f30-9a3e-5d2c1b0a9f8e",
                      *       "messages": [
                      *         {
                      *           "id": "019a5c1e-9b10-7a02-8c55-6d1f0e9b7a02",
@@ -1854,7 +1902,17 @@ export interface operations {
                      *           "documents": [
                      *             "plan.pdf"
                      *           ],
-                     *           "created_at": "2025-11-22T09:15:09.654321+00:00"
+                     *           "parts": [
+                     *             {
+                     *               "type": "text",
+                     *               "text": "What is there to see in two days?"
+                     *             }
+                     *           ],
+                     *           "metadata": {},
+                     *           "status": "complete",
+                     *           "parent_id": null,
+                     *           "created_at": "2025-11-22T09:15:09.654321+00:00",
+                     *           "updated_at": "2025-11-22T09:15:09.654321+00:00"
                      *         }
                      *       ]
                      *     }
@@ -1882,6 +1940,12 @@ export interface operations {
                      *       "updated_at": "2025-11-22T09:15:09.654321+00:00",
                      *       "message_count": 1,
                      *       "last_message_preview": "What is there to see in two days?",
+                     *       "metadata": {
+                     *         "pinned": true
+                     *       },
+                     *       "archived": false,
+                     *       "head_id": "019a5c1e-9b10-7a02-8c55-6d1f0e9b7a02",
+                     *       "version": "019a5c1e-9b11-7f30-9a3e-5d2c1b0a9f8e",
                      *       "messages": [
                      *         {
                      *           "id": "019a5c1e-9b10-7a02-8c55-6d1f0e9b7a02",
@@ -1900,7 +1964,17 @@ export interface operations {
                      *           "documents": [
                      *             "plan.pdf"
                      *           ],
-                     *           "created_at": "2025-11-22T09:15:09.654321+00:00"
+                     *           "parts": [
+                     *             {
+                     *               "type": "text",
+                     *               "text": "What is there to see in two days?"
+                     *             }
+                     *           ],
+                     *           "metadata": {},
+                     *           "status": "complete",
+                     *           "parent_id": null,
+                     *           "created_at": "2025-11-22T09:15:09.654321+00:00",
+                     *           "updated_at": "2025-11-22T09:15:09.654321+00:00"
                      *         }
                      *       ]
                      *     }
@@ -1928,7 +2002,7 @@ export interface operations {
                 head_id?: string;
                 /** @description Every message of every branch, in the order of `seq` */
                 branches?: "all";
-                /** @description Only so many of the newest messages; all of them by default */
+                /** @description Only this number of the newest messages. By default all */
                 messages_limit?: number | null;
             };
             header?: {
@@ -1962,6 +2036,12 @@ export interface operations {
                      *       "updated_at": "2025-11-22T09:15:09.654321+00:00",
                      *       "message_count": 1,
                      *       "last_message_preview": "What is there to see in two days?",
+                     *       "metadata": {
+                     *         "pinned": true
+                     *       },
+                     *       "archived": false,
+                     *       "head_id": "019a5c1e-9b10-7a02-8c55-6d1f0e9b7a02",
+                     *       "version": "019a5c1e-9b11-7f30-9a3e-5d2c1b0a9f8e",
                      *       "messages": [
                      *         {
                      *           "id": "019a5c1e-9b10-7a02-8c55-6d1f0e9b7a02",
@@ -1980,7 +2060,17 @@ export interface operations {
                      *           "documents": [
                      *             "plan.pdf"
                      *           ],
-                     *           "created_at": "2025-11-22T09:15:09.654321+00:00"
+                     *           "parts": [
+                     *             {
+                     *               "type": "text",
+                     *               "text": "What is there to see in two days?"
+                     *             }
+                     *           ],
+                     *           "metadata": {},
+                     *           "status": "complete",
+                     *           "parent_id": null,
+                     *           "created_at": "2025-11-22T09:15:09.654321+00:00",
+                     *           "updated_at": "2025-11-22T09:15:09.654321+00:00"
                      *         }
                      *       ]
                      *     }
@@ -2046,7 +2136,7 @@ export interface operations {
                 head_id?: string;
                 /** @description Every message of every branch, in the order of `seq` */
                 branches?: "all";
-                /** @description Only so many of the newest messages; all of them by default */
+                /** @description Only this number of the newest messages. By default all */
                 messages_limit?: number | null;
             };
             header?: {
@@ -2095,6 +2185,12 @@ export interface operations {
                      *       "updated_at": "2025-11-22T09:15:09.654321+00:00",
                      *       "message_count": 1,
                      *       "last_message_preview": "What is there to see in two days?",
+                     *       "metadata": {
+                     *         "pinned": true
+                     *       },
+                     *       "archived": false,
+                     *       "head_id": "019a5c1e-9b10-7a02-8c55-6d1f0e9b7a02",
+                     *       "version": "019a5c1e-9b11-7f30-9a3e-5d2c1b0a9f8e",
                      *       "messages": [
                      *         {
                      *           "id": "019a5c1e-9b10-7a02-8c55-6d1f0e9b7a02",
@@ -2113,7 +2209,17 @@ export interface operations {
                      *           "documents": [
                      *             "plan.pdf"
                      *           ],
-                     *           "created_at": "2025-11-22T09:15:09.654321+00:00"
+                     *           "parts": [
+                     *             {
+                     *               "type": "text",
+                     *               "text": "What is there to see in two days?"
+                     *             }
+                     *           ],
+                     *           "metadata": {},
+                     *           "status": "complete",
+                     *           "parent_id": null,
+                     *           "created_at": "2025-11-22T09:15:09.654321+00:00",
+                     *           "updated_at": "2025-11-22T09:15:09.654321+00:00"
                      *         }
                      *       ]
                      *     }
@@ -2149,6 +2255,14 @@ export interface operations {
         };
         requestBody: {
             content: {
+                /**
+                 * @example {
+                 *       "ids": [
+                 *         "019a5c1e-7d3a-7c44-b1f0-2f6a54cf9e01"
+                 *       ],
+                 *       "action": "archive"
+                 *     }
+                 */
                 "application/json": components["schemas"]["SessionBatch"];
             };
         };
@@ -2163,6 +2277,14 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
+                    /**
+                     * @example {
+                     *       "done": [
+                     *         "019a5c1e-7d3a-7c44-b1f0-2f6a54cf9e01"
+                     *       ],
+                     *       "not_found": []
+                     *     }
+                     */
                     "application/json": components["schemas"]["SessionBatchResult"];
                 };
             };

@@ -49,7 +49,10 @@ for (const status of [429, 502, 503, 504]) {
   test(`${status} is repeated`, async () => {
     const seen: unknown[] = [];
     proxy.fate = first(1, "GET", status);
-    await client.listSessions({}, { onRetry: (error) => seen.push(error instanceof ProblemError && error.status) });
+    await client.listSessions(
+      {},
+      { onRetry: (error) => seen.push(error instanceof ProblemError && error.status) },
+    );
     assert.deepEqual(seen, [status]);
   });
 }
@@ -63,12 +66,17 @@ test("repetition has an end", async () => {
 test("a signal ends it at once", async () => {
   proxy.fate = () => "cut";
   const controller = new AbortController();
-  const aborted = client.listSessions({}, { signal: controller.signal, retryFor: 1e9, onRetry: () => controller.abort() });
+  const aborted = client.listSessions(
+    {},
+    { signal: controller.signal, retryFor: 1e9, onRetry: () => controller.abort() },
+  );
   await assert.rejects(aborted, { name: "AbortError" });
 });
 
 test("a refusal says what is wrong, and is not repeated", async () => {
-  const error: unknown = await client.createSession({ title: "x".repeat(256) }).catch((error: unknown) => error);
+  const error: unknown = await client
+    .createSession({ title: "x".repeat(256) })
+    .catch((error: unknown) => error);
   assert(error instanceof ProblemError);
   assert.equal(error.status, 422);
   assert.deepEqual(error.errors[0]?.loc, ["body", "title"]);
@@ -109,7 +117,8 @@ test("every session is on one page", async () => {
   const made = [];
   for (let n = 0; n < 3; n++) made.push((await client.createSession({ title: `${prefix} ${n}` })).id);
   const found = [];
-  for await (const sessions of client.sessionPages({ search: prefix, limit: 2 })) found.push(...sessions.map(({ id }) => id));
+  for await (const sessions of client.sessionPages({ search: prefix, limit: 2 }))
+    found.push(...sessions.map(({ id }) => id));
   assert.deepEqual(found, made.reverse());
 });
 
@@ -126,7 +135,10 @@ test("the token is asked for at every attempt", async () => {
 
 test("what was said is found", async () => {
   const { id } = await client.createSession();
-  const { id: message_id } = await client.appendMessage(id, { role: "user", content: "the <quick> brown fox" });
+  const { id: message_id } = await client.appendMessage(id, {
+    role: "user",
+    content: "the <quick> brown fox",
+  });
   const { results } = await client.search({ q: "quick", session_id: id });
   assert.deepEqual(
     results.map((result) => [result.message_id, result.snippet]),

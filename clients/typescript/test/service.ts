@@ -19,14 +19,15 @@ export class Service {
 
   private constructor(
     readonly dataDir: string,
-    readonly corsOrigins: string,
+    readonly settings: Record<string, string>,
   ) {}
 
-  static async start(corsOrigins = ""): Promise<Service> {
+  /** `settings` are variables of the environment. */
+  static async start(settings: Record<string, string> = {}): Promise<Service> {
     const dataDir = await mkdtemp(join(tmpdir(), "mai-sessions-client-"));
     // PostgreSQL runs as another user when this is root.
     await chmod(dataDir, 0o755);
-    const service = new Service(dataDir, corsOrigins);
+    const service = new Service(dataDir, settings);
     await service.restart();
     return service;
   }
@@ -34,12 +35,16 @@ export class Service {
   /** Start it over the same data, on the same port. */
   async restart(): Promise<void> {
     const kept = Object.entries(process.env).filter(([name]) => !/^(MAI_SESSIONS_|DATABASE_URL)/.test(name));
-    this.#process = spawn(COMMAND, ["serve", "--port", this.#port, "--data-dir", join(this.dataDir, "data")], {
-      env: { ...Object.fromEntries(kept), MAI_SESSIONS_CORS_ORIGINS: this.corsOrigins },
-      stdio: ["ignore", "pipe", "ignore"],
-      // A process group of its own, so that a kill takes the workers along.
-      detached: true,
-    });
+    this.#process = spawn(
+      COMMAND,
+      ["serve", "--port", this.#port, "--data-dir", join(this.dataDir, "data")],
+      {
+        env: { ...Object.fromEntries(kept), ...this.settings },
+        stdio: ["ignore", "pipe", "ignore"],
+        // A process group of its own, so that a kill takes the workers along.
+        detached: true,
+      },
+    );
     const lines = createInterface(this.#process.stdout!);
     for await (const line of lines) {
       const found = /The API is at (http:\/\/[^/]+:(\d+))/.exec(line);
@@ -79,7 +84,13 @@ export class Proxy {
   /** Decides when the service has answered. */
   fate: (request: IncomingMessage) => Fate | Promise<Fate> = () => "pass";
   // Where the service is away, the proxy is too.
-  readonly #server = createServer((incoming, outgoing) => this.#forward(incoming, outgoing).catch(() => incoming.socket.destroy()));
+  /** A status instead of passing the request on. */
+  refusal: (request: IncomingMessage) => number | null | Promise<number | null> = () => null;
+  /** Milliseconds that each piece of a request's body takes. */
+  uploadDelay = 0;
+  readonly #server = createServer((incoming, outgoing) =>
+    this.#forward(incoming, outgoing).catch(() => incoming.socket.destroy()),
+  );
 
   private constructor(readonly target: string) {}
 
@@ -107,10 +118,21 @@ export class Proxy {
 
   async #forward(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
     this.requests.push(incoming);
+    const refusal = await this.refusal(incoming);
+    if (refusal) return void outgoing.writeHead(refusal, { "Retry-After": "0" }).end();
     const { method, headers } = incoming;
-    const onward = request(this.target + incoming.url, { method: method!, headers: { ...headers, connection: "close" } });
-    incoming.pipe(onward);
-    const [reply] = (await once(onward, "response")) as [IncomingMessage];
+    const onward = request(this.target + incoming.url, {
+      method: method!,
+      headers: { ...headers, connection: "close" },
+    });
+    const replied = once(onward, "response") as Promise<[IncomingMessage]>;
+    replied.catch(() => undefined);
+    for await (const chunk of incoming) {
+      onward.write(chunk);
+      if (this.uploadDelay) await new Promise((resolve) => setTimeout(resolve, this.uploadDelay));
+    }
+    onward.end();
+    const [reply] = await replied;
     const body = Buffer.concat(await reply.toArray());
     const fate = await this.fate(incoming);
     if (fate === "cut") incoming.socket.destroy();

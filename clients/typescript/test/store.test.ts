@@ -29,7 +29,8 @@ beforeEach(async () => {
 });
 afterEach(() => proxy.stop());
 
-const open = (options: SessionsStoreOptions = {}) => createSessionsStore({ baseUrl: proxy.origin, ...options });
+const open = (options: SessionsStoreOptions = {}) =>
+  createSessionsStore({ baseUrl: proxy.origin, undoFor: 0, ...options });
 const contents = (id: string, of = store) => of.getState().messages[id]?.map((message) => message.content);
 const stored = async (id: string) => (await client.listMessages(id)).map((message) => message.content);
 
@@ -63,16 +64,25 @@ test("everything shows before anything is sent", async () => {
   );
   const [message] = messages[id]!;
   assert(message?.timestamp instanceof Date);
-  assert.deepEqual([message.role, message.images, message.documents, message.seq], ["user", [PNG], ["a.pdf"], null]);
+  assert.deepEqual(
+    [message.role, message.images, message.documents, message.seq],
+    ["user", [PNG], ["a.pdf"], null],
+  );
   await flush();
 });
 
-test("it is still there in another store", async () => {
+test("a session is still there in another store", async () => {
   const { createSession, addMessage, updateMessage, renameSession, flush } = store.getState();
   const id = createSession({ modelId: "qwen" });
   addMessage(id, { role: "user", content: "hello", documents: ["a.pdf"], images: [PNG] });
   const answer = addMessage(id, { role: "assistant", content: "" });
-  updateMessage(id, answer, { content: "Good day", responseTimeMs: 12.5, modelId: "qwen", agentName: "chat", tokenCount: 7 });
+  updateMessage(id, answer, {
+    content: "Good day",
+    responseTimeMs: 12.5,
+    modelId: "qwen",
+    agentName: "chat",
+    tokenCount: 7,
+  });
   updateMessage(id, answer, { isError: true });
   renameSession(id, "Greeting");
   await flush();
@@ -90,7 +100,10 @@ test("it is still there in another store", async () => {
   const [question, reply] = theirs.messages[id]!;
   assert.match(question!.images[0]!, /^http.*\/api\/v1\/attachments\/[0-9a-f]{64}$/);
   assert.equal((await fetch(question!.images[0]!)).headers.get("Content-Type"), "image/png");
-  assert.deepEqual([reply!.content, reply!.responseTimeMs, reply!.tokenCount, reply!.isError], ["Good day", 12.5, 7, true]);
+  assert.deepEqual(
+    [reply!.content, reply!.responseTimeMs, reply!.tokenCount, reply!.isError],
+    ["Good day", 12.5, 7, true],
+  );
 });
 
 test("writes of a session arrive once and in order, whatever answers are lost", async () => {
@@ -154,38 +167,26 @@ test("an update while another is under way is not lost", async () => {
   assert.deepEqual(await stored(id), ["last"]);
 });
 
-test("a write that is refused is rolled back, alone", async () => {
-  const { createSession, addMessage, updateMessage, renameSession, clearError, flush } = store.getState();
+test("a title that is refused is rolled back, alone", async () => {
+  const { createSession, addMessage, renameSession, clearError, discard, flush } = store.getState();
   const id = createSession({ title: "kept" });
   renameSession(id, "x".repeat(256));
+  addMessage(id, { role: "user", content: "good" });
   assert.equal(store.getState().sessions[0]?.title.length, 256);
   await flush();
-  const { lastError, sessions } = store.getState();
+  const { lastError, failures, sessions } = store.getState();
   assert.equal(sessions[0]?.title, "kept");
-  assert(lastError?.error instanceof ProblemError);
-  assert.deepEqual([lastError.action, lastError.sessionId, lastError.error.status], ["renameSession", id, 422]);
-  clearError();
-
-  const refused = addMessage(id, { role: "user", content: "", images: ["data:image/png;base64,AAAA"] });
-  updateMessage(id, refused, "written in vain");
-  addMessage(id, { role: "user", content: "good" });
-  await flush();
-  assert.deepEqual(contents(id), ["good"]);
   assert.deepEqual(await stored(id), ["good"]);
-  assert.deepEqual([store.getState().lastError?.action, store.getState().lastError?.content], ["addMessage", "written in vain"]);
-  assert.equal(proxy.of("PATCH").length, 1);
-});
-
-test("what was to happen in a session that could not be made goes with it", async () => {
-  const { createSession, addMessage, flush } = store.getState();
-  const id = createSession({ title: "x".repeat(256) });
-  addMessage(id, { role: "user", content: "in vain" });
-  await flush();
-  const { sessions, messages, lastError } = store.getState();
-  assert(!sessions.some((session) => session.id === id));
-  assert.equal(messages[id], undefined);
-  assert.deepEqual([lastError?.action, lastError?.content], ["createSession", "in vain"]);
-  assert.equal(proxy.requests.length, 1);
+  assert(lastError?.error instanceof ProblemError);
+  assert.deepEqual(
+    [lastError.action, lastError.sessionId, lastError.error.status],
+    ["updateSession", id, 422],
+  );
+  assert.deepEqual(failures, [lastError]);
+  clearError();
+  assert.deepEqual([store.getState().lastError, store.getState().failures.length], [null, 1]);
+  discard(lastError.id);
+  assert.deepEqual(store.getState().failures, []);
 });
 
 test("while the service is away writes wait, and arrive once when it is back", async () => {
@@ -201,18 +202,27 @@ test("while the service is away writes wait, and arrive once when it is back", a
   assert.deepEqual(await stored(id), ["patience"]);
 });
 
-test("patience has an end", async () => {
+test("a write that does not arrive in time stays visible, and can be retried", async () => {
   store = open({ retryFor: 500 });
   const { createSession, addMessage, flush } = store.getState();
   const id = createSession();
   await flush();
   proxy.fate = () => "cut";
-  addMessage(id, { role: "user", content: "lost" });
+  addMessage(id, { role: "user", content: "late" });
   await flush();
   const { lastError, pending, status } = store.getState();
-  assert.deepEqual(contents(id), []);
   assert(lastError?.error instanceof NetworkError);
-  assert.deepEqual([pending, status, lastError.content], [0, "idle", "lost"]);
+  assert.deepEqual([pending, status, lastError.content], [0, "idle", "late"]);
+  assert.deepEqual(
+    store.getState().messages[id]?.map(({ content, failure }) => [content, failure]),
+    [["late", lastError]],
+  );
+  proxy.fate = () => "pass";
+  store.getState().retry(id);
+  assert.deepEqual(store.getState().failures, []);
+  await flush();
+  assert.equal(store.getState().messages[id]?.[0]?.failure, null);
+  assert.deepEqual(await stored(id), ["late"]);
 });
 
 test("sessions that are removed elsewhere go, messages that are written elsewhere come", async () => {

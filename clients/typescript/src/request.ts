@@ -1,0 +1,165 @@
+/** Requests that are repeated until they are known to have arrived. */
+
+import { NetworkError, ProblemError } from "./errors.js";
+import { jsonOf } from "./text.js";
+import { attempt, type Outgoing, type Reply } from "./transport.js";
+
+export interface ClientOptions {
+  /** The service's origin, such as `http://localhost:8000`. Default: the page's own. */
+  baseUrl?: string;
+  /** Gives the bearer token. It is asked before every attempt, and once more after a 401, with the token that was refused. */
+  token?: (refused?: string) => string | null | Promise<string | null>;
+  /** How long a request is repeated after it first failed, in milliseconds. Default 10 s. */
+  retryFor?: number;
+  /** How long an attempt may be silent, in milliseconds. One whose body is under way is not. Default 60 s. */
+  timeout?: number;
+  /** How many requests run at once; the others wait. Default 6. */
+  concurrency?: number;
+}
+
+export interface RequestOptions {
+  signal?: AbortSignal;
+  retryFor?: number;
+  /** Called before each repetition with what was wrong. */
+  onRetry?: (error: ProblemError | NetworkError) => void;
+}
+
+export interface Outbound extends RequestOptions {
+  query?: object;
+  body?: unknown;
+  headers?: Record<string, string | undefined>;
+  /** Whether the request means the same when an earlier attempt arrived. Default: unless it carries a condition. */
+  repeatable?: boolean;
+}
+
+const MAX_BACKOFF = 10_000;
+
+export type Requester = (method: string, url: string, outbound: Outbound) => Promise<Reply>;
+
+/** Make the function that all calls of a client go through. It resolves to a reply of 2xx. */
+export function createRequester({
+  token,
+  retryFor = 10_000,
+  timeout = 60_000,
+  concurrency = 6,
+}: ClientOptions): Requester {
+  const slots = new Slots(concurrency);
+  /** After a 429 no request goes out before this time. */
+  let resumeAt = 0;
+
+  return async (method, url, { query = {}, body, signal, onRetry, ...options }) => {
+    const headers = new Headers({ Accept: "application/json" });
+    const json = body === undefined ? null : jsonOf(body);
+    if (json) headers.set("Content-Type", "application/json");
+    for (const [name, value] of Object.entries(options.headers ?? {}))
+      if (value !== undefined) headers.set(name, value);
+    const { repeatable = !headers.has("If-Match") && !headers.has("If-None-Match") } = options;
+    const outgoing: Outgoing = { method, headers, body: json, signal, timeout };
+
+    let deadline: number | undefined;
+    let refused: string | undefined;
+    let isRenewed = false;
+    let mayHaveArrived = false;
+    for (let failures = 0; ;) {
+      const release = await slots.acquire(signal);
+      let failure: ProblemError | NetworkError;
+      let wait = Math.min(MAX_BACKOFF, 250 * 2 ** failures) * (0.5 + Math.random() / 2);
+      try {
+        while (Date.now() < resumeAt) await sleep(resumeAt - Date.now(), signal);
+        const bearer = await token?.(refused);
+        if (bearer) headers.set("Authorization", `Bearer ${bearer}`);
+        const reply = await attempt(url + queryString(query), outgoing).catch((error: unknown) => {
+          signal?.throwIfAborted();
+          throw new NetworkError("No response from the service", { cause: error });
+        });
+        if (reply.status >= 200 && reply.status < 300) return reply;
+        // Of a removal that is repeated: an earlier attempt arrived.
+        if (method === "DELETE" && reply.status === 404 && mayHaveArrived)
+          return { ...reply, bytes: new Uint8Array() };
+        failure = problem(reply);
+        if (reply.status === 401 && token && !isRenewed) {
+          [isRenewed, refused] = [true, bearer ?? undefined];
+          continue;
+        }
+        if (!isTemporary(reply.status, headers, repeatable)) throw failure;
+        wait += 1000 * Number(reply.headers.get("Retry-After")) || 0;
+        if (reply.status === 429) resumeAt = Math.max(resumeAt, Date.now() + wait);
+      } catch (error) {
+        // The first attempt may have arrived and made the condition untrue.
+        if (!(error instanceof NetworkError) || !repeatable) throw error;
+        failure = error;
+      } finally {
+        release();
+      }
+      mayHaveArrived ||= !(failure instanceof ProblemError && failure.status === 429);
+      deadline ??= Date.now() + (options.retryFor ?? retryFor);
+      if (Date.now() + wait > deadline) throw failure;
+      failures++;
+      onRetry?.(failure);
+      await sleep(wait, signal);
+    }
+  };
+}
+
+export const textOf = (reply: Reply): string => new TextDecoder().decode(reply.bytes);
+
+function queryString(query: object): string {
+  const given = Object.entries(query).filter(([, value]) => value !== undefined && value !== null);
+  const texts = given.map(([name, value]) => [
+    name,
+    typeof value === "object" ? jsonOf(value) : String(value),
+  ]);
+  return given.length ? `?${new URLSearchParams(texts)}` : "";
+}
+
+function problem(reply: Reply): ProblemError {
+  if (!reply.headers.get("Content-Type")?.startsWith("application/problem+json")) {
+    return new ProblemError(reply.status, reply.statusText || `HTTP ${reply.status}`);
+  }
+  const { detail, errors, request_id } = JSON.parse(textOf(reply));
+  return new ProblemError(reply.status, detail, errors, request_id);
+}
+
+/** Whether the same request may succeed in a moment. */
+function isTemporary(status: number, headers: Headers, repeatable: boolean): boolean {
+  // 409: an earlier attempt with this key is still under way.
+  if (status === 409) return headers.has("Idempotency-Key");
+  // 408, 429, 503: nothing was done. 502, 504: nobody knows.
+  return [408, 429, 503].includes(status) || ([502, 504].includes(status) && repeatable);
+}
+
+/** At most so many at once, first come, first served. A request that waits here is not silent yet. */
+class Slots {
+  readonly #waiting: (() => void)[] = [];
+
+  constructor(private free: number) {}
+
+  /** Resolves to the function that gives the slot back. */
+  async acquire(signal?: AbortSignal): Promise<() => void> {
+    signal?.throwIfAborted();
+    if (this.free > 0) this.free--;
+    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    const release = () => {
+      const next = this.#waiting.shift();
+      if (next) next();
+      else this.free++;
+    };
+    if (signal?.aborted) release();
+    signal?.throwIfAborted();
+    return release;
+  }
+}
+
+function sleep(milliseconds: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const abort = () => {
+      clearTimeout(timer);
+      reject(signal!.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", abort);
+      resolve();
+    }, milliseconds);
+    signal?.addEventListener("abort", abort, { once: true });
+  });
+}
