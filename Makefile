@@ -73,12 +73,17 @@ openapi: install  ## Write docs/openapi.json
 sql-readme: install  ## Write sql/README.md, the table of the scripts for DBAs
 	WRITE_SQL_README=1 .venv/bin/pytest --quiet tests/dba/test_sql_readme.py
 
-client: install  ## Check, build and test the TypeScript client against the real service
-	cd clients/typescript && npm ci && npm run lint && npm run build && npm test
+clients/typescript/node_modules/.installed: clients/typescript/package-lock.json
+	cd clients/typescript && npm ci --no-audit --no-fund
+	touch $@
 
-e2e: install  ## Prove /docs and the TypeScript store in headless Chromium; skipped where Chromium or node is missing
+client: install clients/typescript/node_modules/.installed  ## Check, build and test the TypeScript client against the real service
+	cd clients/typescript && npm run lint && npm run build && npm run check-package && npm test
+
+e2e: install  ## Prove /docs, the TypeScript store, its example and its adapters in headless Chromium; skipped where node is missing
 	.venv/bin/pytest --quiet tests/e2e/test_docs_page.py
-	@if command -v npm >/dev/null; then cd clients/typescript && npm ci && npm run e2e; else echo "e2e: skipped, node is missing"; fi
+	@if command -v npm >/dev/null; then $(MAKE) clients/typescript/node_modules/.installed && cd clients/typescript && npm run e2e; \
+	else echo "e2e: skipped, node is missing"; fi
 
 # Its tests stop and kill nodes, so they do not run beside others.
 citus: install  ## Run the tests of the routes, and those of the cluster itself, on the Citus cluster of CITUS_URL
