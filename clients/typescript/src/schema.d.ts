@@ -91,6 +91,23 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Stream every session with all its messages, oldest first */
+        get: operations["export_sessions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/sessions/{session_id}/messages": {
         parameters: {
             query?: never;
@@ -419,6 +436,35 @@ export interface components {
             /** Format: date-time */
             updated_at?: string;
         };
+        SessionDetail: {
+            /** Format: uuid */
+            id: string;
+            title: string;
+            agent_name: string;
+            model_id: string | null;
+            /** Format: date-time */
+            created_at: string;
+            /** Format: date-time */
+            updated_at: string;
+            message_count: number;
+            /** @description The first 100 characters of the newest message; of the head, where there are branches */
+            last_message_preview: string | null;
+            metadata?: {
+                [key: string]: unknown;
+            };
+            archived?: boolean;
+            /**
+             * Format: uuid
+             * @description The newest message of the branch that is shown
+             */
+            head_id?: string | null;
+            /**
+             * Format: uuid
+             * @description The session's ETag
+             */
+            version?: string;
+            messages: components["schemas"]["Message"][];
+        };
         MessageCreate: {
             model_id?: string | null;
             agent_name?: string | null;
@@ -601,35 +647,6 @@ export interface components {
             created_at?: string | null;
             messages?: components["schemas"]["MessageCreate"][] | null;
         };
-        SessionDetail: {
-            /** Format: uuid */
-            id: string;
-            title: string;
-            agent_name: string;
-            model_id: string | null;
-            /** Format: date-time */
-            created_at: string;
-            /** Format: date-time */
-            updated_at: string;
-            message_count: number;
-            /** @description The first 100 characters of the newest message; of the head, where there are branches */
-            last_message_preview: string | null;
-            metadata?: {
-                [key: string]: unknown;
-            };
-            archived?: boolean;
-            /**
-             * Format: uuid
-             * @description The newest message of the branch that is shown
-             */
-            head_id?: string | null;
-            /**
-             * Format: uuid
-             * @description The session's ETag
-             */
-            version?: string;
-            messages: components["schemas"]["Message"][];
-        };
         SessionPatch: {
             /** @description Blank or null: `New Chat` */
             title?: string | null;
@@ -689,6 +706,10 @@ export interface components {
             messages: number;
             titles: number;
         };
+        NodeCounts: {
+            total: number;
+            unreachable: number;
+        };
         ReplicaHealth: {
             /** @description The most connections */
             pool_max: number;
@@ -717,6 +738,8 @@ export interface components {
             expiry?: components["schemas"]["ExpiryHealth"];
             /** @description Only while the database responds and its schema is current */
             old_words?: components["schemas"]["OldWords"];
+            /** @description Only on a Citus cluster */
+            nodes?: components["schemas"]["NodeCounts"];
             /** @description Only if there is one */
             replica?: components["schemas"]["ReplicaHealth"];
         };
@@ -1304,6 +1327,88 @@ export interface operations {
             404: components["responses"]["NotFound"];
             406: components["responses"]["NotAcceptable"];
             416: components["responses"]["RangeNotSatisfiable"];
+            500: components["responses"]["InternalServerError"];
+            503: components["responses"]["ServiceUnavailable"];
+        };
+    };
+    export_sessions: {
+        parameters: {
+            query?: {
+                /** @description This session alone */
+                session_id?: string | null;
+            };
+            header?: {
+                /** @description An id for the request in the log and the response; a malformed one is replaced */
+                "X-Request-ID"?: components["parameters"]["X-Request-ID"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A session in each line */
+            200: {
+                headers: {
+                    "X-Request-ID": components["headers"]["X-Request-ID"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "id": "019a5c1e-7d3a-7c44-b1f0-2f6a54cf9e01",
+                     *       "title": "Trip to Lisbon",
+                     *       "agent_name": "chat",
+                     *       "model_id": "org/qwen2.5-7b_chat.gguf",
+                     *       "created_at": "2025-11-22T09:15:02.123456+00:00",
+                     *       "updated_at": "2025-11-22T09:15:09.654321+00:00",
+                     *       "message_count": 1,
+                     *       "last_message_preview": "What is there to see in two days?",
+                     *       "metadata": {
+                     *         "pinned": true
+                     *       },
+                     *       "archived": false,
+                     *       "head_id": "019a5c1e-9b10-7a02-8c55-6d1f0e9b7a02",
+                     *       "version": "019a5c1e-9b11-7f30-9a3e-5d2c1b0a9f8e",
+                     *       "messages": [
+                     *         {
+                     *           "id": "019a5c1e-9b10-7a02-8c55-6d1f0e9b7a02",
+                     *           "session_id": "019a5c1e-7d3a-7c44-b1f0-2f6a54cf9e01",
+                     *           "seq": 1,
+                     *           "role": "user",
+                     *           "content": "What is there to see in two days?",
+                     *           "token_count": 8,
+                     *           "model_id": null,
+                     *           "agent_name": null,
+                     *           "response_time_ms": null,
+                     *           "is_error": false,
+                     *           "images": [
+                     *             "/api/v1/attachments/9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+                     *           ],
+                     *           "documents": [
+                     *             "plan.pdf"
+                     *           ],
+                     *           "parts": [
+                     *             {
+                     *               "type": "text",
+                     *               "text": "What is there to see in two days?"
+                     *             }
+                     *           ],
+                     *           "metadata": {},
+                     *           "status": "complete",
+                     *           "parent_id": null,
+                     *           "created_at": "2025-11-22T09:15:09.654321+00:00",
+                     *           "updated_at": "2025-11-22T09:15:09.654321+00:00"
+                     *         }
+                     *       ]
+                     *     }
+                     */
+                    "application/x-ndjson": components["schemas"]["SessionDetail"];
+                };
+            };
+            401: components["responses"]["Unauthorized"];
+            403: components["responses"]["Forbidden"];
+            406: components["responses"]["NotAcceptable"];
+            422: components["responses"]["UnprocessableContent"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
         };
