@@ -48,7 +48,7 @@ class Node:
     def away(self, signal: Signals) -> Iterator[None]:
         """Stop the server (SIGINT), kill it (SIGKILL) or let it hang (SIGSTOP), and bring it back afterwards."""
         postmaster = self.postmaster()
-        command, user = postmaster.cmdline(), postmaster.username()
+        command, user, environ = postmaster.cmdline(), postmaster.username(), postmaster.environ()
         everything = [postmaster, *postmaster.children()]
         for process in everything if signal in (SIGKILL, SIGSTOP) else everything[:1]:
             with suppress(psutil.NoSuchProcess):
@@ -66,7 +66,9 @@ class Node:
                 psutil.wait_procs(everything, timeout=30)
                 # In a session of its own, as it outlives the tests.
                 quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-                subprocess.run(["setsid", "--fork", *command], check=True, user=user, cwd="/", **quiet)
+                subprocess.run(
+                    ["setsid", "--fork", *command], check=True, user=user, env=environ, cwd="/", **quiet
+                )
             self._wait_until_it_serves()
 
     def _wait_until_it_serves(self) -> None:
