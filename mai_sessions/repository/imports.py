@@ -202,7 +202,7 @@ def write_batch(
     version = new_id()
     params: dict[str, Any] = {"user_id": user_id, "session_id": session_id, "version": version}
     if isinstance(session, ImportedSession):
-        statements = [CREATE_SESSION, CREATE_TITLE, COUNT_SESSION]
+        statements: list[LiteralString] = [CREATE_SESSION, CREATE_TITLE, COUNT_SESSION]
         params |= _session_params(user_id, session_id, session)
     else:
         statements = [CLAIM_SESSION]
