@@ -16,7 +16,7 @@ from mai_sessions.auth.identity import DEFAULT_USER as USER
 from mai_sessions.content.message import NewMessage
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection
-from mai_sessions.repository import appends, messages, search, session_list, sessions
+from mai_sessions.repository import appends, creations, messages, search, session_list, sessions
 
 _API = "/api/v1"
 MESSAGE = json.dumps({"role": "user", "content": NEW_MESSAGE})
@@ -139,7 +139,7 @@ def appending(session_id: UUID) -> Run:
 
 def create(conn: Connection) -> sessions.SessionReply:
     """Make a session like those that the requests make."""
-    return sessions.create_session(conn, USER, sessions.NewSession(new_id(), _TITLE, "chat"))
+    return creations.create_session(conn, USER, creations.NewSession(new_id(), _TITLE, "chat"))
 
 
 def flat_calls(server: Server, user: str) -> dict[str, list[str]]:

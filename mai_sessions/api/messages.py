@@ -6,8 +6,9 @@ from uuid import UUID
 from flask import Response
 
 from mai_sessions.auth.identity import current_user_id
-from mai_sessions.content.message import NewMessage
+from mai_sessions.content.message import with_tokens
 from mai_sessions.repository import appends, messages, patches
+from mai_sessions.repository.session_changes import SessionChanges
 from mai_sessions.schemas.messages import (
     Message,
     MessageAppend,
@@ -49,8 +50,9 @@ def list_messages(query: dict[str, Any], session_id: UUID) -> Response:
 @api.doc(requestBody={"content": {"application/json": {"schema": _GIVEN}}})
 def append_messages(payload: dict[str, Any], session_id: UUID) -> Response:
     """Append a message to a session, or several together"""
-    given = [_counted(message) for message in payload["messages"]]
-    is_batch, changes = payload["is_batch"], payload["session"] or {}
+    given = [with_tokens(message, current_state().count_tokens) for message in payload["messages"]]
+    is_batch: bool = payload["is_batch"]
+    changes: SessionChanges = payload["session"]
     body = {"messages": given, "session": changes} if is_batch else given[0]
     key = idempotency_key(f"sessions/{session_id}/messages", body)
     with connection() as conn:
@@ -59,7 +61,7 @@ def append_messages(payload: dict[str, Any], session_id: UUID) -> Response:
             current_user_id(),
             session_id,
             given,
-            head_id=changes.get("head_id"),
+            changes=changes,
             is_batch=is_batch,
             key=key,
             if_match=if_match_versions(),
@@ -115,13 +117,6 @@ def delete_message(session_id: UUID, message_id: UUID) -> Response:
     with connection() as conn:
         messages.delete_message(conn, current_user_id(), session_id, message_id, if_match=if_match_versions())
     return Response(status=204)
-
-
-def _counted(message: NewMessage) -> NewMessage:
-    """Count the tokens of a message where the client did not give their number."""
-    if message.token_count is not None:
-        return message
-    return message._replace(token_count=current_state().count_tokens(message.content))
 
 
 def _links(page: messages.MessagePage, query: dict[str, Any], session_id: UUID) -> dict[str, str]:

@@ -6,8 +6,10 @@ from uuid import UUID
 from flask import Response, request
 
 from mai_sessions.auth.identity import current_user_id
+from mai_sessions.content.message import with_tokens
 from mai_sessions.ids import new_id
-from mai_sessions.repository import session_batches, session_list, sessions
+from mai_sessions.repository import creations, session_batches, session_list, sessions
+from mai_sessions.repository.creations import NewSession
 from mai_sessions.schemas.session_changes import with_defaults
 from mai_sessions.schemas.sessions import (
     MessagesLimitQuery,
@@ -24,6 +26,7 @@ from mai_sessions.web.conditions import if_match_versions, if_none_match_version
 from mai_sessions.web.database import connection
 from mai_sessions.web.idempotency_key import idempotency_key
 from mai_sessions.web.responses import created_response, json_response
+from mai_sessions.web.state import current_state
 
 
 @api.get("/sessions", tags=["sessions"])
@@ -45,9 +48,18 @@ def list_sessions(query: dict[str, Any]) -> Response:
 def create_session(payload: dict[str, Any]) -> Response:
     """Create a session"""
     key = idempotency_key("sessions", payload)
-    session = sessions.NewSession(**{**payload, "id": payload["id"] or new_id()})
+    messages, head_id = payload.pop("messages", ()), payload.pop("head_id", None)
+    session = NewSession(**{**payload, "id": payload["id"] or new_id()})
     with connection() as conn:
-        reply = sessions.create_session(conn, current_user_id(), session, key=key, must_be_new=must_be_new())
+        reply = creations.create_session(
+            conn,
+            current_user_id(),
+            session,
+            [with_tokens(message, current_state().count_tokens) for message in messages],
+            head_id=head_id,
+            key=key,
+            must_be_new=must_be_new(),
+        )
     return created_response(
         f"/sessions/{reply.id}", reply.body, version=reply.version, status=201 if reply.is_new else 200
     )
@@ -73,10 +85,11 @@ def get_session(query: dict[str, Any], session_id: UUID) -> Response:
 def patch_session(query: dict[str, Any], payload: dict[str, Any], session_id: UUID) -> Response:
     """Change a session"""
     if request.mimetype == "application/merge-patch+json":
-        payload["clear_model_id"] = payload.get("model_id", "") is None
+        clear_model_id = payload.get("model_id", "") is None
+        payload = with_defaults(payload)
     else:
-        payload = {name: value for name, value in payload.items() if value is not None}
-    payload["new_head_id"] = payload.pop("head_id", None)
+        clear_model_id = False
+    changes = {name: value for name, value in payload.items() if value is not None}
     with connection() as conn:
         reply = sessions.patch_session(
             conn,
@@ -84,7 +97,8 @@ def patch_session(query: dict[str, Any], payload: dict[str, Any], session_id: UU
             session_id,
             if_match=if_match_versions(),
             messages_limit=query["messages_limit"],
-            **with_defaults(payload),
+            clear_model_id=clear_model_id,
+            **with_defaults(changes),
         )
     return json_response(reply.body, version=reply.version)
 

@@ -1,6 +1,6 @@
 """A message to add to a session, checked and ready to store."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import Final, NamedTuple, TypedDict
@@ -46,6 +46,13 @@ class NewMessage(NamedTuple):
     id: UUID | None = None
     parent_id: UUID | Unset | None = UNSET
     created_at: datetime | None = None
+
+
+def with_tokens(message: NewMessage, count_tokens: Callable[[str], int]) -> NewMessage:
+    """Count the tokens of a message whose client has not."""
+    if message.token_count is not None:
+        return message
+    return message._replace(token_count=count_tokens(message.content))
 
 
 class MessageChanges(TypedDict, total=False):

@@ -176,7 +176,7 @@ class MessageBatch(Schema):
         if not data["messages"]:
             raise ValidationError({"messages": [ErrorText("Must hold 1 to 100 messages.", "too_few")]})
         refuse_repeated_ids(data["messages"])
-        return data
+        return {**data, "session": data.get("session") or {}}
 
 
 class MessageAppend(MessageCreate):
@@ -185,8 +185,8 @@ class MessageAppend(MessageCreate):
     def load(self, data: Any, **kwargs: Any) -> Any:
         """Load a batch if there is one, else a single message, as `messages`, `session` and `is_batch`."""
         if isinstance(data, dict) and "messages" in data:
-            return {"session": None, "is_batch": True, **MessageBatch().load(data, **kwargs)}
-        return {"session": None, "is_batch": False, "messages": [super().load(data, **kwargs)]}
+            return {"is_batch": True, **MessageBatch().load(data, **kwargs)}
+        return {"session": {}, "is_batch": False, "messages": [super().load(data, **kwargs)]}
 
 
 def refuse_repeated_ids(messages: Iterable[NewMessage]) -> None:

@@ -13,7 +13,7 @@ from support.samples import png
 
 from mai_sessions.content.attachments import Attachment
 from mai_sessions.content.message import NewMessage
-from mai_sessions.repository import appends, sessions
+from mai_sessions.repository import appends, creations
 
 OTHER_USER = "somebody else"
 SESSION_ID = UUID("01900000-0000-7000-8000-000000000001")
@@ -26,7 +26,7 @@ TABLES = ("users", "sessions", "messages", "attachments")
 def ids(app: Flask, conn: psycopg.Connection[Any]) -> dict[str, str]:
     """The identifiers of another user, by their names in the routes."""
     with app.extensions["mai_sessions"].database.connection() as pooled:
-        sessions.create_session(pooled, OTHER_USER, sessions.NewSession(SESSION_ID, "t", "chat"))
+        creations.create_session(pooled, OTHER_USER, creations.NewSession(SESSION_ID, "t", "chat"))
         secret = NewMessage("user", "secret", 1, images=[IMAGE.sha256], attachments=[IMAGE])
         [message_id] = appends.append_messages(pooled, OTHER_USER, SESSION_ID, [secret]).ids
     return {"session_id": str(SESSION_ID), "message_id": str(message_id), "sha256": IMAGE.sha256}

@@ -1,5 +1,6 @@
 """Messages as frontends and agents write them: parts, metadata, files, ids of clients, batches, streaming."""
 
+import json
 import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -37,13 +38,19 @@ def stored_files(conn: Conn) -> list[tuple[str, int]]:
 def test_parts_and_metadata_come_back_equal_everywhere(
     client: FlaskClient, parts: Any, metadata: Any
 ) -> None:
+    def send(method: str, path: str, body: Any) -> Any:
+        # The client's own JSON sorts the keys.
+        return client.open(
+            path, method=method, data=json.dumps(body), content_type="application/json"
+        ).get_json()
+
     message = {"role": "user", "content": "x", "parts": parts, "metadata": metadata}
-    made = client.post(SESSIONS, json={"messages": [message], "metadata": metadata}).get_json()
+    made = send("POST", SESSIONS, {"messages": [message], "metadata": metadata})
     path = f"{SESSIONS}/{made['id']}"
     [created] = made["messages"]
-    appended = client.post(f"{path}/messages", json=message).get_json()
-    [batched] = client.post(f"{path}/messages", json={"messages": [message]}).get_json()["messages"]
-    patched = client.patch(f"{path}/messages/{created['id']}", json={"parts": parts}).get_json()
+    appended = send("POST", f"{path}/messages", message)
+    [batched] = send("POST", f"{path}/messages", {"messages": [message]})["messages"]
+    patched = send("PATCH", f"{path}/messages/{created['id']}", {"parts": parts})
     shown = client.get(path).get_json()
     page = client.get(f"{path}/messages").get_json()
     for reply in (created, appended, batched, patched, *shown["messages"], *page):

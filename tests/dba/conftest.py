@@ -14,8 +14,8 @@ from mai_sessions.content.message import NewMessage
 from mai_sessions.idempotency import IdempotencyKey
 from mai_sessions.ids import new_id
 from mai_sessions.repository.appends import append_messages
+from mai_sessions.repository.creations import NewSession, create_session
 from mai_sessions.repository.messages import delete_message
-from mai_sessions.repository.sessions import NewSession, create_session
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import psycopg
 from flask import Flask
 
 from mai_sessions.content.message import NewMessage
-from mai_sessions.repository import appends, patches, sessions
-from mai_sessions.repository.sessions import NewSession
+from mai_sessions.repository import appends, creations, patches
+from mai_sessions.repository.creations import NewSession
 
 SESSION_ID = UUID("01900000-0000-7000-8000-000000000001")
 TABLES = ["sessions", "messages", "session_titles", "daily_usage"]
@@ -25,7 +25,7 @@ def test_streaming_into_one_message(app: Flask, conn: psycopg.Connection[Any]) -
     words = [f"word{number}" for number in range(250)]
     database = app.extensions["mai_sessions"].database
     with database.connection() as pooled:
-        sessions.create_session(pooled, "u", NewSession(SESSION_ID, "t", "chat"))
+        creations.create_session(pooled, "u", NewSession(SESSION_ID, "t", "chat"))
         [message_id] = appends.append_messages(pooled, "u", SESSION_ID, [NewMessage("assistant", "", 0)]).ids
 
     def stream() -> list[int]:

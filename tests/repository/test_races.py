@@ -18,7 +18,7 @@ from mai_sessions.errors import NotFound
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection
 from mai_sessions.postgres.database import Database
-from mai_sessions.repository import appends, messages, patches, session_batches, sessions
+from mai_sessions.repository import appends, creations, messages, patches, session_batches
 
 Conn = psycopg.Connection[Any]
 USER = "racer"
@@ -43,7 +43,7 @@ def session_id(conn: Conn, database: Database) -> UUID:
 
 
 def create(conn: Connection, session_id: UUID) -> UUID:
-    return sessions.create_session(conn, USER, sessions.NewSession(session_id, "x", "chat")).id
+    return creations.create_session(conn, USER, creations.NewSession(session_id, "x", "chat")).id
 
 
 def append(conn: Connection, session_id: UUID, content: str, images: Sequence[Attachment] = ()) -> UUID:

@@ -35,7 +35,7 @@ def errors_of(body: Any) -> list[tuple[list[Any], str]]:
 def test_single_message_is_a_batch_of_one() -> None:
     loaded = MessageAppend().load({**USER, "unknown": 1})
     [message] = loaded["messages"]
-    assert loaded["session"] is None
+    assert loaded["session"] == {}
     assert (message.role, message.content, message.token_count, message.parent_id) == (
         "user",
         "hi",

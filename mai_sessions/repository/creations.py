@@ -1,0 +1,233 @@
+"""The statements that make a session, alone or with its first messages."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, LiteralString, NamedTuple
+from uuid import UUID
+
+import orjson
+
+from mai_sessions.content.lexemes import fold_title, title_vector
+from mai_sessions.content.message import NewMessage
+from mai_sessions.content.metadata import NO_METADATA, Metadata
+from mai_sessions.errors import Stale
+from mai_sessions.idempotency import NO_KEY, IdempotencyKey, check_same_body
+from mai_sessions.ids import new_id
+from mai_sessions.postgres.connection import Connection, Json, run_transaction
+from mai_sessions.repository.attachments import LOCK_ATTACHMENTS
+from mai_sessions.repository.columns import time_as_json
+from mai_sessions.repository.new_messages import (
+    FIND_UNKNOWN,
+    KEPT_REPLY,
+    insert_statement,
+    message_params,
+    replayed_messages,
+    statements_after_insert,
+    unknown_references,
+)
+from mai_sessions.repository.session_changes import MOVE_HEAD
+from mai_sessions.repository.sessions import GET_SESSION, SessionReply, get_session
+
+# A key whose session is gone, or that is older than a day, is forgotten.
+FORGET_KEY: LiteralString = """
+    DELETE /* create_session */ FROM idempotency_keys AS k
+     WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
+       AND (k.created_at <= now() - interval '1 day'
+            OR NOT EXISTS (SELECT FROM sessions AS s WHERE s.user_id = %(user_id)s AND s.id = k.id))"""
+# Retries queue here. The key stands before the session that is made for it, which is what the next statement asks.
+KEEP_KEY: LiteralString = """
+    INSERT /* create_session */ INTO idempotency_keys (user_id, path, key, fingerprint, id, created_at, reply)
+    VALUES (%(user_id)s, %(path)s, %(key)s, %(fingerprint)s, %(session_id)s, now(), %(reply)s::json)
+        ON CONFLICT (user_id, path, key) DO NOTHING"""
+GET_KEY: LiteralString = """
+    SELECT /* create_session */ k.fingerprint = %(fingerprint)s, k.id, k.created_at, k.reply
+      FROM idempotency_keys AS k
+     WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s"""
+# With messages, more of the first reply is kept: their places, and the session.
+REPLACE_KEY: LiteralString = """
+    DELETE /* create_session */ FROM idempotency_keys AS k
+     USING sessions AS s
+     WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s AND k.id = %(session_id)s
+       AND s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
+KEEP_REPLY: LiteralString = f"""
+    INSERT /* create_session */ INTO idempotency_keys (user_id, path, key, fingerprint, id, created_at, reply)
+    SELECT %(user_id)s, %(path)s, %(key)s, %(fingerprint)s, %(session_id)s, now(), kept.reply
+      FROM ({KEPT_REPLY}) AS kept"""
+
+# Where the id was there already, nothing was made for the key.
+DROP_KEY: LiteralString = """
+    DELETE /* create_session */ FROM idempotency_keys AS k
+     WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s AND k.created_at = now()
+       AND NOT EXISTS (SELECT FROM sessions AS s
+                        WHERE s.user_id = %(user_id)s AND s.id = k.id AND s.version = %(version)s)
+    RETURNING k.id"""
+
+# The session before the user's count, as where one is deleted: otherwise the two would deadlock over an id that
+# comes again.
+CREATE_SESSION: LiteralString = """
+    INSERT /* create_session */ INTO sessions AS s (
+           user_id, id, title, agent_name, model_id, created_at, updated_at, archived, has_metadata, version)
+    VALUES (%(user_id)s, %(session_id)s, %(title)s, %(agent_name)s, %(model_id)s, coalesce(%(created_at)s, now()),
+            coalesce(%(created_at)s, now()), %(archived)s, %(has_metadata)s, %(version)s)
+        ON CONFLICT (user_id, id) DO NOTHING
+    RETURNING s.created_at"""
+CREATE_SESSION_OF_KEY: LiteralString = """
+    INSERT /* create_session */ INTO sessions AS s (
+           user_id, id, title, agent_name, model_id, created_at, updated_at, archived, has_metadata, version)
+    SELECT k.user_id, k.id, %(title)s, %(agent_name)s, %(model_id)s, coalesce(%(created_at)s, now()),
+           coalesce(%(created_at)s, now()), %(archived)s::boolean, %(has_metadata)s::boolean, %(version)s::uuid
+      FROM idempotency_keys AS k
+     WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
+       AND k.id = %(session_id)s AND k.fingerprint = %(fingerprint)s
+        ON CONFLICT (user_id, id) DO NOTHING
+    RETURNING s.created_at"""
+CREATE_TITLE: LiteralString = """
+    INSERT /* create_session */ INTO session_titles (user_id, session_id, created_at, title, words, metadata)
+    SELECT s.user_id, s.id, s.created_at, %(folded_title)s, %(words)s::tsvector, %(metadata)s::jsonb
+      FROM sessions AS s
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
+COUNT_SESSION: LiteralString = """
+    INSERT /* create_session */ INTO users AS u (user_id, session_count, archived_count)
+    SELECT s.user_id, 1, s.archived::int
+      FROM sessions AS s
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s
+        ON CONFLICT (user_id) DO UPDATE
+       SET session_count  = u.session_count + 1,
+           archived_count = u.archived_count + excluded.archived_count"""
+
+
+class NewSession(NamedTuple):
+    """A session to make. `created_at` is given by clients that bring a session from elsewhere."""
+
+    id: UUID
+    title: str
+    agent_name: str
+    model_id: str | None = None
+    metadata: Metadata = NO_METADATA
+    archived: bool = False
+    created_at: datetime | None = None
+
+
+def create_session(
+    conn: Connection,
+    user_id: str,
+    session: NewSession,
+    messages: Sequence[NewMessage] = (),
+    *,
+    head_id: UUID | None = None,
+    key: IdempotencyKey | None = None,
+    must_be_new: bool = False,
+) -> SessionReply:
+    """Make a session with its first messages, or give the first reply again when the key was used. The last message
+    becomes the head, or `head_id` does.
+
+    A session of the user's that has this id already is returned as it stands, or raises Stale if it `must_be_new`.
+    Raises Invalid for a key that was used with another body, and for a parent, a head or an image that is not there.
+    """
+    version = new_id()
+    params = _params(user_id, session, version, key)
+    added: list[LiteralString] = []
+    if messages:
+        ids = [message.id or new_id() for message in messages]
+        params |= message_params(user_id, session.id, messages, ids, head_id, is_batch=True)
+        if params["needed_ids"]:
+            raise unknown_references(messages, head_id, params["needed_ids"], [], is_batch=True)
+        params |= {"claimed": version, "new_head_id": head_id, "head_id": None, "all_branches": False}
+        params |= {"messages_limit": None, "known_versions": []}
+        added = [insert_statement(messages), *statements_after_insert(params)]
+        added += [*([MOVE_HEAD] if head_id else []), *([REPLACE_KEY, KEEP_REPLY] if key else []), GET_SESSION]
+    creation = [CREATE_SESSION_OF_KEY if key else CREATE_SESSION, CREATE_TITLE, COUNT_SESSION]
+    statements: list[LiteralString] = [
+        *([FORGET_KEY, KEEP_KEY] if key else []),
+        *creation,
+        *([LOCK_ATTACHMENTS] if params.get("named_sha256s") else []),
+        *added,
+        *([GET_KEY, DROP_KEY] if key else []),
+    ]
+    rows = _run(conn, statements, params, messages)
+    for (created_at,) in rows[creation[0]]:
+        body = rows[GET_SESSION][0][2] if messages else _new_session(session, created_at, version)
+        return SessionReply(session.id, version, body, is_new=True)
+    if key is None or rows[DROP_KEY]:
+        if must_be_new:
+            raise Stale("The session is there already")
+        return get_session(conn, user_id, session.id)
+    [(same_body, session_id, kept_at, reply)] = rows[GET_KEY]
+    check_same_body(same_body)
+    return SessionReply(
+        session_id, None, _replay(session._replace(id=session_id), messages, kept_at, reply), is_new=True
+    )
+
+
+def _run(
+    conn: Connection,
+    statements: Sequence[LiteralString],
+    params: dict[str, Any],
+    messages: Sequence[NewMessage],
+) -> dict[LiteralString, Any]:
+    """Run the statements. Messages with links to images that are not there undo them, and raise Invalid."""
+    if not params.get("needed_sha256s"):
+        return dict(zip(statements, run_transaction(conn, statements, params), strict=True))
+    with conn.transaction():
+        [[(_, unknown_images)], *rows] = run_transaction(conn, [FIND_UNKNOWN, *statements], params)
+        if unknown_images:
+            raise unknown_references(messages, None, [], unknown_images, is_batch=True)
+    return dict(zip(statements, rows, strict=True))
+
+
+def _params(user_id: str, session: NewSession, version: UUID, key: IdempotencyKey | None) -> dict[str, Any]:
+    return {
+        "user_id": user_id,
+        "session_id": session.id,
+        "version": version,
+        "title": session.title,
+        "folded_title": fold_title(session.title),
+        "words": title_vector(user_id, session.id, session.title),
+        "agent_name": session.agent_name,
+        "model_id": session.model_id,
+        "metadata": Json(session.metadata.value),
+        "has_metadata": session.metadata.value != b"{}",
+        "archived": session.archived,
+        "created_at": session.created_at,
+        "reply": Json(orjson.dumps({"version": version})),
+        **(key or NO_KEY)._asdict(),
+    }
+
+
+def _replay(
+    session: NewSession, messages: Sequence[NewMessage], kept_at: datetime, reply: bytes | None
+) -> bytes:
+    """The first reply again, from the body of the retry and what was kept of the reply."""
+    # The release before kept nothing.
+    kept: dict[str, Any] = orjson.loads(reply) if reply else {"version": None}
+    if not messages:
+        return _new_session(session, session.created_at or kept_at, kept["version"])
+    bodies = replayed_messages(session.id, messages, kept)
+    parents = {message_id: parent_id for message_id, _, _, parent_id in kept["messages"]}
+    shown, message_id = [], kept["session"]["head_id"]
+    while message_id:
+        shown.append(orjson.Fragment(bodies[UUID(message_id)]))
+        message_id = parents[message_id]
+    return orjson.dumps({**kept["session"], "messages": shown[::-1]})
+
+
+def _new_session(session: NewSession, created_at: datetime, version: UUID | None) -> bytes:
+    """The JSON of a session that was made now, as GET_SESSION gives it."""
+    moment = time_as_json(created_at)
+    return orjson.dumps(
+        {
+            "id": session.id,
+            "title": session.title,
+            "agent_name": session.agent_name,
+            "model_id": session.model_id,
+            "created_at": moment,
+            "updated_at": moment,
+            "message_count": 0,
+            "last_message_preview": None,
+            "metadata": orjson.Fragment(session.metadata.value),
+            "archived": session.archived,
+            "head_id": None,
+            "version": version,
+            "messages": [],
+        }
+    )

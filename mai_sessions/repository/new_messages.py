@@ -1,0 +1,233 @@
+"""The statements that add messages to a session, whether it is there already or made with them.
+
+They are numbered after the session's `last_seq`, which moves last: until then, the messages beyond it are the new
+ones. Where a condition decided, the session has the version `claimed`, and without it they add nothing.
+"""
+
+from collections.abc import Sequence
+from typing import Any, LiteralString
+from uuid import UUID
+
+from mai_sessions.content.message import UNSET, NewMessage
+from mai_sessions.errors import Invalid
+from mai_sessions.postgres.connection import Json
+from mai_sessions.repository.attachments import (
+    DROP_UNKNOWN_LINKS,
+    attachment_params,
+    refer_to_attachments,
+    store_attachments,
+)
+from mai_sessions.repository.columns import HEAD_ID, NEXT_UPDATED_AT, PARENT_ID, SUMMARY_COLUMNS
+from mai_sessions.repository.daily_usage import count_messages
+from mai_sessions.repository.message_json import Placement, message_json, message_rows
+
+_GIVEN_MESSAGES: LiteralString = """
+           SELECT g.place, g.id, g.role, g.content, g.token_count, g.model_id, g.agent_name, g.response_time_ms,
+                  g.is_error, g.images, g.documents, g.parts, g.part_attachments, g.metadata, g.status, g.words, g.created_at
+             FROM json_to_recordset(%(messages)s) AS g (
+                  place int, id uuid, role text, content text, token_count int, model_id text, agent_name text,
+                  response_time_ms float8, is_error boolean, images text[], documents text[], parts json,
+                  part_attachments text[], metadata jsonb, status text, words tsvector, created_at timestamptz)"""
+_MISSING_MESSAGES: LiteralString = f"""
+           SELECT row_number() OVER (ORDER BY g.place)::int AS place, g.id, g.role, g.content, g.token_count, g.model_id,
+                  g.agent_name, g.response_time_ms, g.is_error, g.images, g.documents, g.parts, g.part_attachments,
+                  g.metadata, g.status, g.words, g.created_at
+             FROM ({_GIVEN_MESSAGES}) AS g
+            WHERE NOT EXISTS (SELECT FROM messages AS o
+                               WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s AND o.id = g.id)"""
+
+
+# Only the row of the session is locked: the messages are not rows of a table yet. The first one follows the head,
+# each other one the message before it.
+def _insert_messages(new: LiteralString) -> LiteralString:
+    return f"""
+    INSERT /* add_messages */ INTO messages AS m (
+           user_id, session_id, id, seq, parent_seq, role, content, token_count, model_id, agent_name,
+           response_time_ms, is_error, images, documents, parts, part_attachments, metadata, status, words, created_at)
+    SELECT s.user_id, s.id, n.id, s.last_seq + n.place,
+           CASE WHEN n.place = 1 AND s.is_branched AND s.head_seq IS DISTINCT FROM s.newest_seq THEN coalesce(s.head_seq, 0) END,
+           n.role, n.content, n.token_count, n.model_id, n.agent_name, n.response_time_ms, n.is_error, n.images,
+           n.documents, n.parts, n.part_attachments, n.metadata, n.status, n.words, coalesce(n.created_at, {NEXT_UPDATED_AT})
+      FROM sessions AS s
+     CROSS JOIN ({new}) AS n
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
+       AND (%(claimed)s::uuid IS NULL OR s.version = %(claimed)s)
+       FOR UPDATE OF s
+    RETURNING m.id, m.seq, m.created_at"""
+
+
+INSERT_MESSAGES: LiteralString = _insert_messages(_GIVEN_MESSAGES)
+INSERT_MISSING_MESSAGES: LiteralString = _insert_messages(_MISSING_MESSAGES)
+
+# A parent that is the message before it anyway needs no mention, so that nothing is branched by it.
+SET_PARENTS: LiteralString = """
+    UPDATE /* add_messages */ messages AS m
+       SET parent_seq = nullif(coalesce(p.seq, 0), coalesce((
+           SELECT o.seq
+             FROM messages AS o
+            WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s AND o.seq < m.seq
+            ORDER BY o.seq DESC
+            LIMIT 1), 0))
+      FROM sessions AS s
+     CROSS JOIN unnest(%(child_ids)s::uuid[], %(parent_ids)s::uuid[]) AS c (id, parent_id)
+      LEFT JOIN messages AS p ON p.user_id = %(user_id)s AND p.session_id = %(session_id)s AND p.id = c.parent_id
+     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = c.id AND m.seq > s.last_seq
+       AND s.user_id = %(user_id)s AND s.id = %(session_id)s"""
+
+_NEW_MESSAGES: LiteralString = """
+           SELECT 1 AS sign, s.user_id, m.session_id, m.id, m.seq, m.parent_seq, m.role, m.content, m.token_count,
+                  m.model_id, m.agent_name, m.response_time_ms, m.is_error, m.images, m.part_attachments, m.created_at
+             FROM sessions AS s
+             JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.seq > s.last_seq
+            WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
+STORE_ATTACHMENTS: LiteralString = store_attachments(_NEW_MESSAGES)
+REFER_TO_ATTACHMENTS: LiteralString = refer_to_attachments(_NEW_MESSAGES)
+COUNT_MESSAGES: LiteralString = count_messages(_NEW_MESSAGES)
+
+# Returned is the id of the first one's parent: the head as it was.
+MOVE_SESSION: LiteralString = f"""
+    UPDATE /* add_messages */ sessions AS s
+       SET message_count        = s.message_count + added.messages,
+           last_seq             = added.last_seq,
+           newest_seq           = added.last_seq,
+           last_message_preview = added.preview,
+           updated_at           = GREATEST(nullif(s.updated_at, GREATEST(s.updated_at, now() + interval '1 minute')),
+                                           added.created_at),
+           version              = %(version)s,
+           is_branched          = s.is_branched OR added.is_branched,
+           head_seq             = added.last_seq,
+           head_id              = added.last_id
+      FROM (SELECT count(*)::int AS messages, max(m.seq) AS last_seq, max(m.created_at) AS created_at,
+                   bool_or(m.parent_seq IS NOT NULL) AS is_branched,
+                   (array_agg(m.id ORDER BY m.seq DESC))[1] AS last_id,
+                   (array_agg(left(m.content, 100) ORDER BY m.seq DESC))[1] AS preview
+              FROM ({_NEW_MESSAGES}) AS m
+            HAVING count(*) > 0) AS added
+     CROSS JOIN (SELECT {HEAD_ID} AS id
+                   FROM sessions AS s
+                  WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s) AS head
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
+    RETURNING head.id"""
+
+# What the body of a retry does not tell of the first reply.
+KEPT_REPLY: LiteralString = f"""
+           SELECT (array_agg(m.id ORDER BY m.place))[1] AS first_id,
+                  json_build_object(
+                      'version', s.version,
+                      'messages', json_agg(json_build_array(m.id, m.seq, m.created_at, m.parent_id) ORDER BY m.place),
+                      'session', CASE WHEN %(is_batch)s THEN (SELECT row_to_json(r) FROM (SELECT {SUMMARY_COLUMNS}) AS r) END)
+                      AS reply
+             FROM sessions AS s
+            CROSS JOIN LATERAL (
+                  SELECT m.id, m.seq, m.created_at, {PARENT_ID} AS parent_id,
+                         array_position(%(message_ids)s::uuid[], m.id) AS place
+                    FROM messages AS m
+                   WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
+                     AND m.id = ANY (%(message_ids)s::uuid[])) AS m
+            WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s
+            GROUP BY s.user_id, s.id"""
+
+UNKNOWN_MESSAGES: LiteralString = """
+    SELECT r.id
+      FROM unnest(%(needed_ids)s::uuid[]) AS r (id)
+     WHERE NOT EXISTS (SELECT FROM messages AS o
+                        WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s AND o.id = r.id)"""
+UNKNOWN_IMAGES: LiteralString = """
+    SELECT r.sha256
+      FROM unnest(%(needed_sha256s)s::text[]) AS r (sha256)
+     WHERE NOT EXISTS (SELECT FROM attachments AS a WHERE a.user_id = %(user_id)s AND a.sha256 = r.sha256)"""
+FIND_UNKNOWN: LiteralString = f"""
+    SELECT /* find_unknown */ ARRAY ({UNKNOWN_MESSAGES}), ARRAY ({UNKNOWN_IMAGES})"""
+
+
+def insert_statement(messages: Sequence[NewMessage]) -> LiteralString:
+    """The statement that inserts messages: those that have ids of their own only where the session lacks them."""
+    return INSERT_MISSING_MESSAGES if any(message.id for message in messages) else INSERT_MESSAGES
+
+
+def statements_after_insert(params: dict[str, Any]) -> list[LiteralString]:
+    """The statements that follow, as far as the messages need them."""
+    return [
+        *([SET_PARENTS] if params["child_ids"] else []),
+        *([DROP_UNKNOWN_LINKS, STORE_ATTACHMENTS, REFER_TO_ATTACHMENTS] if params["named_sha256s"] else []),
+        COUNT_MESSAGES,
+        MOVE_SESSION,
+    ]
+
+
+def message_params(
+    user_id: str,
+    session_id: UUID,
+    messages: Sequence[NewMessage],
+    ids: Sequence[UUID],
+    head_id: UUID | None,
+    *,
+    is_batch: bool,
+) -> dict[str, Any]:
+    """The parameters of the statements here, but for the versions. `is_batch` says where the messages stand in the
+    body. Raises Invalid for a parent that comes after its child.
+    """
+    children = [
+        (id, message.parent_id)
+        for id, message in zip(ids, messages, strict=True)
+        if message.parent_id is not UNSET
+    ]
+    needed = {parent_id for _, parent_id in children if parent_id is not None} | (
+        {head_id} if head_id else set()
+    )
+    later = [message.parent_id for place, message in enumerate(messages) if message.parent_id in ids[place:]]
+    if later:
+        raise unknown_references(messages, None, later, [], is_batch=is_batch)
+    uploaded = {attachment.sha256 for message in messages for attachment in message.attachments}
+    images = {sha256 for message in messages for sha256 in message.images}
+    links = {sha256 for message in messages for sha256 in message.part_attachments}
+    return {
+        "user_id": user_id,
+        "session_id": session_id,
+        "is_batch": is_batch,
+        "message_ids": ids,
+        "messages": Json(message_rows(user_id, session_id, messages, ids)),
+        "child_ids": [id for id, _ in children],
+        "parent_ids": [parent_id for _, parent_id in children],
+        "needed_ids": list(needed - set(ids)),
+        "needed_sha256s": list(images - uploaded),
+        **attachment_params(
+            (attachment for message in messages for attachment in message.attachments), images | links
+        ),
+    }
+
+
+def replayed_messages(
+    session_id: UUID, messages: Sequence[NewMessage], kept: dict[str, Any]
+) -> dict[UUID, bytes]:
+    """The JSON of each message as in the first reply, from the body of a retry and what was kept of the reply."""
+    return {
+        UUID(fields[0]): message_json(session_id, message, Placement(*fields))
+        for message, fields in zip(messages, kept["messages"], strict=True)
+    }
+
+
+def unknown_references(
+    messages: Sequence[NewMessage],
+    head_id: UUID | None,
+    unknown_ids: Sequence[object],
+    unknown_images: Sequence[str],
+    *,
+    is_batch: bool,
+) -> Invalid:
+    """The error that names each parent, head and image that is not there."""
+    errors: list[dict[str, object]] = []
+
+    def add(loc: Sequence[str | int], msg: str) -> None:
+        errors.append({"loc": ["body", *loc], "msg": msg, "type": "unknown"})
+
+    for index, message in enumerate(messages):
+        place: list[str | int] = ["messages", index] if is_batch else []
+        if message.parent_id in unknown_ids:
+            add([*place, "parent_id"], "No message of this session.")
+        for number, sha256 in enumerate(message.images):
+            if sha256 in unknown_images:
+                add([*place, "images", number], "No attachment of yours.")
+    if head_id in unknown_ids:
+        add(["session", "head_id"], "No message of this session.")
+    return Invalid(" ".join(f"{error['loc']}: {error['msg']}" for error in errors), errors)

@@ -1,0 +1,113 @@
+"""The statements that change a session, by itself or beside new messages.
+
+Each but FIND_HEAD is for a session whose version is new: the statement before them made it so where all conditions
+hold.
+"""
+
+from typing import Any, LiteralString, TypedDict
+from uuid import UUID
+
+from mai_sessions.content.lexemes import fold_title, title_vector
+from mai_sessions.content.metadata import MAX_METADATA, Metadata
+from mai_sessions.errors import Invalid
+from mai_sessions.postgres.connection import Json
+from mai_sessions.repository.columns import compact_json
+from mai_sessions.repository.session_batches import ARCHIVE_SESSIONS, COUNT_ARCHIVED
+
+
+class SessionChanges(TypedDict, total=False):
+    """What is to change of a session; what is left out stays as it is. Metadata are merged."""
+
+    title: str
+    agent_name: str
+    model_id: str
+    metadata: Metadata
+    archived: bool
+    head_id: UUID
+
+
+# What the metadata become: its members that are given as null go (RFC 7396).
+_MERGED_METADATA: LiteralString = """
+           SELECT (t.metadata || %(members)s::jsonb) - %(removed)s::text[] AS metadata
+             FROM session_titles AS t
+            WHERE t.user_id = %(user_id)s AND t.session_id = %(session_id)s"""
+METADATA_FIT: LiteralString = f"""
+(%(members)s::jsonb IS NULL OR %(max_metadata)s >= (
+ SELECT octet_length({compact_json("t.metadata")}) FROM ({_MERGED_METADATA}) AS t))"""
+
+CHANGE_SESSION: LiteralString = """
+    UPDATE /* change_session */ sessions AS s
+       SET title      = coalesce(%(title)s, s.title),
+           agent_name = coalesce(%(agent_name)s, s.agent_name),
+           model_id   = coalesce(%(model_id)s, s.model_id)
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
+CHANGE_TITLE: LiteralString = """
+    UPDATE /* change_session */ session_titles AS t
+       SET title = %(folded_title)s,
+           words = %(words)s::tsvector
+      FROM sessions AS s
+     WHERE t.user_id = %(user_id)s AND t.session_id = %(session_id)s
+       AND s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
+MERGE_METADATA: LiteralString = """
+    UPDATE /* change_session */ session_titles AS t
+       SET metadata = (t.metadata || %(members)s::jsonb) - %(removed)s::text[]
+      FROM sessions AS s
+     WHERE t.user_id = %(user_id)s AND t.session_id = %(session_id)s
+       AND s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
+MARK_METADATA: LiteralString = """
+    UPDATE /* change_session */ sessions AS s
+       SET has_metadata = t.metadata <> '{}'
+      FROM session_titles AS t
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s
+       AND t.user_id = %(user_id)s AND t.session_id = %(session_id)s
+       AND s.has_metadata <> (t.metadata <> '{}')"""
+MOVE_HEAD: LiteralString = """
+    UPDATE /* change_session */ sessions AS s
+       SET head_seq             = m.seq,
+           head_id              = m.id,
+           is_branched          = s.is_branched OR m.seq <> s.newest_seq,
+           last_message_preview = left(m.content, 100)
+      FROM messages AS m
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s
+       AND m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(new_head_id)s"""
+FIND_HEAD: LiteralString = """
+    SELECT /* change_session */ m.seq
+      FROM messages AS m
+     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(new_head_id)s"""
+
+
+def change_statements(changes: SessionChanges) -> list[LiteralString]:
+    """The statements for what stands beside the row of the session, and for its head."""
+    return [
+        *([CHANGE_TITLE] if "title" in changes else []),
+        *([MERGE_METADATA, MARK_METADATA] if "metadata" in changes else []),
+        *([COUNT_ARCHIVED, ARCHIVE_SESSIONS] if "archived" in changes else []),
+        *([MOVE_HEAD] if "head_id" in changes else []),
+    ]
+
+
+def change_params(user_id: str, session_id: UUID, changes: SessionChanges) -> dict[str, Any]:
+    """The parameters of the statements here, but for the version."""
+    title, metadata = changes.get("title"), changes.get("metadata")
+    return {
+        "user_id": user_id,
+        "session_id": session_id,
+        "session_ids": [session_id],
+        "title": title,
+        "folded_title": None if title is None else fold_title(title),
+        "words": None if title is None else title_vector(user_id, session_id, title),
+        "agent_name": changes.get("agent_name"),
+        "model_id": changes.get("model_id"),
+        "members": None if metadata is None else Json(metadata.members),
+        "removed": [] if metadata is None else list(metadata.removed),
+        "max_metadata": MAX_METADATA,
+        "archived": changes.get("archived"),
+        "new_head_id": changes.get("head_id"),
+    }
+
+
+def refuse_metadata(*loc: str) -> None:
+    """Refuse metadata that would become too large by what is merged into them. Raises Invalid."""
+    text = f"Merged, more than {MAX_METADATA} bytes of JSON."
+    path = ["body", *loc, "metadata"]
+    raise Invalid(f"{'.'.join(path)}: {text}", [{"loc": path, "msg": text, "type": "too_long"}])
