@@ -134,18 +134,20 @@ def create_session(
             raise unknown_references(messages, head_id, params["needed_ids"], [], is_batch=True)
         params |= {"claimed": version, "new_head_id": head_id, "head_id": None, "all_branches": False}
         params |= {"messages_limit": None, "known_versions": []}
-        added = [insert_statement(messages), *statements_after_insert(params)]
+        added += [insert_statement(messages), *statements_after_insert(params)]
         added += [*([MOVE_HEAD] if head_id else []), *([REPLACE_KEY, KEEP_REPLY] if key else []), GET_SESSION]
-    creation = [CREATE_SESSION_OF_KEY if key else CREATE_SESSION, CREATE_TITLE, COUNT_SESSION]
+    insert: LiteralString = CREATE_SESSION_OF_KEY if key else CREATE_SESSION
     statements: list[LiteralString] = [
         *([FORGET_KEY, KEEP_KEY] if key else []),
-        *creation,
+        insert,
+        CREATE_TITLE,
+        COUNT_SESSION,
         *([LOCK_ATTACHMENTS] if params.get("named_sha256s") else []),
         *added,
         *([GET_KEY, DROP_KEY] if key else []),
     ]
     rows = _run(conn, statements, params, messages)
-    for (created_at,) in rows[creation[0]]:
+    for (created_at,) in rows[insert]:
         body = rows[GET_SESSION][0][2] if messages else _new_session(session, created_at, version)
         return SessionReply(session.id, version, body, is_new=True)
     if key is None or rows[DROP_KEY]:

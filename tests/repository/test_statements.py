@@ -26,6 +26,9 @@ MODULES = [
 ]
 # Of a write, begin and commit are statements of the connection, and these of every resource that runs them.
 _SHARED = {
+    "add_messages",
+    "change_session",
+    "find_unknown",
     "archive_sessions",
     "claim_sessions",
     "delete_sessions",
@@ -101,7 +104,7 @@ class Route(NamedTuple):
     headers: dict[str, str] | None = None
 
 
-PATCHED_SESSION = write("lock_session", "patch_session", "patch_session", "get_session")
+PATCHED_SESSION = write("lock_session", "patch_session", "change_session", "get_session")
 DELETED_SESSION = write(
     "lock_sessions",
     "claim_sessions",
@@ -112,9 +115,10 @@ DELETED_SESSION = write(
 APPENDED_WITH_KEY = write(
     "lock_session",
     "append_messages",
-    "append_messages",
+    "add_messages",
     "count_messages",
-    *["append_messages"] * 4,
+    "add_messages",
+    *["append_messages"] * 3,
 )
 CLEARED = write(
     "lock_session",
@@ -171,6 +175,12 @@ ROUTES = [
     Route("GET", MESSAGES, ["list_messages"]),
     Route("GET", MESSAGES + "?before_seq=2", ["list_messages"]),
     Route("POST", MESSAGES, write(*["append_plain_message"] * 3), NEW),
+    Route(
+        "POST",
+        MESSAGES,
+        write("add_messages", "count_messages", "add_messages", *["append_messages"] * 2),
+        {"messages": [NEW]},
+    ),
     Route("POST", MESSAGES, APPENDED_WITH_KEY, NEW, KEY),
     Route("DELETE", MESSAGES, CLEARED),
     Route("GET", MESSAGE, ["get_message"]),
