@@ -126,7 +126,7 @@ def create_session(
     """
     version = new_id()
     params = _params(user_id, session, version, key)
-    added: list[LiteralString] = []
+    added: Sequence[LiteralString] = []
     if messages:
         ids = [message.id or new_id() for message in messages]
         params |= message_params(user_id, session.id, messages, ids, head_id, is_batch=True)
@@ -134,8 +134,13 @@ def create_session(
             raise unknown_references(messages, head_id, params["needed_ids"], [], is_batch=True)
         params |= {"claimed": version, "new_head_id": head_id, "head_id": None, "all_branches": False}
         params |= {"messages_limit": None, "known_versions": []}
-        added += [insert_statement(messages), *statements_after_insert(params)]
-        added += [*([MOVE_HEAD] if head_id else []), *([REPLACE_KEY, KEEP_REPLY] if key else []), GET_SESSION]
+        added = [
+            insert_statement(messages),
+            *statements_after_insert(params),
+            *([MOVE_HEAD] if head_id else []),
+            *([REPLACE_KEY, KEEP_REPLY] if key else []),
+            GET_SESSION,
+        ]
     insert: LiteralString = CREATE_SESSION_OF_KEY if key else CREATE_SESSION
     statements: list[LiteralString] = [
         *([FORGET_KEY, KEEP_KEY] if key else []),
