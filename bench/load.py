@@ -1,4 +1,6 @@
-"""Load, and what it costs: requests a second, latencies, and the CPU time of the processes that did the work."""
+"""Load, and what it costs: requests a second, latencies, and the CPU time of the processes that did the
+work.
+"""
 
 import re
 import subprocess

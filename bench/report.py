@@ -41,7 +41,8 @@ def ratios(figures: Figures) -> dict[str, float]:
 def table(measured: list[Measured]) -> str:
     """What each call costs, in Markdown."""
     lines = [
-        "| call | target | requests/s | p50 ms | p99 ms | server µs | PostgreSQL µs | CPU µs | ours against it | wanted | pages |",
+        "| call | target | requests/s | p50 ms | p99 ms | server µs | PostgreSQL µs | CPU µs | ours against "
+        "it | wanted | pages |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for call, figures, pages in measured:
@@ -82,7 +83,8 @@ def flat_table(flat: dict[str, dict[str, Sample]]) -> str:
 
 _STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #1f2328 } .note { fill: #59636e } .name { text-anchor: end }
-.ours.server { fill: #0969da } .ours.postgres { fill: #54aeff } .other.server { fill: #818b98 } .other.postgres { fill: #c0c7cf }
+.ours.server { fill: #0969da } .ours.postgres { fill: #54aeff }
+.other.server { fill: #818b98 } .other.postgres { fill: #c0c7cf }
 @media (prefers-color-scheme: dark) {
 text { fill: #f0f6fc } .note { fill: #9198a1 } .ours.server { fill: #388bfd } .ours.postgres { fill: #1f4f8f }
 .other.server { fill: #8b949e } .other.postgres { fill: #4c545d } }"""
@@ -110,8 +112,10 @@ def chart(measured: list[Measured], caption: str) -> str:
             label = f"{cost(sample):,.0f} µs{cut}{rate}"
             parts += [
                 f'<text class="note name" x="{_LEFT + 70}" y="{y + 10}">{_TARGETS[name]}</text>',
-                f'<rect class="{kind} server" x="{_LEFT + 78}" y="{y}" width="{server:.1f}" height="{_BAR - 2}"/>',
-                f'<rect class="{kind} postgres" x="{_LEFT + 78 + server:.1f}" y="{y}" width="{postgres:.1f}" height="{_BAR - 2}"/>',
+                f'<rect class="{kind} server" x="{_LEFT + 78}" y="{y}" width="{server:.1f}"'
+                f' height="{_BAR - 2}"/>',
+                f'<rect class="{kind} postgres" x="{_LEFT + 78 + server:.1f}" y="{y}" width="{postgres:.1f}"'
+                f' height="{_BAR - 2}"/>',
                 f'<text class="note" x="{_LEFT + 84 + server + postgres:.1f}" y="{y + 10}">{label}</text>',
             ]
             y += _BAR
@@ -120,7 +124,8 @@ def chart(measured: list[Measured], caption: str) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {y + 12}" width="{width}" role="img">'
         f"<title>CPU time of a request</title><style>{_STYLE}</style>"
-        '<text x="0" y="14" font-weight="600">CPU time of a request: server (dark) and PostgreSQL (light), less is better</text>'
+        '<text x="0" y="14" font-weight="600">CPU time of a request: server (dark) and PostgreSQL (light), '
+        "less is better</text>"
         f'<text class="note" x="0" y="30">{html.escape(caption)}</text>{"".join(parts)}</svg>\n'
     )
 

@@ -46,10 +46,16 @@ DELETE_KEYS_UNTIL: LiteralString = """
 
 COUNT_OVERDUE_KEYS: LiteralString = """
     SELECT /* count_overdue */ count(*)
-      FROM (SELECT user_id FROM idempotency_keys WHERE created_at < now() - interval '25 hours' LIMIT 100000) AS k"""
+      FROM (SELECT user_id FROM idempotency_keys
+             WHERE created_at < now() - interval '25 hours'
+             LIMIT 100000) AS k"""
 
 LIST_USERS: LiteralString = """
-    SELECT /* list_old_sessions, the users */ user_id FROM users WHERE user_id > %(after)s ORDER BY user_id LIMIT %(batch)s"""
+    SELECT /* list_old_sessions, the users */ user_id
+      FROM users
+     WHERE user_id > %(after)s
+     ORDER BY user_id
+     LIMIT %(batch)s"""
 
 LIST_OLD_SESSIONS: LiteralString = """
     SELECT /* list_old_sessions */ user_id, id, version

@@ -28,7 +28,10 @@ def session_cursor(position: SessionPosition) -> str:
 
 
 def parse_session_cursor(cursor: str) -> SessionPosition:
-    """Return the position of a cursor. Raises ValueError for any text that `session_cursor` did not return."""
+    """Return the position of a cursor.
+
+    Raises ValueError for any text that `session_cursor` did not return.
+    """
     text, _, checksum = cursor.rpartition(".")
     microseconds, _, session_id = text.partition(".")
     position_id = parse_id(session_id)

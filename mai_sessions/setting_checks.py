@@ -7,7 +7,9 @@ from mai_sessions.errors import StartupError
 
 
 def check_database_url(variable: str, url: str) -> None:
-    """Raise StartupError for the URL of another database, or with an @ that libpq takes for the end of the password."""
+    """Raise StartupError for the URL of another database, or with an @ that libpq takes for the end of the
+    password.
+    """
     scheme, separator, rest = url.partition("://")
     if separator and scheme not in ("postgresql", "postgres"):
         raise StartupError(f"{variable}: the scheme is {scheme}, and has to be postgresql")
@@ -34,7 +36,9 @@ def check_graceful_timeout(graceful: float, pool: float, statement: float) -> No
 
 
 def refuse_unusable_socket(bind: str) -> None:
-    """Raise StartupError for a Unix socket whose directory is missing, or whose path is another kind of file."""
+    """Raise StartupError for a Unix socket whose directory is missing, or whose path is another kind of
+    file.
+    """
     if not bind.startswith("unix:"):
         return
     path = Path(bind.removeprefix("unix:"))

@@ -59,6 +59,8 @@ def get_summary() -> Response:
 
 
 def model_name(model_id: str) -> str:
-    """Return a model's name for people: the last segment of its path, without a file extension, in title case."""
+    """Return a model's name for people: the last segment of its path, without a file extension, in title
+    case.
+    """
     name = re.sub(r"\.(gguf|bin)$", "", model_id.rstrip("/").rpartition("/")[2])
     return re.sub("[-_]", " ", name).title()

@@ -1,4 +1,6 @@
-"""Images and files as clients send them in JSON: base64, bare or in a data URL, or a link to one that is stored."""
+"""Images and files as clients send them in JSON: base64, bare or in a data URL, or a link to one that is
+stored.
+"""
 
 import binascii
 import re
@@ -12,7 +14,8 @@ LINK = "/api/v1/attachments/"
 # What a link begins with that the present caller was given.
 link_base: ContextVar[str] = ContextVar("link_base", default=LINK)
 
-# The declared type ends at the last `;base64,` before the data (RFC 2397), whatever parameters come before it.
+# The declared type ends at the last `;base64,` before the data (RFC 2397), whatever parameters come before
+# it.
 _DATA_URL = re.compile(r"\s*data:([^,]*?);\s*base64\s*,", re.IGNORECASE)
 _MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,127}/[a-z0-9!#$&^_.+-]{1,127}").fullmatch
 _OCTETS = "application/octet-stream"
@@ -36,8 +39,8 @@ _LETTERS = str.maketrans("-_", "+/", " \t\r\n\f\v")
 class Attachment(NamedTuple):
     """An image or file.
 
-    `sha256` is of the content, in hexadecimal; `content_type` one of IMAGE_TYPES if the bytes are such an image,
-    else the declared type; `file_name` what a download is called, if the client said.
+    `sha256` is of the content, in hexadecimal; `content_type` one of IMAGE_TYPES if the bytes are such an
+    image, else the declared type; `file_name` what a download is called, if the client said.
     """
 
     sha256: str
@@ -49,8 +52,8 @@ class Attachment(NamedTuple):
 def read_image(text: str) -> Attachment | None:
     """Decode an image from base64, bare or in a data URL.
 
-    The bytes decide what it is, and not what the URL declares. None if the text is not base64, or its bytes are
-    not a PNG, JPEG, GIF, WebP or AVIF.
+    The bytes decide what it is, and not what the URL declares. None if the text is not base64, or its bytes
+    are not a PNG, JPEG, GIF, WebP or AVIF.
     """
     content = decode_base64(text[data_url.end() :] if (data_url := _DATA_URL.match(text)) else text)
     content_type = None if content is None else image_type(content)
@@ -90,7 +93,8 @@ def linked_sha256(text: str) -> str | None:
 
 
 def decode_base64(text: str) -> bytes | None:
-    """Decode base64 of either alphabet (RFC 4648 §4, §5), with or without padding, white space and percent signs.
+    """Decode base64 of either alphabet (RFC 4648 §4, §5), with or without padding, white space and percent
+    signs.
 
     None if the text is anything else.
     """

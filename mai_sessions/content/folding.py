@@ -18,8 +18,8 @@ _ESCAPE_SEQUENCE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]"
 )
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]")
-# Combining classes of marks that are part of a letter: 0 (vowel signs), 8 (kana voicing), 9 (viramas), and the
-# vowel signs and tone marks of Telugu, Thai, Lao and Tibetan.
+# Combining classes of marks that are part of a letter: 0 (vowel signs), 8 (kana voicing), 9 (viramas), and
+# the vowel signs and tone marks of Telugu, Thai, Lao and Tibetan.
 _KEPT_CLASSES = {0, 8, 9, 84, 91, 103, 107, 118, 122, 129, 130, 132}
 # Blocks of scripts whose vowel signs `\w` does not know as parts of a word.
 INDIC = "\u0900-\u0dff\u0f00-\u0fff\u1700-\u177f\u1900-\u1cff\ua800-\ua95f\ua980-\uabff\U00010a00-\U00011fff"

@@ -1,4 +1,6 @@
-"""JSON as clients send it: every integer keeps its digits, and what no database can hold is named by its path."""
+"""JSON as clients send it: every integer keeps its digits, and what no database can hold is named by its
+path.
+"""
 
 import json
 import re

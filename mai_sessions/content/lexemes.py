@@ -14,9 +14,9 @@ A lexeme has no positions: what touches, and phrases, are compared in the text i
 that occurs three times or more has one position, whose weight tells how often, for ts_rank.
 
 Each lexeme begins with a short hash of its user: the words of a user stand together in the index, and a
-prefix reads the words of few other users. Every tsvector has a key of its session, and that of a message a key
-of its week, which narrows a search down to recent messages. One lexeme, without a user, tells the version of
-these rules.
+prefix reads the words of few other users. Every tsvector has a key of its session, and that of a message a
+key of its week, which narrows a search down to recent messages. One lexeme, without a user, tells the version
+of these rules.
 """
 
 import re
@@ -47,8 +47,9 @@ WEEK_SECONDS = 8 * 86_400
 SPACELESS = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Myanmar, Khmer
     "\u1100-\u11ff\u3130-\u318f\ua960-\ua97f\uac00-\ud7ff"  # Hangul
-    "\u3041-\u3096\u3099\u309a\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\U0001aff0-\U0001b16f"  # Kana
-    "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3038-\u303c"  # Han: radicals, numerals, iteration marks
+    "\u3041-\u3096\u3099\u309a\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff"  # Kana
+    "\U0001aff0-\U0001b16f"  # Kana: extensions
+    "\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3038-\u303c"  # Han: radicals, numerals, marks
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Han: characters
     "\u3105-\u312f\u31a0-\u31bf\ua000-\ua4cf"  # Bopomofo, Yi
 )
@@ -88,7 +89,8 @@ def session_key(session_id: UUID) -> str:
 def message_vector(user_id: str, session_id: UUID, created_at: datetime | None, content: str) -> str:
     """Return the tsvector of a message: the lexemes of its content, its session's key and its week's.
 
-    With None for `created_at` the week's key is left out, for a statement that knows when the message was made.
+    With None for `created_at` the week's key is left out, for a statement that knows when the message was
+    made.
     """
     keys = [session_key(session_id)]
     if created_at is not None:
@@ -104,7 +106,9 @@ def fold_title(title: str) -> str:
 
 
 def title_vector(user_id: str, session_id: UUID, title: str) -> str:
-    """Return the tsvector of a title: its lexemes, its session's key, and its parts of one to three characters."""
+    """Return the tsvector of a title: its lexemes, its session's key, and its parts of one to three
+    characters.
+    """
     return _vector(user_prefix(user_id), title, (session_key(session_id), *_parts(fold_title(title))))
 
 

@@ -13,8 +13,8 @@ MAX_DEPTH = 32
 class Metadata(NamedTuple):
     """Metadata as given, and as a change of what is stored (RFC 7396, for the top level alone).
 
-    `value` is all of it as compact JSON; `members` the members that are not null; `removed` the keys of those that
-    are.
+    `value` is all of it as compact JSON; `members` the members that are not null; `removed` the keys of those
+    that are.
     """
 
     value: bytes

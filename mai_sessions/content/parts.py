@@ -37,8 +37,8 @@ class BrokenValue(ValueError):
 class Parts(NamedTuple):
     """The parts of a message, ready to store.
 
-    `json` is compact, `text` what a person reads of it, `attachments` what was cut out of it, `links` the SHA-256
-    of every attachment that it links to, those cut out included.
+    `json` is compact, `text` what a person reads of it, `attachments` what was cut out of it, `links` the
+    SHA-256 of every attachment that it links to, those cut out included.
     """
 
     json: bytes
@@ -50,8 +50,8 @@ class Parts(NamedTuple):
 def read_parts(parts: list[Any]) -> Parts:
     """Take the large data URLs out of parts, and read their text.
 
-    The value is changed in place. Raises BrokenValue for an item that is not an object, text that PostgreSQL cannot hold, a
-    data URL that is not base64, and parts that are too large.
+    The value is changed in place. Raises BrokenValue for an item that is not an object, text that PostgreSQL
+    cannot hold, a data URL that is not base64, and parts that are too large.
     """
     for index, part in enumerate(parts):
         if not isinstance(part, dict):
@@ -80,8 +80,8 @@ def read_parts(parts: list[Any]) -> Parts:
 def walk_strings(value: Any) -> Iterator[tuple[Any, Any, Path]]:
     """Yield each string in arrays and objects, as its container, the key in it, and the path to it.
 
-    Without recursion, in the order of the text. Raises BrokenValue at a string, or a key, with U+0000 or a lone
-    surrogate.
+    Without recursion, in the order of the text. Raises BrokenValue at a string, or a key, with U+0000 or a
+    lone surrogate.
     """
     pending: list[tuple[Any, Any, Path]] = [(value, key, (key,)) for key in reversed(_keys(value, ()))]
     while pending:

@@ -1,8 +1,9 @@
-"""Read what somebody searches for: as a tsquery that finds rows, and as terms that are compared with the text.
+"""Read what somebody searches for: as a tsquery that finds rows, and as terms that are compared with the
+text.
 
 A query is split at white space into terms; "quoted words" are one term. The lexemes of all terms must be in a
-row. They tell of words and not of what is between them, so a term of several tokens, such as 3.14, a->b or
-"a phrase", must also be found in the text itself: `Query.matches`. The same patterns mark the hits of a snippet.
+row. They tell of words and not of what is between them, so a term of several tokens, such as 3.14, a->b or "a
+phrase", must also be found in the text itself: `Query.matches`. The same patterns mark the hits of a snippet.
 """
 
 import re
@@ -65,7 +66,8 @@ class Term(NamedTuple):
 class Query(NamedTuple):
     """What finds rows, and what must be found in their text.
 
-    `recent_tsquery` is a format of PostgreSQL's: its four values are two weeks, in hexadecimal and in decimal."""
+    `recent_tsquery` is a format of PostgreSQL's: its four values are two weeks, in hexadecimal and in
+    decimal."""
 
     tsquery: str
     recent_tsquery: str

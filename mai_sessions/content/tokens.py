@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from mai_sessions.errors import StartupError
 
-# Characters counted at a time: bpe-openai refuses a million of them, and 200,000 tokens. A cut adds at most one
-# BPE token, and no character makes more than four.
+# Characters counted at a time: bpe-openai refuses a million of them, and 200,000 tokens. A cut adds at most
+# one BPE token, and no character makes more than four.
 _PIECE = 40_000
 
 

@@ -1,4 +1,6 @@
-"""The scripts of `sql/dba/` and the files of `deploy/`, as they are installed, and psql to run the scripts."""
+"""The scripts of `sql/dba/` and the files of `deploy/`, as they are installed, and psql to run the
+scripts.
+"""
 
 import subprocess
 from collections.abc import Sequence
@@ -36,7 +38,8 @@ def run_psql(
 ) -> int:
     """Run a script, or without one a shell, and return psql's exit code; `~/.psqlrc` is not read.
 
-    `variables` are `name=value`. `programs` is the directory of psql, by default on the PATH. Raises StartupError.
+    `variables` are `name=value`. `programs` is the directory of psql, by default on the PATH. Raises
+    StartupError.
     """
     command = [str(programs / "psql") if programs else "psql", "--no-psqlrc"]
     command += [argument for variable in variables for argument in ("-v", variable)]

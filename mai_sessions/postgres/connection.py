@@ -20,7 +20,8 @@ from mai_sessions.telemetry.request_record import current
 
 _DONE = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 _FORMATS = {"s": PyFormat.AUTO, "b": PyFormat.BINARY, "t": PyFormat.TEXT}
-# Whatever the default of the database is: each statement of a transaction sees what the writer before it left.
+# Whatever the default of the database is: each statement of a transaction sees what the writer before it
+# left.
 BEGIN: LiteralString = "BEGIN /* begin */ ISOLATION LEVEL READ COMMITTED"
 COMMIT: LiteralString = "COMMIT /* commit */"
 
@@ -98,7 +99,8 @@ class Connection(psycopg.Connection[TupleRow]):
     def _run_pipeline(self, commands: "Sequence[_Bound]") -> list[PGresult]:
         """Send all commands, read all results, and return those of the commands.
 
-        Raises psycopg.Error: the first one, for what follows it is aborted. A connection that breaks is closed.
+        Raises psycopg.Error: the first one, for what follows it is aborted. A connection that breaks is
+        closed.
         """
         pgconn, names = self.pgconn, self._statement_names
         # The places among the results of those that prepare a statement.
@@ -209,7 +211,8 @@ def run_transaction(
 ) -> list[list[TupleRow]]:
     """Run statements as one transaction, in one round trip, and return the rows of each.
 
-    Each statement takes from `params` what it names. Raises Conflict and Unavailable; nothing is written then.
+    Each statement takes from `params` what it names. Raises Conflict and Unavailable; nothing is written
+    then.
     """
     try:
         return conn.run_all(queries, params)

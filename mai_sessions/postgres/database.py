@@ -19,8 +19,8 @@ from mai_sessions.telemetry.request_record import current
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# In seconds: how long a read waits for a connection to the replica, and how long a replica that failed is left
-# alone.
+# In seconds: how long a read waits for a connection to the replica, and how long a replica that failed is
+# left alone.
 REPLICA_WAIT = 0.25
 REPLICA_COOLDOWN = 5.0
 
@@ -67,12 +67,13 @@ class Database:
     ) -> T:
         """Call a function that only reads, with a connection to the replica: its data may be a moment old.
 
-        Without a replica, or when it fails for any reason, the primary is read instead. A replica that failed is
-        left alone for REPLICA_COOLDOWN seconds."""
+        Without a replica, or when it fails for any reason, the primary is read instead. A replica that failed
+        is left alone for REPLICA_COOLDOWN seconds."""
         if self.replica:
             if time.monotonic() >= self._replica_cools_until:
                 try:
-                    # The whole wait, also for a request that queued for a thread: the replica has no part in that.
+                    # The whole wait, also for a request that queued for a thread: the replica has no part in
+                    # that.
                     with self.replica.checkout(REPLICA_WAIT) as conn:
                         value = read(conn, *args, **kwargs)
                     self._replica_outage.answers()

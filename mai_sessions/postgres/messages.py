@@ -11,8 +11,8 @@ def first_line(error: Exception) -> str:
 
 
 def without_password(error: Exception, database_url: str) -> str:
-    """Return the first line of a message about a connection, without what it quotes that can be a piece of the
-    password.
+    """Return the first line of a message about a connection, without what it quotes that can be a piece of
+    the password.
     """
     malformed = isinstance(error, psycopg.ProgrammingError)
     password = database_url.rpartition("@")[0].partition("://")[2].partition(":")[2]

@@ -96,8 +96,8 @@ def _parse(path: Traversable) -> Migration:
         statement = _CONCURRENT_INDEX.fullmatch(" ".join(_COMMENT.sub("", sql).split()))
         if not statement:
             raise StartupError(
-                f"migration {path.name}: without a transaction it must be one CREATE INDEX CONCURRENTLY IF NOT EXISTS "
-                "or DROP INDEX CONCURRENTLY IF EXISTS"
+                f"migration {path.name}: without a transaction it must be one CREATE INDEX CONCURRENTLY IF "
+                f"NOT EXISTS or DROP INDEX CONCURRENTLY IF EXISTS"
             )
         index = statement[1]
     digest = sha256(sql.encode()).hexdigest()

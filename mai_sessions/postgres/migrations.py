@@ -1,7 +1,8 @@
 """Changes of the schema: numbered SQL files, each applied once, in order, by whoever starts first.
 
-Session locks need a direct connection, and a cluster changes its schema on the coordinator alone: pending files
-are applied neither through a pooler nor on a worker node. Start with `check` there, and migrate past it."""
+Session locks need a direct connection, and a cluster changes its schema on the coordinator alone: pending
+files are applied neither through a pooler nor on a worker node. Start with `check` there, and migrate past
+it."""
 
 import logging
 import time
@@ -150,7 +151,10 @@ def status(database_url: str, directory: Traversable = MIGRATIONS) -> list[tuple
 
 
 def pending_sql(database_url: str, directory: Traversable = MIGRATIONS) -> str:
-    """Write what is pending, bookkeeping included, as a script for psql. Raises StartupError like `migrate`."""
+    """Write what is pending, bookkeeping included, as a script for psql.
+
+    Raises StartupError like `migrate`.
+    """
     with _connection(database_url) as conn:
         pending = _pending(discover(directory), _applied(conn))
         if not pending:
@@ -176,7 +180,10 @@ def pending_sql(database_url: str, directory: Traversable = MIGRATIONS) -> str:
 
 
 def is_current(conn: Connection) -> bool:
-    """Say whether the database has the newest migration of this code. A schema ahead of the code is current."""
+    """Say whether the database has the newest migration of this code.
+
+    A schema ahead of the code is current.
+    """
     try:
         return conn.execute(SELECT_IS_APPLIED, {"version": _newest_version()}).fetchone() == (True,)
     except psycopg.errors.UndefinedTable:
@@ -245,8 +252,8 @@ def _connection(database_url: str) -> Generator[Connection]:
 
 
 def _refuse_indirect(conn: Connection) -> None:
-    """Raise StartupError for a pooler, where the lock and the settings would stay on a session that is given to
-    others, and for a worker node.
+    """Raise StartupError for a pooler, where the lock and the settings would stay on a session that is given
+    to others, and for a worker node.
     """
     if not is_direct(conn):
         raise StartupError(

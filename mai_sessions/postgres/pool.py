@@ -24,12 +24,13 @@ from mai_sessions.telemetry.outage import Outage
 # How long after statement_timeout a connection is aborted, in seconds.
 WATCHDOG_GRACE = 1.0
 
-# What has been received and not yet replayed. A replica that receives nothing counts from the last transaction
-# that it has.
+# What has been received and not yet replayed. A replica that receives nothing counts from the last
+# transaction that it has.
 REPLICATION_LAG = """
     SELECT /* replication_lag */ CASE
            WHEN NOT pg_is_in_recovery() THEN 0
-           WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() AND EXISTS (SELECT FROM pg_stat_wal_receiver) THEN 0
+           WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn()
+            AND EXISTS (SELECT FROM pg_stat_wal_receiver) THEN 0
            ELSE extract(epoch FROM now() - pg_last_xact_replay_timestamp()) END::float8"""
 
 
@@ -51,8 +52,8 @@ def _reporting_connection(outage: Outage, url: str) -> type[Connection]:
 class Pool:
     """Connections to one server, as many as there are threads at most.
 
-    It is built closed, so that a process may fork, and opened in the process that uses it, at the latest by the
-    first checkout."""
+    It is built closed, so that a process may fork, and opened in the process that uses it, at the latest by
+    the first checkout."""
 
     def __init__(self, settings: Settings, name: str) -> None:
         """Make the pool of `settings.database_url`; `name` is for logs and metrics."""
@@ -69,8 +70,8 @@ class Pool:
             open=False,
             min_size=1,
             max_size=settings.threads,
-            # The pool doubles its pauses between attempts to connect, and would stay away as long again as the
-            # outage took. So it gives up after one second and reconnects at once.
+            # The pool doubles its pauses between attempts to connect, and would stay away as long again as
+            # the outage took. So it gives up after one second and reconnects at once.
             # https://www.psycopg.org/psycopg3/docs/api/pool.html (reconnect_timeout)
             reconnect_timeout=1,
             reconnect_failed=reconnect_now,
@@ -105,7 +106,10 @@ class Pool:
         self._pool.close()
 
     def check(self) -> None:
-        """Connect as the pool will. Raises StartupError, with the reason, for a server that cannot be used."""
+        """Connect as the pool will.
+
+        Raises StartupError, with the reason, for a server that cannot be used.
+        """
         with self._connect() as first, self._connect() as second:
             try:
                 check_session_settings(first)
@@ -126,8 +130,9 @@ class Pool:
     def checkout(self, timeout: float, max_seconds: float | None = None) -> Generator[Connection]:
         """Check out an autocommit connection, within `timeout` seconds.
 
-        It is aborted when it is not back after `max_seconds`, by default a little more than statement_timeout.
-        Raises Conflict and Unavailable in place of the psycopg errors that mean these, here and in the block."""
+        It is aborted when it is not back after `max_seconds`, by default a little more than
+        statement_timeout. Raises Conflict and Unavailable in place of the psycopg errors that mean these,
+        here and in the block."""
         conn = None
         try:
             conn = self._acquire(timeout)
@@ -144,7 +149,8 @@ class Pool:
     def replication_lag(self, timeout: float) -> float | None:
         """Return by how many seconds the server is behind its primary, or None where it cannot know.
 
-        Waits for a connection, and then for a response, each at most `timeout` seconds. Raises Unavailable."""
+        Waits for a connection, and then for a response, each at most `timeout` seconds. Raises
+        Unavailable."""
         with self.checkout(timeout, max_seconds=timeout) as conn:
             [(lag,)] = conn.run(REPLICATION_LAG, {})
         return None if lag is None else float(lag)
@@ -186,7 +192,8 @@ def is_open(conn: Connection) -> bool:
     """Tell whether the server has left an idle connection open. It has sent nothing but its end, so no round
     trip is needed.
 
-    `consume_input` keeps the interpreter's lock; `poll` would release it, and take it again beside busy threads."""
+    `consume_input` keeps the interpreter's lock; `poll` would release it, and take it again beside busy
+    threads."""
     try:
         # A server that shuts down sends a message first, and only then the end.
         conn.pgconn.consume_input()

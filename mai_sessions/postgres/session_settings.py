@@ -1,7 +1,7 @@
 """What the service needs of a session with PostgreSQL: set when it connects, and checked before it is used.
 
-A database, a role or the environment may set anything else, and a pooler may drop what the connection asks for.
-A session with other settings would not fail: it would write other timestamps, or text that is not UTF-8.
+A database, a role or the environment may set anything else, and a pooler may drop what the connection asks
+for. A session with other settings would not fail: it would write other timestamps, or text that is not UTF-8.
 sql/dba/roles.sql sets the same on the role of the service, for poolers that take no options.
 """
 
@@ -31,7 +31,8 @@ MEANING = {
 PLANS = {"plan_cache_mode": "force_generic_plan", "jit": "off"}
 
 # Each row is a setting, its value, and a regular expression of the values that the service works with.
-# Citus finds the shard by the values, so a plan for any value (force_generic_plan) is refused there: it needs auto.
+# Citus finds the shard by the values, so a plan for any value (force_generic_plan) is refused there: it needs
+# auto.
 CHECK_SESSION_SETTINGS = r"""
     SELECT /* check_session_settings */ s.name, s.value
       FROM (SELECT CASE WHEN EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')
@@ -44,10 +45,12 @@ CHECK_SESSION_SETTINGS = r"""
            ('DateStyle',                     current_setting('DateStyle'),                     'ISO, ...'),
            ('extra_float_digits',            current_setting('extra_float_digits'),            '[123]'),
            ('standard_conforming_strings',   current_setting('standard_conforming_strings'),   'on'),
-           ('default_transaction_isolation', current_setting('default_transaction_isolation'), 'read committed'),
+           ('default_transaction_isolation', current_setting('default_transaction_isolation'),
+            'read committed'),
            ('search_path',                   current_schema(),                                 'public'),
            ('statement_timeout',             current_setting('statement_timeout'),             '[1-9].*'),
-           ('plan_cache_mode',               current_setting('plan_cache_mode'),               needed.plan_cache_mode),
+           ('plan_cache_mode',               current_setting('plan_cache_mode'),
+                          needed.plan_cache_mode),
            ('jit',                           current_setting('jit'),                           'off'))
            AS s (name, value, pattern)
      WHERE s.value IS NULL OR s.value !~ ('^(' || s.pattern || ')$')"""

@@ -37,8 +37,8 @@ class Window(TypedDict):
 
 
 _USED: LiteralString = """
-        SELECT d.day, d.agent_name, d.model_id, d.session_id, d.message_count, d.token_count, d.error_count, d.timed_count,
-               d.response_time_ms
+        SELECT d.day, d.agent_name, d.model_id, d.session_id, d.message_count, d.token_count, d.error_count,
+               d.timed_count, d.response_time_ms
           FROM daily_usage AS d
          WHERE d.user_id = %(user_id)s AND d.part = ANY (%(day_parts)s)
            AND d.day >= %(first_day)s AND d.day < %(first_day)s + %(days)s::int
@@ -49,18 +49,23 @@ _USED: LiteralString = """
                coalesce(sum(m.response_time_ms::numeric), 0)
           FROM daily_usage AS d
          CROSS JOIN LATERAL (
-               SELECT m.role, m.token_count, m.model_id, m.agent_name, m.response_time_ms, m.is_error, m.created_at
+               SELECT m.role, m.token_count, m.model_id, m.agent_name, m.response_time_ms, m.is_error,
+                      m.created_at
                  FROM messages AS m
-                WHERE m.user_id = %(user_id)s AND m.session_id = d.session_id AND m.seq BETWEEN d.first_seq AND d.last_seq
-                -- So that it is the primary key that they are found by, and not every message of the session by another index.
+                WHERE m.user_id = %(user_id)s AND m.session_id = d.session_id
+                  AND m.seq BETWEEN d.first_seq AND d.last_seq
+                -- So that it is the primary key that they are found by, and not every message of the session
+                -- by another index.
                 ORDER BY m.seq) AS m
          WHERE (d.part = 'total'
                 OR (d.part = CASE m.role WHEN 'assistant' THEN 'assistant' ELSE 'other' END
                     AND d.agent_name = coalesce(m.agent_name, '') AND d.model_id = coalesce(m.model_id, '')))
            AND d.user_id = %(user_id)s AND d.part = ANY (%(day_parts)s)
            AND d.day IN (%(first_day)s, %(first_day)s + (%(days)s::int - 1))
-           AND d.first_at < %(until)s AND d.last_at >= %(since)s AND (d.first_at < %(since)s OR d.last_at >= %(until)s)
-           AND m.created_at >= %(since)s AND m.created_at < %(until)s AND (m.created_at AT TIME ZONE 'UTC')::date = d.day
+           AND d.first_at < %(until)s AND d.last_at >= %(since)s
+           AND (d.first_at < %(since)s OR d.last_at >= %(until)s)
+           AND m.created_at >= %(since)s AND m.created_at < %(until)s
+           AND (m.created_at AT TIME ZONE 'UTC')::date = d.day
          GROUP BY 1, 2, 3, 4"""
 
 
@@ -72,7 +77,8 @@ USAGE: LiteralString = f"""
           FROM used
          GROUP BY day)
     SELECT row_to_json(r) FROM (
-           SELECT coalesce(sum(messages), 0)::bigint AS total_messages, coalesce(sum(tokens), 0)::bigint AS total_tokens, (
+           SELECT coalesce(sum(messages), 0)::bigint AS total_messages,
+                  coalesce(sum(tokens), 0)::bigint AS total_tokens, (
                   SELECT count(*)
                     FROM sessions AS s
                    WHERE s.user_id = %(user_id)s AND s.created_at >= %(since)s AND s.created_at < %(until)s
@@ -96,8 +102,8 @@ def get_usage(conn: Connection, user_id: str, **window: Unpack[Window]) -> bytes
 AGENTS: LiteralString = f"""
     WITH /* get_agents */ used AS ({_USED}),
     by_agent AS (
-        SELECT CASE agent_name WHEN '' THEN 'unknown' ELSE agent_name END AS name, sum(message_count) AS usage_count,
-               sum(token_count)::bigint AS total_tokens,
+        SELECT CASE agent_name WHEN '' THEN 'unknown' ELSE agent_name END AS name,
+               sum(message_count) AS usage_count, sum(token_count)::bigint AS total_tokens,
                round(sum(response_time_ms) / nullif(sum(timed_count), 0), 2)::float8 AS avg_response_time_ms,
                sum(error_count) AS error_count,
                round(100.0 * sum(error_count) / sum(message_count), 2)::float8 AS error_rate
@@ -146,12 +152,15 @@ SUMMARY: LiteralString = f"""
                    WHERE s.user_id = %(user_id)s AND s.archived = ANY ('{{false,true}}')
                      AND s.updated_at >= now() - interval '7 days') AS active_sessions,
                   coalesce(sum(token_count), 0)::bigint AS total_tokens,
-                  round(sum(response_time_ms) / nullif(sum(timed_count), 0), 2)::float8 AS avg_response_time_ms
+                  round(sum(response_time_ms) / nullif(sum(timed_count), 0),
+                        2)::float8 AS avg_response_time_ms
              FROM used) AS r"""
 
 
 def get_summary(conn: Connection, user_id: str, **window: Unpack[Window]) -> bytes:
-    """Read what was used in all in the window, and how many sessions were written to within 7 days, as JSON."""
+    """Read what was used in all in the window, and how many sessions were written to within 7 days, as
+    JSON.
+    """
     return _read(conn, SUMMARY, user_id, ["total"], window)
 
 

@@ -1,7 +1,7 @@
 """The statements on attachments. Those that append and delete messages move their `reference_count`.
 
-The sessions of one user share attachments, so every writer locks their rows in the order of their names, after the
-row of its session.
+The sessions of one user share attachments, so every writer locks their rows in the order of their names,
+after the row of its session.
 """
 
 from collections.abc import Iterable
@@ -28,8 +28,8 @@ def get_attachment(conn: Connection, user_id: str, sha256: str) -> Attachment:
 def release_attachments(messages: LiteralString) -> LiteralString:
     """Make the statement that takes the references of messages away.
 
-    `messages` is a query for the `images` and `part_attachments` of each. A message refers once to an attachment,
-    however often it names it.
+    `messages` is a query for the `images` and `part_attachments` of each. A message refers once to an
+    attachment, however often it names it.
     """
     return f"""
     UPDATE /* release_attachments */ attachments AS a
@@ -37,7 +37,8 @@ def release_attachments(messages: LiteralString) -> LiteralString:
       FROM (SELECT l.sha256, named.messages
               FROM (SELECT i.sha256, count(*)::int AS messages
                       FROM ({messages}) AS m
-                     CROSS JOIN LATERAL (SELECT DISTINCT unnest(m.images || m.part_attachments) AS sha256) AS i
+                     CROSS JOIN LATERAL (SELECT DISTINCT unnest(m.images || m.part_attachments) AS sha256)
+                                        AS i
                      GROUP BY i.sha256) AS named
               JOIN attachments AS l ON l.user_id = %(user_id)s AND l.sha256 = named.sha256
              ORDER BY l.sha256
@@ -53,8 +54,10 @@ def store_attachments(messages: LiteralString) -> LiteralString:
     return f"""
     INSERT /* store_attachments */ INTO attachments AS a (
            user_id, sha256, content_type, size, reference_count, content, file_name)
-    SELECT %(user_id)s, n.sha256, n.content_type, octet_length(n.content), named.messages, n.content, n.file_name
-      FROM unnest(%(sha256s)s::text[], %(content_types)s::text[], %(contents)b::bytea[], %(file_names)s::text[])
+    SELECT %(user_id)s, n.sha256, n.content_type, octet_length(n.content), named.messages, n.content,
+           n.file_name
+      FROM unnest(%(sha256s)s::text[], %(content_types)s::text[], %(contents)b::bytea[],
+                  %(file_names)s::text[])
            AS n (sha256, content_type, content, file_name)
      CROSS JOIN LATERAL (
            SELECT count(*)::int AS messages
@@ -105,7 +108,9 @@ DROP_UNKNOWN_LINKS: LiteralString = """
 
 
 def attachment_params(attachments: Iterable[Attachment], linked: Iterable[str]) -> dict[str, list[Any]]:
-    """The parameters of these statements: attachments to store, and the SHA-256 of what is linked to besides."""
+    """The parameters of these statements: attachments to store, and the SHA-256 of what is linked to
+    besides.
+    """
     stored = {attachment.sha256: attachment for attachment in attachments}
     ordered = [stored[sha256] for sha256 in sorted(stored)]
     return {

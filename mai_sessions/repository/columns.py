@@ -7,8 +7,9 @@ from uuid import UUID
 
 from mai_sessions.errors import NotFound, Stale
 
-# Now, or when the session was last written if that is later by less than a minute: a session's time never goes
-# back, and a clock that was ahead once does no lasting harm. Without CASE, in which Citus takes no now().
+# Now, or when the session was last written if that is later by less than a minute: a session's time never
+# goes back, and a clock that was ahead once does no lasting harm. Without CASE, in which Citus takes no
+# now().
 NEXT_UPDATED_AT: LiteralString = """
 GREATEST(now(), nullif(s.updated_at, GREATEST(s.updated_at, now() + interval '1 minute')))"""
 
@@ -19,7 +20,8 @@ s.has_metadata, s.archived, s.is_branched, s.newest_seq, s.head_seq, s.head_id, 
 
 
 def compact_json(value: LiteralString) -> LiteralString:
-    """Make the expression for a jsonb object as compact JSON text: PostgreSQL writes a blank after each separator.
+    """Make the expression for a jsonb object as compact JSON text: PostgreSQL writes a blank after each
+    separator.
 
     The text is taken by an operator, for Citus knows that one to be immutable, and a cast not.
     """
@@ -48,13 +50,15 @@ CASE WHEN s.has_metadata
 PARENT_ID: LiteralString = """
 (SELECT p.id
    FROM messages AS p
-  WHERE p.user_id = %(user_id)s AND p.session_id = %(session_id)s AND p.seq <= coalesce(m.parent_seq, m.seq - 1)
+  WHERE p.user_id = %(user_id)s AND p.session_id = %(session_id)s AND p.seq <= coalesce(m.parent_seq,
+         m.seq - 1)
   ORDER BY p.seq DESC
   LIMIT 1)"""
 
 
 def message_columns(parent_id: LiteralString) -> LiteralString:
-    """Make the columns of a message `m`, in the order of its JSON. `parent_id` is the expression for that one.
+    """Make the columns of a message `m`, in the order of its JSON. `parent_id` is the expression for that
+    one.
 
     Links in `parts` begin with U+0000, which no text of a user holds: web/urls.py turns them into URLs.
     """
@@ -64,8 +68,10 @@ CASE WHEN m.part_attachments = '{{}}' THEN m.parts
      ELSE replace(m.parts::text, '"/api/v1/attachments/', '"\\u0000')::json END AS parts,
 m.token_count, m.model_id, m.agent_name, m.response_time_ms, m.is_error,
 CASE WHEN m.images = '{{}}' THEN '[]'::json
-     ELSE (SELECT array_to_json(array_agg('/api/v1/attachments/' || i)) FROM unnest(m.images) AS i) END AS images,
-m.documents, CASE WHEN m.metadata = '{{}}' THEN '{{}}' ELSE {compact_json("m.metadata")}::json END AS metadata, m.status,
+     ELSE (SELECT array_to_json(array_agg('/api/v1/attachments/' || i)) FROM unnest(m.images) AS i)
+          END AS images,
+m.documents, CASE WHEN m.metadata = '{{}}' THEN '{{}}' ELSE {compact_json("m.metadata")}::json
+END AS metadata, m.status,
 {parent_id} AS parent_id, m.created_at, coalesce(m.updated_at, m.created_at) AS updated_at"""
 
 

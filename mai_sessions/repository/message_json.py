@@ -14,7 +14,9 @@ from mai_sessions.repository.columns import number_as_json
 
 
 class Placement(NamedTuple):
-    """What the session makes of a new message: its id, its `seq`, when, and the message before it in its branch."""
+    """What the session makes of a new message: its id, its `seq`, when, and the message before it in its
+    branch.
+    """
 
     id: UUID | str
     seq: int

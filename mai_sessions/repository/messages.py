@@ -24,8 +24,8 @@ from mai_sessions.repository.daily_usage import count_messages
 
 
 class MessageReply(NamedTuple):
-    """A message: its id, the version of its session unless this is the first reply again, the JSON of the reply,
-    and whether it was added now.
+    """A message: its id, the version of its session unless this is the first reply again, the JSON of the
+    reply, and whether it was added now.
     """
 
     id: UUID
@@ -50,7 +50,8 @@ class MessagePage(NamedTuple):
 GET_MESSAGE: LiteralString = f"""
     SELECT /* get_message */ s.version, m.id, (SELECT row_to_json(r) FROM (SELECT {MESSAGE_COLUMNS}) AS r)
       FROM sessions AS s
-      LEFT JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s
+      LEFT JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s
+            AND m.id = %(message_id)s
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
 
 
@@ -68,13 +69,15 @@ def get_message(conn: Connection, user_id: str, session_id: UUID, message_id: UU
 
 def _list_messages(page: LiteralString) -> LiteralString:
     return f"""
-    SELECT /* list_messages */ s.version, coalesce(p.body, '[]'), p.first_seq, p.last_seq, b.head_seq, EXISTS (
+    SELECT /* list_messages */ s.version, coalesce(p.body, '[]'), p.first_seq, p.last_seq, b.head_seq,
+                               EXISTS (
            SELECT FROM messages AS f
             CROSS JOIN LATERAL (
                   SELECT o.seq
                     FROM messages AS o
                    WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s
-                     AND o.seq <= CASE WHEN b.is_walked THEN coalesce(f.parent_seq, f.seq - 1) ELSE f.seq - 1 END
+                     AND o.seq <= CASE WHEN b.is_walked THEN coalesce(f.parent_seq,
+                                                                      f.seq - 1) ELSE f.seq - 1 END
                    ORDER BY o.seq DESC
                    LIMIT 1) AS o
             WHERE f.user_id = %(user_id)s AND f.session_id = %(session_id)s AND f.seq = p.first_seq)
@@ -121,8 +124,8 @@ def list_messages(
     """Read a page of messages, oldest first: the first ones after `after_seq`, or the last ones before
     `before_seq`; or the newest ones, however many, with at most `max_tokens`.
 
-    They are those of the session's branch, of the branch that ends at `head_id`, or with `all` for `branches` all.
-    Raises NotFound, and Invalid for a `head_id` that is not a message of the session.
+    They are those of the session's branch, of the branch that ends at `head_id`, or with `all` for `branches`
+    all. Raises NotFound, and Invalid for a `head_id` that is not a message of the session.
     """
     params = {
         "user_id": user_id,
@@ -167,8 +170,8 @@ LOCK_SESSION_AND_FIND: LiteralString = """
       FROM sessions AS s
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
        FOR UPDATE OF s"""
-# As in patch_message: the version that is new tells the statements after it that the condition held. Where the head
-# goes its parent becomes the head, or the newest message if it had none.
+# As in patch_message: the version that is new tells the statements after it that the condition held. Where
+# the head goes its parent becomes the head, or the newest message if it had none.
 FORGET_MESSAGE: LiteralString = f"""
     UPDATE /* delete_message */ sessions AS s
        SET message_count        = s.message_count - 1,
@@ -178,9 +181,11 @@ FORGET_MESSAGE: LiteralString = f"""
            last_message_preview = kept.preview,
            updated_at           = {NEXT_UPDATED_AT},
            version              = %(version)s
-      FROM (SELECT newest.seq AS newest_seq, head.seq AS head_seq, head.id AS head_id, left(head.content, 100) AS preview
+      FROM (SELECT newest.seq AS newest_seq, head.seq AS head_seq, head.id AS head_id,
+            left(head.content, 100) AS preview
               FROM sessions AS o
-              JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s
+              JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s
+               AND m.id = %(message_id)s
               LEFT JOIN LATERAL (
                    SELECT n.seq
                      FROM messages AS n
@@ -203,7 +208,8 @@ MOVE_CHILDREN: LiteralString = f"""
     UPDATE /* delete_message */ messages AS c
        SET parent_seq = coalesce(parent.seq, 0)
       FROM sessions AS s
-      JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s
+      JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s
+       AND m.id = %(message_id)s
       LEFT JOIN LATERAL ({_PARENT}) AS parent ON true
      WHERE c.user_id = %(user_id)s AND c.session_id = %(session_id)s AND c.seq > m.seq
        AND s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s AND s.is_branched

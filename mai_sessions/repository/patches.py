@@ -1,7 +1,7 @@
 """The statements that change a message.
 
-While a message is `streaming`, a change writes its content and the session's version, and no index: its words, its
-tokens and the sums follow with the change that ends the streaming.
+While a message is `streaming`, a change writes its content and the session's version, and no index: its
+words, its tokens and the sums follow with the change that ends the streaming.
 """
 
 from collections.abc import Callable, Sequence
@@ -83,12 +83,12 @@ STREAM_MESSAGE: LiteralString = f"""
 # The message as it stands out, and as it will stand in.
 RECOUNT_MESSAGE: LiteralString = count_messages("""
            SELECT c.sign, s.user_id, m.session_id, m.seq, m.role, m.created_at,
-                  CASE c.sign WHEN 1 THEN coalesce(%(token_count)s::int, m.token_count) ELSE m.token_count END AS token_count,
-                  CASE c.sign WHEN 1 THEN coalesce(%(model_id)s::text, m.model_id) ELSE m.model_id END AS model_id,
-                  CASE c.sign WHEN 1 THEN coalesce(%(agent_name)s::text, m.agent_name) ELSE m.agent_name END AS agent_name,
+                  coalesce(CASE c.sign WHEN 1 THEN %(token_count)s::int END, m.token_count) AS token_count,
+                  coalesce(CASE c.sign WHEN 1 THEN %(model_id)s::text END, m.model_id) AS model_id,
+                  coalesce(CASE c.sign WHEN 1 THEN %(agent_name)s::text END, m.agent_name) AS agent_name,
                   CASE c.sign WHEN 1 THEN coalesce(%(response_time_ms)s::float8, m.response_time_ms)
                        ELSE m.response_time_ms END AS response_time_ms,
-                  CASE c.sign WHEN 1 THEN coalesce(%(is_error)s::boolean, m.is_error) ELSE m.is_error END AS is_error
+                  coalesce(CASE c.sign WHEN 1 THEN %(is_error)s::boolean END, m.is_error) AS is_error
              FROM sessions AS s
              JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = s.id AND m.id = %(message_id)s
             CROSS JOIN (VALUES (-1), (1)) AS c (sign)
@@ -143,8 +143,8 @@ def patch_message(
 ) -> MessageReply:
     """Change what is given of a message. `count_tokens` counts those of its content if they are not given.
 
-    Raises NotFound, Stale unless the session's version is one of `if_match`, and Invalid for an image that is not
-    there and for metadata that would grow too large.
+    Raises NotFound, Stale unless the session's version is one of `if_match`, and Invalid for an image that is
+    not there and for metadata that would grow too large.
     """
     params = _params(user_id, session_id, message_id, changes, if_match)
     status = changes.get("status")

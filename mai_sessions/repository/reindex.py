@@ -1,8 +1,8 @@
 """Write the words of messages and titles again whose words are by older rules.
 
 A row by today's rules has the lexeme `RULES`; the others are in an index of their own. A batch is one
-transaction of one user, which locks its rows. It skips rows that others have locked, so it never waits while it
-holds a lock.
+transaction of one user, which locks its rows. It skips rows that others have locked, so it never waits while
+it holds a lock.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,8 +21,10 @@ _COUNT_OLD_WORDS: LiteralString = f"""
     SELECT /* count_old_words */
            (SELECT count(*) FROM (SELECT 1 FROM messages WHERE {_OLD} LIMIT %(max_counted)s) AS m),
            (SELECT count(*) FROM (SELECT 1 FROM session_titles WHERE {_OLD} LIMIT %(max_counted)s) AS t),
-           coalesce((SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass('messages_old_words_idx')), 0),
-           coalesce((SELECT reltuples::bigint FROM pg_class WHERE oid = to_regclass('session_titles_old_words_idx')), 0)"""
+           coalesce((SELECT reltuples::bigint FROM pg_class
+                     WHERE oid = to_regclass('messages_old_words_idx')), 0),
+           coalesce((SELECT reltuples::bigint FROM pg_class
+                     WHERE oid = to_regclass('session_titles_old_words_idx')), 0)"""
 _NEXT_USER_OF_OLD_MESSAGES: LiteralString = f"""
     SELECT /* users_of_old_messages */ user_id
       FROM messages
@@ -45,7 +47,8 @@ LOCK_OLD_MESSAGES: LiteralString = f"""
 WRITE_MESSAGE_WORDS: LiteralString = """
     UPDATE /* rewrite_message_words */ messages AS m
        SET words = new_words.words
-      FROM unnest(%(session_ids)s::uuid[], %(seqs)s::int[], %(vectors)s::tsvector[]) AS new_words (session_id, seq, words)
+      FROM unnest(%(session_ids)s::uuid[], %(seqs)s::int[], %(vectors)s::tsvector[]) AS new_words (session_id,
+             seq, words)
      WHERE m.user_id = %(user_id)s AND m.session_id = new_words.session_id AND m.seq = new_words.seq"""
 LOCK_OLD_TITLES: LiteralString = """
     SELECT /* rewrite_title_words */ t.session_id, s.title
@@ -59,9 +62,11 @@ LOCK_OLD_TITLES: LiteralString = """
 WRITE_TITLE_WORDS: LiteralString = """
     UPDATE /* rewrite_title_words */ session_titles AS t
        SET title = new_words.folded_title, words = new_words.words
-      FROM unnest(%(session_ids)s::uuid[], %(titles)s::text[], %(folded_titles)s::text[], %(vectors)s::tsvector[])
+      FROM unnest(%(session_ids)s::uuid[], %(titles)s::text[], %(folded_titles)s::text[],
+                  %(vectors)s::tsvector[])
            AS new_words (session_id, title, folded_title, words)
-      JOIN sessions AS s ON s.user_id = %(user_id)s AND s.id = new_words.session_id AND s.title = new_words.title
+      JOIN sessions AS s ON s.user_id = %(user_id)s AND s.id = new_words.session_id
+       AND s.title = new_words.title
      WHERE t.user_id = %(user_id)s AND t.session_id = new_words.session_id"""
 
 

@@ -7,13 +7,14 @@ What is written after the first page was read is left out of the pages that foll
 A word in most messages makes a search slow if every row that matches is read to find the newest. So the
 statement takes the first of these ways that finds 200 messages:
 
-1. For a user with many sessions or messages of which a sample of the newest often matches, it reads the newest
+1. For a user with many sessions or messages of which a sample of the newest often matches, it reads the
+newest
    messages, or titles, of the newest sessions. Such a search has one window.
 2. It asks the index for messages of the last eight to sixteen days, which have a key of their week.
 3. It asks the index for all messages.
 
-The index knows words. Where a query needs more (see `content.query`), the texts of a window are compared here,
-newest first, as many as MAX_COMPARED characters allow; a window ends where they do.
+The index knows words. Where a query needs more (see `content.query`), the texts of a window are compared
+here, newest first, as many as MAX_COMPARED characters allow; a window ends where they do.
 """
 
 import sys
@@ -75,7 +76,8 @@ SEARCH: LiteralString = f"""
     newest AS MATERIALIZED (
         SELECT floor(extract(epoch FROM least(%(until)s, %(messages_before)s, greatest(
                    (SELECT max(updated_at) FROM latest_sessions),
-                   (SELECT max(updated_at) FROM sessions WHERE user_id = %(user_id)s AND archived)))) / 691200)::int AS week),
+                   (SELECT max(updated_at) FROM sessions WHERE user_id = %(user_id)s
+                    AND archived)))) / 691200)::int AS week),
     size AS MATERIALIZED (
         SELECT %(may_be_common)s
                AND ((SELECT session_count > 500 FROM users WHERE user_id = %(user_id)s)
@@ -118,7 +120,8 @@ SEARCH: LiteralString = f"""
           FROM messages AS m
          WHERE m.user_id = %(user_id)s AND {_MESSAGE_FILTER}
            AND m.words @@ (
-               SELECT format(%(recent_query)s, to_hex(week), to_hex(week - 1), week, week - 1)::tsquery FROM newest)
+               SELECT format(%(recent_query)s, to_hex(week), to_hex(week - 1), week,
+                             week - 1)::tsquery FROM newest)
            AND (SELECT count(*) FROM common) < {_WINDOW}
          ORDER BY m.created_at DESC, m.id DESC
          LIMIT {_WINDOW}),
@@ -131,7 +134,8 @@ SEARCH: LiteralString = f"""
          ORDER BY m.created_at DESC, m.id DESC
          LIMIT {_WINDOW}),
     found AS (
-        SELECT f.*, sum(octet_length(content)) OVER newest_first AS compared, row_number() OVER newest_first AS place
+        SELECT f.*, sum(octet_length(content)) OVER newest_first AS compared,
+               row_number() OVER newest_first AS place
           FROM (SELECT * FROM common WHERE (SELECT count(*) FROM common) = {_WINDOW}
                  UNION ALL
                 SELECT * FROM recent WHERE (SELECT count(*) FROM recent) = {_WINDOW}
@@ -179,12 +183,14 @@ SEARCH: LiteralString = f"""
          ORDER BY rank DESC, created_at DESC, id DESC
          LIMIT %(limit)s + 1),
     window_end AS (
-        SELECT (SELECT count(*) FROM common) = {_WINDOW} OR (SELECT count(*) FROM common_titles) = {_WINDOW} AS is_last,
+        SELECT (SELECT count(*) FROM common) = {_WINDOW}
+            OR (SELECT count(*) FROM common_titles) = {_WINDOW} AS is_last,
                m.created_at AS messages_before, m.id AS message_before,
                t.created_at AS titles_before, t.session_id AS title_before
           FROM (SELECT) AS one
           LEFT JOIN (SELECT created_at, id FROM messages_in_window
-                      WHERE (SELECT count(*) = {_WINDOW} OR count(*) > (SELECT count(*) FROM messages_in_window) FROM found)
+                      WHERE (SELECT count(*) = {_WINDOW}
+                             OR count(*) > (SELECT count(*) FROM messages_in_window) FROM found)
                       ORDER BY created_at, id LIMIT 1) AS m ON true
           LEFT JOIN (SELECT created_at, session_id FROM titles
                       WHERE (SELECT count(*) FROM titles) = {_WINDOW}
@@ -198,8 +204,8 @@ SEARCH: LiteralString = f"""
 
 
 class WindowEnd(NamedTuple):
-    """Where a window ends: at the oldest message and title in it, or null if there are no older ones; whether it
-    is the last although there may be more; and when it was read.
+    """Where a window ends: at the oldest message and title in it, or null if there are no older ones; whether
+    it is the last although there may be more; and when it was read.
     """
 
     is_last: bool
@@ -243,10 +249,11 @@ def search(
     until: datetime = NEVER,
     after: SearchPosition = START,
 ) -> bytes:
-    """Find titles and messages that hold every word of `q`; a page of them as JSON, the best of a window first.
+    """Find titles and messages that hold every word of `q`; a page of them as JSON, the best of a window
+    first.
 
-    `since` is the first moment that counts, `until` the first that does not. `after` is where the page begins:
-    what `next_cursor` was made of."""
+    `since` is the first moment that counts, `until` the first that does not. `after` is where the page
+    begins: what `next_cursor` was made of."""
     query = parse_query(user_id, q, session_id)
     if query is None:
         return orjson.dumps(
@@ -310,7 +317,9 @@ def _cut_texts(rows: list[Row]) -> list[str]:
 def _read_window(
     conn: Connection, query: Query, params: dict[str, object], after: SearchPosition, limit: int
 ) -> tuple[WindowEnd, list[Row]]:
-    """Read where a window ends, and the best of its results after a place: one more than `limit` if there are."""
+    """Read where a window ends, and the best of its results after a place: one more than `limit` if there
+    are.
+    """
     keys = after[: len(_BEST)]
     # All of the window is read if some of it turns out not to match.
     first_key, key_limit = (_BEST, 2 * WINDOW) if query.compared_terms else (keys, limit)

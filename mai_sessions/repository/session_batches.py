@@ -46,14 +46,16 @@ DELETE_KEYS: LiteralString = """
     DELETE /* delete_sessions */ FROM idempotency_keys AS k
      WHERE k.user_id = %(user_id)s AND k.path = ANY (%(messages_paths)s)
        AND EXISTS (SELECT FROM sessions AS s
-                    WHERE s.user_id = %(user_id)s AND s.id = ANY (%(session_ids)s) AND s.version = %(version)s)"""
+                    WHERE s.user_id = %(user_id)s AND s.id = ANY (%(session_ids)s)
+                      AND s.version = %(version)s)"""
 COUNT_OUT_SESSIONS: LiteralString = """
     UPDATE /* delete_sessions */ users AS u
        SET session_count  = u.session_count - gone.sessions,
            archived_count = u.archived_count - gone.archived
       FROM (SELECT count(*) AS sessions, count(*) FILTER (WHERE s.archived) AS archived
               FROM sessions AS s
-             WHERE s.user_id = %(user_id)s AND s.id = ANY (%(session_ids)s) AND s.version = %(version)s) AS gone
+             WHERE s.user_id = %(user_id)s AND s.id = ANY (%(session_ids)s)
+               AND s.version = %(version)s) AS gone
      WHERE u.user_id = %(user_id)s AND gone.sessions > 0"""
 # Their messages, titles and sums go with them, by their foreign keys.
 DELETE_SESSIONS: LiteralString = """
@@ -62,7 +64,8 @@ DELETE_SESSIONS: LiteralString = """
 
 COUNT_ARCHIVED: LiteralString = """
     UPDATE /* archive_sessions */ users AS u
-       SET archived_count = u.archived_count + CASE WHEN %(archived)s THEN moved.sessions ELSE -moved.sessions END
+       SET archived_count = u.archived_count + CASE WHEN %(archived)s THEN moved.sessions ELSE -moved.sessions
+           END
       FROM (SELECT count(*) AS sessions
               FROM sessions AS s
              WHERE s.user_id = %(user_id)s AND s.id = ANY (%(session_ids)s) AND s.version = %(version)s
@@ -87,7 +90,10 @@ _ARCHIVING: list[LiteralString] = [COUNT_ARCHIVED, ARCHIVE_SESSIONS]
 def delete_session(
     conn: Connection, user_id: str, session_id: UUID, *, if_match: Sequence[UUID] | None = None
 ) -> None:
-    """Remove a session and everything of it. Raises NotFound, and Stale unless its version is one of `if_match`."""
+    """Remove a session and everything of it.
+
+    Raises NotFound, and Stale unless its version is one of `if_match`.
+    """
     params = {
         "user_id": user_id,
         "session_ids": [session_id],
@@ -143,8 +149,8 @@ def run_batch(
 ) -> BatchReply:
     """Delete, archive or unarchive sessions, all or none, in as many statements for one as for 500.
 
-    `session_ids` are different from each other; those that are not there are no error. Raises Invalid for a key that
-    was used with another body.
+    `session_ids` are different from each other; those that are not there are no error. Raises Invalid for a
+    key that was used with another body.
     """
     version = new_id()
     params = {

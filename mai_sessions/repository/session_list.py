@@ -20,16 +20,17 @@ class SessionPage(NamedTuple):
 START = (datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
 
 
-# One pass over the page's sessions makes all of it. A page that is not full has no last session, and then nothing
-# is looked for after it. A cursor is the keys of the last session and a checksum, by which a damaged one is told.
-# The tag is made of what the page is made of: a session's version stands for all of it. What a search finds is kept;
-# a range of an index is read as far as each part of the statement needs it.
+# One pass over the page's sessions makes all of it. A page that is not full has no last session, and then
+# nothing is looked for after it. A cursor is the keys of the last session and a checksum, by which a damaged
+# one is told. The tag is made of what the page is made of: a session's version stands for all of it. What a
+# search finds is kept; a range of an index is read as far as each part of the statement needs it.
 def _list_sessions(found: LiteralString, total: LiteralString, *, kept: LiteralString) -> LiteralString:
     return f"""
     WITH /* list_sessions */ found AS {kept} ({found}),
     page AS (
         SELECT array_to_json(array_agg(r)) AS sessions, string_agg(uuid_send(s.version), '') AS versions,
-               (array_agg(s.updated_at))[%(limit)s] AS last_updated_at, (array_agg(s.id))[%(limit)s] AS last_id
+               (array_agg(s.updated_at))[%(limit)s] AS last_updated_at,
+               (array_agg(s.id))[%(limit)s] AS last_id
           FROM (SELECT {SESSION_ROW}
                   FROM found AS s
                  WHERE (s.updated_at, s.id) < (%(after_updated_at)s, %(after_id)s)
@@ -44,7 +45,8 @@ def _list_sessions(found: LiteralString, total: LiteralString, *, kept: LiteralS
       FROM page AS p
      CROSS JOIN LATERAL (
            SELECT coalesce(p.sessions, '[]') AS sessions, coalesce(({total}), 0) AS total, %(limit)s AS limit,
-                  %(offset)s AS offset, (SELECT keys || '.' || left(md5(keys), 8) FROM last) AS next_cursor) AS r"""
+                  %(offset)s AS offset,
+                  (SELECT keys || '.' || left(md5(keys), 8) FROM last) AS next_cursor) AS r"""
 
 
 _SESSIONS: LiteralString = f"""
@@ -71,12 +73,14 @@ _FOUND_COUNT: LiteralString = """
 _SESSIONS_BY_TITLE: LiteralString = f"""
         SELECT {SESSION_ROW}
           FROM session_titles AS t
-          JOIN sessions AS s ON s.user_id = %(user_id)s AND s.id = t.session_id AND s.archived = ANY (%(states)s)
+          JOIN sessions AS s ON s.user_id = %(user_id)s AND s.id = t.session_id
+           AND s.archived = ANY (%(states)s)
          WHERE t.user_id = %(user_id)s AND t.words @@ %(pieces)s::tsquery AND strpos(t.title, %(part)s) > 0"""
 _SESSIONS_BY_METADATA: LiteralString = f"""
         SELECT {SESSION_ROW}
           FROM session_titles AS t
-          JOIN sessions AS s ON s.user_id = %(user_id)s AND s.id = t.session_id AND s.archived = ANY (%(states)s)
+          JOIN sessions AS s ON s.user_id = %(user_id)s AND s.id = t.session_id
+           AND s.archived = ANY (%(states)s)
          WHERE t.user_id = %(user_id)s AND t.metadata <> '{{}}' AND t.metadata @> %(metadata)s::jsonb"""
 _SESSIONS_BY_BOTH: LiteralString = f"""{_SESSIONS_BY_METADATA}
            AND t.words @@ %(pieces)s::tsquery AND strpos(t.title, %(part)s) > 0"""
@@ -105,9 +109,9 @@ def list_sessions(
 ) -> SessionPage:
     """Read a page of sessions, last written first.
 
-    `search` is a substring of the title, in either case, or blank for all; `after` the `updated_at` and id of the
-    session before the page; `archived` one of `false`, `true` and `any`; `metadata` a JSON object that the session's
-    must contain, with a member at least.
+    `search` is a substring of the title, in either case, or blank for all; `after` the `updated_at` and id of
+    the session before the page; `archived` one of `false`, `true` and `any`; `metadata` a JSON object that
+    the session's must contain, with a member at least.
     """
     # What somebody is typing often ends with a blank.
     part = fold_title(search).rstrip()

@@ -21,8 +21,8 @@ class PartsField(TypedErrors, fields.Field[Parts]):
         metadata = {
             "type": "array",
             "items": {"type": "object", "additionalProperties": True},
-            "description": "Structured content, given back equal; base64 `data:` URLs of 1 KiB or more become links to "
-            f"attachments; at most {MAX_PARTS} bytes of compact JSON after that",
+            "description": "Structured content, returned equal; base64 `data:` URLs of 1 KiB or more become "
+            f"links to attachments; at most {MAX_PARTS} bytes of compact JSON after that",
         }
         super().__init__(metadata=metadata, **kwargs)
 
@@ -44,8 +44,8 @@ class MetadataField(TypedErrors, fields.Field[Metadata]):
         metadata = {
             "type": "object",
             "additionalProperties": True,
-            "description": f"Anything the client keeps, at most {MAX_METADATA} bytes of compact JSON; a PATCH merges its "
-            "top level, and a key given as null goes (RFC 7396)",
+            "description": f"Any object, of at most {MAX_METADATA} bytes as compact JSON; a PATCH "
+            "merges its top level, and a key given as null goes (RFC 7396)",
         }
         super().__init__(metadata=metadata, **kwargs)
 
@@ -80,7 +80,9 @@ class MetadataFilter(TypedErrors, fields.Field[bytes]):
 
 
 class ImageField(TypedErrors, fields.Field[Attachment | str]):
-    """An image in base64, bare or in a data URL; or the link to one of the caller's attachments, as its SHA-256."""
+    """An image in base64, bare or in a data URL; or the link to one of the caller's attachments, as its
+    SHA-256.
+    """
 
     default_error_messages = {  # noqa: RUF012
         "invalid": "Not the base64 of a PNG, JPEG, GIF, WebP or AVIF image, and not a link to an attachment."

@@ -121,7 +121,7 @@ class SessionSummary(Schema):
         required=True,
         allow_none=True,
         metadata={
-            "description": "The first 100 characters of the newest message; of the head, where there are branches"
+            "description": "The first 100 characters of the newest message, or of the head with branches"
         },
     )
     metadata = fields.Dict()

@@ -63,8 +63,8 @@ class ClientSocket(socket.socket):
         self._chunks = self._chunked_size = 0
 
     def start_deadline(self, seconds: float) -> None:
-        """Give the client so many seconds, and with each byte that it sends what LOWEST_RATE adds, but never a
-        longer wait at once.
+        """Give the client so many seconds, and with each byte that it sends what LOWEST_RATE adds, but never
+        a longer wait at once.
         """
         self._longest_wait = seconds
         self.deadline = self._total_deadline = monotonic() + seconds
@@ -88,8 +88,8 @@ class ClientSocket(socket.socket):
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def discard(self) -> bool:
-        """Receive what has arrived of a body that nobody reads, and tell whether to go on: not when the client
-        has ended, or has sent more than two of the largest bodies.
+        """Receive what has arrived of a body that nobody reads, and tell whether to go on: not when the
+        client has ended, or has sent more than two of the largest bodies.
         """
         self._discarded += len(self._receive(_RECEIVE))
         return not self.has_ended and self._discarded <= 2 * self._max_body
@@ -147,7 +147,9 @@ class ClientSocket(socket.socket):
         )
 
     def _follow_chunks(self) -> None:
-        """Go from the size of one chunk to that of the next, as far as they are here, to the end of the body."""
+        """Go from the size of one chunk to that of the next, as far as they are here, to the end of the
+        body.
+        """
         while self._last_chunk is None:
             line_end = self._buffer.find(b"\r\n", max(self._chunk_line, self._searched - 1))
             if line_end < 0:

@@ -1,4 +1,6 @@
-"""The settings and hooks of gunicorn, for `mai-sessions serve` and for gunicorn's own command (see wsgi.py)."""
+"""The settings and hooks of gunicorn, for `mai-sessions serve` and for gunicorn's own command (see
+wsgi.py).
+"""
 
 import atexit
 import fcntl
@@ -68,7 +70,8 @@ forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
 forwarded_allow_ips = "*"
 
-# A Unix socket that gunicorn binds is 0660: whoever can open it may name themselves any user under MAI_SESSIONS_AUTH=proxy.
+# A Unix socket that gunicorn binds is 0660: whoever can open it may name themselves any user under
+# MAI_SESSIONS_AUTH=proxy.
 umask = 0o117
 
 # Longer than nginx keeps an idle connection to the service (60 s): if the service closed it first, a request
@@ -100,7 +103,8 @@ def _remove_orphaned_directories() -> None:
 
 _remove_orphaned_directories()
 
-# Each master makes one, and here: with preload_app the application and its metrics exist before any hook runs.
+# Each master makes one, and here: with preload_app the application and its metrics exist before any hook
+# runs.
 _metrics_dir = tempfile.mkdtemp(prefix=_PREFIX, dir=_memory)
 # The lock ends with the last process that has the descriptor, however it ends.
 fcntl.flock(os.open(_metrics_dir, os.O_RDONLY), fcntl.LOCK_SH)
@@ -130,7 +134,8 @@ class logger_class(Logger):  # noqa: N801 - gunicorn's name for it
 
 
 def when_ready(server: Arbiter) -> None:
-    """Refuse public addresses without authentication, and make the first Ctrl-C stop gracefully, as SIGTERM does.
+    """Refuse public addresses without authentication, and make the first Ctrl-C stop gracefully, as SIGTERM
+    does.
 
     A second Ctrl-C stops at once.
     """
@@ -156,8 +161,9 @@ def _summary(server: Arbiter) -> str:
     state = cast(Flask, server.app.wsgi()).extensions[EXTENSION]
     auth = "none, so everybody is default-user" if _settings.auth == "none" else _settings.auth
     return (
-        f"mai-sessions {version('mai-sessions')}: authentication {auth}; database {state.database.primary.address}; "
-        f"schema {discover()[-1].name}; {server.cfg.workers} workers of {server.cfg.threads} threads"
+        f"mai-sessions {version('mai-sessions')}: authentication {auth}; database "
+        f"{state.database.primary.address}; schema {discover()[-1].name}; {server.cfg.workers} workers of "
+        f"{server.cfg.threads} threads"
     )
 
 

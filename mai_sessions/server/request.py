@@ -51,7 +51,10 @@ class BufferedRequest:
         self.method, self.version = self._parsed.method, self._parsed.version
 
     def environ(self, max_body: int) -> dict[str, Any]:
-        """Make the WSGI environment. A body larger than `max_body` bytes is not in it, but its length says so."""
+        """Make the WSGI environment.
+
+        A body larger than `max_body` bytes is not in it, but its length says so.
+        """
         client = self._client
         environ: dict[str, Any]
         _, environ = wsgi.create(  # type: ignore[assignment]  # it is a dict
@@ -72,8 +75,8 @@ class BufferedRequest:
         return environ
 
     def finish(self) -> bool:
-        """Leave the connection to the next request, and tell whether there can be one: the client wants it, and
-        the end of this request has been found. To be called when the application has read the body.
+        """Leave the connection to the next request, and tell whether there can be one: the client wants it,
+        and the end of this request has been found. To be called when the application has read the body.
         """
         if self._is_consumed and isinstance(self._body.reader, ChunkedReader):
             self._is_consumed = self._read_rest()

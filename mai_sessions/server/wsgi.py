@@ -1,4 +1,6 @@
-"""The WSGI application, for `gunicorn -c python:mai_sessions.server.gunicorn_conf mai_sessions.server.wsgi:app`."""
+"""The WSGI application, for `gunicorn -c python:mai_sessions.server.gunicorn_conf
+mai_sessions.server.wsgi:app`.
+"""
 
 from mai_sessions import create_app
 from mai_sessions.errors import StartupError

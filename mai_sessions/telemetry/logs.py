@@ -59,7 +59,10 @@ def describe(error: BaseException | None) -> str:
 
 
 def log_request(summary: str, fields: Mapping[str, object], *, failed: bool, is_probe: bool = False) -> None:
-    """Log a request: its summary, and its fields where the log is of JSON. A probe that succeeds is logged at DEBUG."""
+    """Log a request: its summary, and its fields where the log is of JSON.
+
+    A probe that succeeds is logged at DEBUG.
+    """
     level = logging.ERROR if failed else logging.DEBUG if is_probe else logging.INFO
     if not _requests.isEnabledFor(level):
         return

@@ -29,8 +29,8 @@ def enable_multiprocess(directory: str) -> None:
 
 
 def mark_process_dead(pid: int) -> None:
-    """Drop the gauges of a process that has ended, and add what it counted to the file of all ended processes, so
-    that the files do not grow in number with each replaced worker.
+    """Drop the gauges of a process that has ended, and add what it counted to the file of all ended
+    processes, so that the files do not grow in number with each replaced worker.
     """
     multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
     with _files_locked(fcntl.LOCK_EX):
@@ -162,7 +162,9 @@ class Metrics:
             self._pool_waiting.labels(database).set(figures["requests_waiting"])
 
     def expose(self, accept: str) -> tuple[bytes, str]:
-        """Write the numbers of all processes in a format that the caller accepts, and name its content type."""
+        """Write the numbers of all processes in a format that the caller accepts, and name its content
+        type.
+        """
         self._look()
         encode, content_type = exposition.choose_encoder(accept)
         with self._all_processes() as registry:

@@ -110,8 +110,8 @@ def put(conn: Conn, rows: list[Row]) -> tuple[list[UUID], list[tuple[UUID, UUID]
         moments = sorted(row["created_at"] for row in rows if row["session"] == number) or [MIDNIGHTS[0]]
         count = sum(row["session"] == number for row in rows)
         conn.execute(
-            """INSERT INTO sessions (user_id, id, title, agent_name, version, message_count, last_seq, newest_seq,
-                                     created_at, updated_at)
+            """INSERT INTO sessions (user_id, id, title, agent_name, version, message_count, last_seq,
+                                     newest_seq, created_at, updated_at)
                VALUES (%s, %s, '', '', %s, %s, %s, %s, %s, %s)""",
             [USER, session_id, uuid4(), count, count, count or None, moments[0], moments[-1]],
         )
@@ -120,10 +120,11 @@ def put(conn: Conn, rows: list[Row]) -> tuple[list[UUID], list[tuple[UUID, UUID]
         seqs[row["session"]] += 1
         ids.append((sessions[row["session"]], uuid4()))
         conn.execute(
-            """INSERT INTO messages (user_id, session_id, id, created_at, response_time_ms, seq, token_count, is_error, role,
-                                     content, model_id, agent_name, images, documents)
-               VALUES (%(user_id)s, %(session_id)s, %(id)s, %(created_at)s, %(response_time_ms)s, %(seq)s, %(token_count)s,
-                       %(is_error)s, %(role)s, '', %(model_id)s, %(agent_name)s, '{}', '{}')""",
+            """INSERT INTO messages (user_id, session_id, id, created_at, response_time_ms, seq, token_count,
+                                     is_error, role, content, model_id, agent_name, images, documents)
+               VALUES (%(user_id)s, %(session_id)s, %(id)s, %(created_at)s, %(response_time_ms)s, %(seq)s,
+                       %(token_count)s, %(is_error)s, %(role)s, '', %(model_id)s, %(agent_name)s, '{}',
+                       '{}')""",
             {**row, "user_id": USER, "session_id": ids[-1][0], "id": ids[-1][1], "seq": seqs[row["session"]]},
         )
     recount(conn)
@@ -131,8 +132,8 @@ def put(conn: Conn, rows: list[Row]) -> tuple[list[UUID], list[tuple[UUID, UUID]
 
 
 def recount(conn: Conn) -> None:
-    """Fill daily_usage from the messages, as its migration does, for the user whose messages these are: for all
-    users at once Citus does not run it.
+    """Fill daily_usage from the messages, as its migration does, for the user whose messages these are: for
+    all users at once Citus does not run it.
     """
     migration = (
         files("mai_sessions.sql").joinpath("migrations/0006_create_daily_usage.sql").read_text("utf-8")
@@ -224,7 +225,9 @@ def grouped(pairs: Any) -> list[tuple[str, list[Row]]]:
     return sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
 
 
-USAGE = "SELECT session_id, day, part, agent_name, model_id, message_count, token_count, error_count, timed_count FROM daily_usage"
+USAGE = """
+    SELECT session_id, day, part, agent_name, model_id, message_count, token_count, error_count, timed_count
+      FROM daily_usage"""
 
 
 def test_concurrent_writers_keep_the_sums_true(client: FlaskClient, conn: Conn) -> None:

@@ -94,7 +94,8 @@ def test_new_table_is_distributed_and_filled(
             session_id uuid             NOT NULL,
             tag        text             NOT NULL DEFAULT 'a; b',
             CONSTRAINT tags_pkey PRIMARY KEY (user_id, session_id, tag),
-            CONSTRAINT tags_session_fkey FOREIGN KEY (user_id, session_id) REFERENCES sessions (user_id, id) ON DELETE CASCADE
+            CONSTRAINT tags_session_fkey FOREIGN KEY (user_id, session_id)
+                REFERENCES sessions (user_id, id) ON DELETE CASCADE
         );
         INSERT INTO tags (user_id, session_id) SELECT user_id, id FROM sessions;
         CREATE INDEX tags_user_id_tag_idx ON tags (user_id, tag);

@@ -1,4 +1,6 @@
-"""What the coordinator sends to the nodes for each request: one transaction on one node, whatever the values."""
+"""What the coordinator sends to the nodes for each request: one transaction on one node, whatever the
+values.
+"""
 
 import re
 from collections.abc import Callable

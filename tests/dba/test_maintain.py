@@ -42,7 +42,8 @@ DRY_RUN = {
 @pytest.mark.parametrize("script", CHANGES)
 def test_a_dry_run_changes_nothing(conn: Conn, chats: Chats, run_script: RunScript, script: str) -> None:
     conn.execute(
-        "UPDATE sessions SET updated_at = updated_at - interval '10 days', message_count = 1 WHERE message_count > 1"
+        "UPDATE sessions SET updated_at = updated_at - interval '10 days', message_count = 1 WHERE "
+        "message_count > 1"
     )
     conn.execute("UPDATE attachments SET reference_count = 0")
     conn.execute("UPDATE idempotency_keys SET created_at = created_at - interval '10 days'")
@@ -90,7 +91,9 @@ def test_an_attachment_that_a_message_names_stays(conn: Conn, chats: Chats, run_
 
 def test_indexes_are_rebuilt_and_leftovers_go(conn: Conn, run_script: RunScript) -> None:
     def files() -> dict[str, int]:
-        query = "SELECT relname, relfilenode FROM pg_class WHERE relkind = 'i' AND relnamespace = 'public'::regnamespace"
+        query = """
+            SELECT relname, relfilenode FROM pg_class
+             WHERE relkind = 'i' AND relnamespace = 'public'::regnamespace"""
         return dict(conn.execute(query).fetchall())
 
     before = files()
@@ -124,8 +127,8 @@ def test_a_user_is_moved(
         vector = message_vector(target, session_id, created_at, content)
         assert conn.execute("SELECT %s::tsvector::text", [vector]).fetchone() == (words,)
     for session_id, title, words in conn.execute(
-        "SELECT s.id, s.title, t.words::text FROM sessions AS s JOIN session_titles AS t ON t.session_id = s.id "
-        "WHERE s.user_id = %s AND t.user_id = %s",
+        "SELECT s.id, s.title, t.words::text FROM sessions AS s JOIN session_titles AS t ON t.session_id = "
+        "s.id WHERE s.user_id = %s AND t.user_id = %s",
         [target, target],
     ).fetchall():
         vector = title_vector(target, session_id, title)
@@ -137,12 +140,14 @@ def test_a_move_stops_at_an_id_that_both_have(
 ) -> None:
     second = chats[ANN][1]
     conn.execute(
-        """INSERT INTO sessions (user_id, id, title, agent_name, version) VALUES (%s, %s, 'mine', 'chat', gen_random_uuid())""",
+        """INSERT INTO sessions (user_id, id, title, agent_name, version)
+           VALUES (%s, %s, 'mine', 'chat', gen_random_uuid())""",
         [NEIL, second],
     )
     conn.execute("UPDATE users SET session_count = 4 WHERE user_id = %s", [NEIL])
     conn.execute(
-        "INSERT INTO session_titles SELECT user_id, id, created_at, title, %s::tsvector FROM sessions WHERE title = 'mine'",
+        "INSERT INTO session_titles SELECT user_id, id, created_at, title, %s::tsvector FROM sessions WHERE "
+        "title = 'mine'",
         [title_vector(NEIL, second, "mine")],
     )
     with pytest.raises(CalledProcessError, match="exit status 3"):

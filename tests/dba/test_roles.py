@@ -104,8 +104,9 @@ def test_roles_may_have_other_names(new_database: str, run_script: RunScript) ->
     run_script(SCRIPT, url=new_database, **names)
     with psycopg.connect(new_database, autocommit=True) as conn:
         row = conn.execute(
-            "SELECT has_table_privilege(%(app)s, 'messages', 'DELETE'), has_table_privilege(%(readonly)s, 'messages', 'DELETE'), "
-            "has_table_privilege(%(readonly)s, 'messages', 'SELECT'), has_table_privilege(%(owner)s, 'messages', 'TRUNCATE')",
+            "SELECT has_table_privilege(%(app)s, 'messages', 'DELETE'), has_table_privilege(%(readonly)s, "
+            "'messages', 'DELETE'), has_table_privilege(%(readonly)s, 'messages', 'SELECT'), "
+            "has_table_privilege(%(owner)s, 'messages', 'TRUNCATE')",
             names,
         ).fetchone()
         assert row == (True, False, True, True)

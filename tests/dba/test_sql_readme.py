@@ -24,10 +24,13 @@ def markdown() -> str:
         "",
         "<!-- `make sql-readme` writes this from the headers of the scripts. -->",
         "",
-        "[schema.sql](schema.sql) is the schema on one page, [migrations](migrations) the steps that make it, and [dba](dba)",
-        "what DBAs run with `psql`. The header of each script says how, and which variables it takes. The roles are those of",
+        "[schema.sql](schema.sql) is the schema on one page, [migrations](migrations) the steps that make "
+        "it, and [dba](dba)",
+        "what DBAs run with `psql`. The header of each script says how, and which variables it takes. The "
+        "roles are those of",
         "`roles.sql`. [tuning.md](dba/tuning.md) names the settings that matter,",
-        "[citus/rebalance.md](dba/citus/rebalance.md) tells how to spread the database over several machines.",
+        "[citus/rebalance.md](dba/citus/rebalance.md) tells how to spread the database over several "
+        "machines.",
     ]
     for folder, title in FOLDERS.items():
         lines += [
@@ -41,7 +44,8 @@ def markdown() -> str:
             if script.rpartition("/")[0] == folder:
                 what = head(script).partition("\n")[0].removeprefix("-- ")
                 lines.append(
-                    f"| [{script}](dba/{script}) | {what} | {header(script, 'Role')} | {header(script, 'Safety')} |"
+                    f"| [{script}](dba/{script}) | {what} | {header(script, 'Role')} | "
+                    f"{header(script, 'Safety')} |"
                 )
     return "\n".join(lines) + "\n"
 

@@ -32,7 +32,10 @@ def test_an_export_has_everything_of_one_user(
         "idempotency_key": 11,
     }
     exported = {(line["session_id"], line["seq"]): line for line in lines if line["type"] == "message"}
-    columns = "session_id, seq, id, role, content, token_count, model_id, agent_name, response_time_ms, is_error, images, documents"
+    columns = (
+        "session_id, seq, id, role, content, token_count, model_id, agent_name, response_time_ms, is_error, "
+        "images, documents"
+    )
     for row in conn.execute(
         f"SELECT {columns}, created_at FROM messages WHERE user_id = %s", [user_id]
     ).fetchall():

@@ -1,4 +1,5 @@
-"""docs/deploy.md, word for word: its commands in a bare Debian, as root and without systemd; and the steps of the Dockerfile.
+"""docs/deploy.md, word for word: its commands in a bare Debian, as root and without systemd; and the steps of
+the Dockerfile.
 
 A root takes debootstrap, apt and minutes, so these run only with DEPLOY=full (`make deploy-test`).
 """
@@ -75,7 +76,9 @@ def bare_root(tmp_path: Path, wheels: Path) -> Iterator[Path]:
 
 
 def run_in(root: Path, script: str) -> str:
-    """Run a script by bash in a root, in a network and process namespace of its own, and return what it printed."""
+    """Run a script by bash in a root, in a network and process namespace of its own, and return what it
+    printed.
+    """
     environ = {
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
         "LANG": "C.UTF-8",
@@ -103,7 +106,8 @@ def test_page_leads_to_the_first_request(bare_root: Path) -> None:
         test "$(curl -s -o /dev/null -w '%{http_code}' -u ann:wrong http://127.0.0.1/api/v1/sessions)" = 401
         curl -sSf -u 'ann:correct horse' -X POST http://127.0.0.1/api/v1/sessions
         curl -sSf http://127.0.0.1/health/ready
-        runuser -u mai-sessions -- env DATABASE_URL=postgresql:///mai_sessions /opt/mai-sessions/bin/mai-sessions psql check_all.sql
+        runuser -u mai-sessions -- env DATABASE_URL=postgresql:///mai_sessions \\
+            /opt/mai-sessions/bin/mai-sessions psql check_all.sql
         stat -c %a /run/mai-sessions/http.sock
     """
     printed = run_in(bare_root, "\n".join([*map(commands, headings), checks]))

@@ -106,7 +106,8 @@ def test_page_shows_the_operations_and_tries_one(service: Service, page: Page) -
     page.click(f"{operation} .execute")
     assert (
         page.wait_for(
-            f"document.querySelector('{operation} .live-responses-table tbody .response-col_status').textContent"
+            f"document.querySelector('{operation} .live-responses-table tbody "
+            ".response-col_status').textContent"
         )
         == "201"
     )

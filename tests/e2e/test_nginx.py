@@ -380,7 +380,8 @@ def test_nothing_that_users_write_is_logged(service: Site) -> None:
 def test_metrics_are_of_all_workers(service: Site) -> None:
     def asked() -> int:
         text = get(service, "/metrics")[2].decode()
-        line = 'mai_sessions_http_request_duration_seconds_count{method="GET",route="/health/live",status="2xx"} '
+        labels = 'method="GET",route="/health/live",status="2xx"'
+        line = f"mai_sessions_http_request_duration_seconds_count{{{labels}}} "
         return int(float(text.partition(line)[2].partition("\n")[0] or 0))
 
     before = asked()
@@ -391,7 +392,8 @@ def test_metrics_are_of_all_workers(service: Site) -> None:
     # So does the one before this.
     wait_until(lambda: b"mai_sessions_http_requests_in_flight 1.0" in get(service, "/metrics")[2])
     # The first worker answers before the last one is there.
-    largest = f'mai_sessions_db_pool_connections_max{{database="primary"}} {Settings().threads * Settings().workers}.0'
+    connections = Settings().threads * Settings().workers
+    largest = f'mai_sessions_db_pool_connections_max{{database="primary"}} {connections}.0'
     wait_until(lambda: largest in get(service, "/metrics")[2].decode())
     text = get(service, "/metrics")[2].decode()
     assert 'mai_sessions_build_info{version="' in text

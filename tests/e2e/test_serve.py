@@ -207,7 +207,10 @@ def test_gunicorn_needs_a_database_url() -> None:
 
 
 def test_serve_needs_a_database_url_without_the_extra() -> None:
-    code = "import sys; sys.modules['mai_sessions.embedded.private_postgres'] = None; from mai_sessions.cli import main; main()"
+    code = (
+        "import sys; sys.modules['mai_sessions.embedded.private_postgres'] = None; "
+        "from mai_sessions.cli import main; main()"
+    )
     line = refused([sys.executable, "-c", code, "serve", "--port=0"])
     assert line == "Error: no PostgreSQL: set DATABASE_URL, or pip install 'mai-sessions[embedded]'\n"
 

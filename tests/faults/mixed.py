@@ -19,8 +19,8 @@ IMAGES = [data_url(png(noise=bytes([number]))) for number in range(6)]
 
 
 class Client(Thread):
-    """A client that knows what it has: `kept` are its sessions, each with its messages. It stops when `done` is set,
-    or its connection breaks.
+    """A client that knows what it has: `kept` are its sessions, each with its messages. It stops when `done`
+    is set, or its connection breaks.
 
     With `adopting` it begins with sessions of other clients, which may change them, too.
     """

@@ -43,7 +43,9 @@ def test_master_and_workers_killed(postgres: Postgres, tmp_path: Path, report: C
 
 
 def test_metrics_of_a_killed_service_are_removed(postgres: Postgres, tmp_path: Path) -> None:
-    """They occupy memory: the next start removes those of a killed service, and not those of a running one."""
+    """They occupy memory: the next start removes those of a killed service, and not those of a running
+    one.
+    """
     with running(postgres.url, tmp_path / "log") as killed:
         left = metrics_dir(killed)
         os.killpg(killed.process.pid, signal.SIGKILL)

@@ -92,7 +92,10 @@ def test_backends_terminated(service: Service, postgres: Postgres, report: Repor
 def test_connection_hangs(
     postgres: Postgres, tmp_path: Path, report: Report, greets: bool, late: bool
 ) -> None:
-    """What PostgreSQL has sent arrives late, or never. A new connection hangs in its handshake, or after it."""
+    """What PostgreSQL has sent arrives late, or never.
+
+    A new connection hangs in its handshake, or after it.
+    """
     proxy = Proxy(postgres.socket)
     url = f"postgresql://mai_sessions@127.0.0.1:{proxy.port}/mai_sessions?sslmode=disable&gssencmode=disable"
     greeting, arrival = ", but greets" if greets else "", "late" if late else "never"
@@ -143,7 +146,9 @@ def small(data_dir: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("wal", [False, True] if FULL else [True])
 def test_disk_full(small: Path, tmp_path: Path, report: Report, wal: bool) -> None:
-    """The tables cannot grow; with `wal` neither can the WAL, and PostgreSQL shuts down until it is started again."""
+    """The tables cannot grow; with `wal` neither can the WAL, and PostgreSQL shuts down until it is started
+    again.
+    """
     postgres = Postgres(small / "data")
     try:
         with (

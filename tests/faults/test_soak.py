@@ -1,5 +1,5 @@
-"""A long mixed load: no counter drifts and nothing grows. `make soak` runs for ten minutes, or SOAK_SECONDS, and
-writes docs/soak.md.
+"""A long mixed load: no counter drifts and nothing grows. `make soak` runs for ten minutes, or SOAK_SECONDS,
+and writes docs/soak.md.
 """
 
 import os
@@ -106,14 +106,16 @@ def markdown(statuses: Counter[str], samples: list[Sample], found: int, differin
         [
             "# The last soak",
             "",
-            f"`make soak` wrote this. For {SECONDS} s {CLIENTS} clients made, read, changed and removed sessions and messages,",
+            f"`make soak` wrote this. For {SECONDS} s {CLIENTS} clients made, read, changed and removed "
+            "sessions and messages,",
             "with images and without. The service had its own settings: "
             f"{Settings().workers} workers of {Settings().threads} threads.",
             "",
             "| | |",
             "| --- | --- |",
             f"| requests | {number:,} ({number / SECONDS:.0f} a second) |",
-            f"| statuses | {', '.join(f'{count:,} of {status}' for status, count in sorted(statuses.items()))} |",
+            f"| statuses | "
+            f"{', '.join(f'{count:,} of {status}' for status, count in sorted(statuses.items()))} |",
             f"| scripts of `sql/dba/check/` that found something | {found} |",
             f"| sessions and messages that are not what the clients know | {differing} |",
             "",

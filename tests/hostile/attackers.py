@@ -24,7 +24,8 @@ Fault = Callable[..., AbstractContextManager[Figures]]
 def beside_another(service: Service, name: str) -> Iterator[Figures]:
     """Let another client append and read for the length of a `with`, and check that nothing of it is lost.
 
-    The figures are those of this client, which may receive 503; `statuses` counts what the hostile clients receive.
+    The figures are those of this client, which may receive 503; `statuses` counts what the hostile clients
+    receive.
     """
     figures, done = Figures(name, doubled=0), Event()
     lost = 0

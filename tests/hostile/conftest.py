@@ -47,11 +47,11 @@ def service(
 
 @pytest.fixture
 def fault(service: Service, record_property: Callable[[str, Any], None]) -> Fault:
-    """A context in which another client reads and writes. It checks that this client has its responses and that no
-    worker is lost, and records the figures for `make faults`.
+    """A context in which another client reads and writes. It checks that this client has its responses and
+    that no worker is lost, and records the figures for `make faults`.
 
-    `memory` is what a worker may need, in bytes, beside four of the largest bodies. With `refusals` the other client
-    may receive 503.
+    `memory` is what a worker may need, in bytes, beside four of the largest bodies. With `refusals` the other
+    client may receive 503.
     """
 
     @contextmanager

@@ -1,4 +1,6 @@
-"""Clients that break off, are slow, send too much or invalid HTTP: others do not notice, and no worker is lost."""
+"""Clients that break off, are slow, send too much or invalid HTTP: others do not notice, and no worker is
+lost.
+"""
 
 import time
 from collections import Counter

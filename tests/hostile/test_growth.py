@@ -172,7 +172,10 @@ class Site(NamedTuple):
 def site(
     make_migrated_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
-    """One thread serves, so that what it costs is the request's own. Texts of each kind are there to be found."""
+    """One thread serves, so that what it costs is the request's own.
+
+    Texts of each kind are there to be found.
+    """
     log = tmp_path_factory.mktemp("growth") / "log"
     settings = {
         "MAI_SESSIONS_WORKERS": "1",
@@ -201,7 +204,9 @@ def request_of(field: Field, site: Site, text: str) -> Request:
 
 
 def check_growth(measure: Callable[[int], Cost], name: str) -> None:
-    """Measure each size once, and again where it seems to grow faster than the size: others use the machine, too."""
+    """Measure each size once, and again where it seems to grow faster than the size: others use the machine,
+    too.
+    """
     costs: dict[int, float] = {}
     for _ in range(TRIES):
         for times in TIMES:

@@ -65,7 +65,8 @@ values = mostly(
 )
 names = mostly(
     words(
-        "limit offset cursor search q after_seq before_seq messages_limit start_date end_date since until role model_id session_id"
+        "limit offset cursor search q after_seq before_seq messages_limit start_date end_date since until "
+        "role model_id session_id"
     ),
     binary,
 )

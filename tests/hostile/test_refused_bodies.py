@@ -1,4 +1,6 @@
-"""A request that is refused without reading its body does not cost another user's request on the same connection."""
+"""A request that is refused without reading its body does not cost another user's request on the same
+connection.
+"""
 
 import shutil
 import socket

@@ -1,4 +1,6 @@
-"""What the service does behind a pooler: what it refuses, and what a pooler that fails does to its callers."""
+"""What the service does behind a pooler: what it refuses, and what a pooler that fails does to its
+callers.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -95,7 +97,9 @@ def test_a_statement_that_gets_no_connection(pooler: PgBouncer, client: FlaskCli
 def test_a_server_connection_that_ends(
     pooler: PgBouncer, client: FlaskClient, conn: psycopg.Connection[Any]
 ) -> None:
-    statement = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND usename = %s"
+    statement = """
+        SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+         WHERE datname = current_database() AND usename = %s"""
     for _ in range(5):
         assert client.post(SESSIONS, json={}).status_code == 201
         conn.execute(statement, ["mai_sessions_app"])

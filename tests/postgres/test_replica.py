@@ -50,7 +50,9 @@ class Replica:
         self._running.close()
 
     def run(self, statement: str) -> Any:
-        """Run a statement there, past the service, and give what it answers; the replay may cancel it, too."""
+        """Run a statement there, past the service, and give what it answers; the replay may cancel it,
+        too.
+        """
         while True:
             with (
                 suppress(psycopg.errors.SerializationFailure),

@@ -22,7 +22,9 @@ OLD_PREFIX = "LEFT(md5('default-user'), 5)"
 
 @pytest.fixture
 def old(client: FlaskClient, conn: psycopg.Connection[Any]) -> list[str]:
-    """Make three messages and a title whose words are those of version 0.1, and return the ids of the messages."""
+    """Make three messages and a title whose words are those of version 0.1, and return the ids of the
+    messages.
+    """
     session = client.post(PATH, json={"title": "old title"}).get_json()["id"]
     ids = [
         client.post(f"{PATH}/{session}/messages", json={"role": "user", "content": text}).get_json()["id"]
@@ -37,13 +39,15 @@ def make_old(conn: psycopg.Connection[Any]) -> None:
     key = f"{OLD_PREFIX} || '_s' || right(session_id::text, 12)"
     conn.execute(
         f"""UPDATE messages SET words = (
-            SELECT string_agg({OLD_PREFIX} || word || ':' || place, ' ') || ' ' || {key} || ' ' || {OLD_PREFIX} || '_w2578'
+            SELECT string_agg({OLD_PREFIX} || word || ':' || place,
+                              ' ') || ' ' || {key} || ' ' || {OLD_PREFIX} || '_w2578'
               FROM regexp_split_to_table(lower(content), '[^a-zźł0-9]+') WITH ORDINALITY AS w (word, place)
              WHERE word <> '')::tsvector"""  # type: ignore[arg-type]
     )
     conn.execute(
         f"""UPDATE session_titles SET words = (
-            SELECT string_agg({OLD_PREFIX} || word || ':' || place, ' ') || ' ' || {key} || ' ' || {OLD_PREFIX} || '_pold'
+            SELECT string_agg({OLD_PREFIX} || word || ':' || place,
+                              ' ') || ' ' || {key} || ' ' || {OLD_PREFIX} || '_pold'
               FROM regexp_split_to_table(title, ' ') WITH ORDINALITY AS w (word, place))::tsvector"""  # type: ignore[arg-type]
     )
 

@@ -54,15 +54,17 @@ HELD = [
     "SELECT title FROM sessions WHERE user_id = $1",
     "SELECT 1 FROM sessions AS s JOIN messages AS m ON m.user_id = s.user_id WHERE s.user_id = $1",
     "SELECT 1 FROM sessions AS s LEFT JOIN messages AS m ON s.user_id = m.user_id WHERE s.user_id = $1",
-    "SELECT FROM sessions AS s, messages AS m, users AS u WHERE u.user_id = m.user_id AND m.user_id = s.user_id AND $1 = s.user_id"
-    " AND u.session_count > 1",
-    "SELECT (SELECT count(*) FROM messages WHERE user_id = $1) FROM sessions WHERE user_id = $1 AND title = now()::text",
-    "SELECT 1 FROM sessions AS s CROSS JOIN LATERAL (SELECT 1 FROM messages AS m WHERE m.user_id = $1 AND m.session_id = s.id) AS x"
-    " WHERE s.user_id = $1",
+    "SELECT FROM sessions AS s, messages AS m, users AS u WHERE u.user_id = m.user_id AND m.user_id = "
+    "s.user_id AND $1 = s.user_id AND u.session_count > 1",
+    "SELECT (SELECT count(*) FROM messages WHERE user_id = $1) FROM sessions WHERE user_id = $1 AND title = "
+    "now()::text",
+    "SELECT 1 FROM sessions AS s CROSS JOIN LATERAL (SELECT 1 FROM messages AS m WHERE m.user_id = $1 AND "
+    "m.session_id = s.id) AS x WHERE s.user_id = $1",
     "WITH messages AS (SELECT id FROM sessions WHERE user_id = $1) SELECT id FROM messages",
     """WITH RECURSIVE s AS (SELECT id FROM sessions WHERE user_id = $1 UNION ALL
            SELECT m.id FROM s JOIN messages AS m ON m.user_id = $1 AND m.session_id = s.id) SELECT 1 FROM s""",
-    "UPDATE sessions SET updated_at = GREATEST(updated_at, now()), title = coalesce($2, title) WHERE user_id = $1",
+    "UPDATE sessions SET updated_at = GREATEST(updated_at, now()), title = coalesce($2, title) WHERE "
+    "user_id = $1",
     "INSERT INTO users (session_count, user_id) VALUES (1, $1), (2, $1)",
     """WITH s AS (DELETE FROM sessions WHERE user_id = $1 RETURNING user_id), t AS (SELECT 2, s.user_id FROM s), i AS (
            INSERT INTO users (session_count, user_id) SELECT 1, user_id FROM t UNION ALL SELECT 2, $1) SELECT 1""",

@@ -22,13 +22,15 @@ def insert_chat(conn: psycopg.Connection[Any], user_id: str, session_id: UUID) -
     conn.execute("INSERT INTO users (user_id, session_count) VALUES (%s, 1)", [user_id])
     conn.execute(
         """
-        INSERT INTO sessions (user_id, id, title, agent_name, version, message_count, last_seq, newest_seq, last_message_preview)
+        INSERT INTO sessions (user_id, id, title, agent_name, version, message_count, last_seq, newest_seq,
+                              last_message_preview)
         VALUES (%s, %s, 'Secret', 'chat', gen_random_uuid(), 1, 1, 1, 'secret')""",
         [user_id, session_id],
     )
     conn.execute(
         """
-        INSERT INTO messages (user_id, session_id, id, created_at, seq, token_count, is_error, role, content, images, documents)
+        INSERT INTO messages (user_id, session_id, id, created_at, seq, token_count, is_error, role, content,
+                              images, documents)
         VALUES (%s, %s, %s, now(), 1, 1, false, 'user', 'secret', '{}', '{}')""",
         [user_id, session_id, message_id],
     )

@@ -23,7 +23,9 @@ class Request(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """The status of a response, CPU seconds of the worker and of PostgreSQL, and bytes of memory of the worker."""
+    """The status of a response, CPU seconds of the worker and of PostgreSQL, and bytes of memory of the
+    worker.
+    """
 
     status: int
     cpu: float

@@ -77,8 +77,9 @@ def configuration(directory: Path, port: int, **replaced: str) -> str:
         events {{ worker_connections 512; }}
         http {{
             include /etc/nginx/mime.types; default_type application/octet-stream;
-            client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy; fastcgi_temp_path {directory}/fastcgi;
-            uwsgi_temp_path {directory}/uwsgi; scgi_temp_path {directory}/scgi;
+            client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;
+            fastcgi_temp_path {directory}/fastcgi; uwsgi_temp_path {directory}/uwsgi;
+            scgi_temp_path {directory}/scgi;
             {site}
         }}"""
 

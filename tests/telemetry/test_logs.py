@@ -117,7 +117,8 @@ def test_postgresql_does_not_quote_rows(conn: psycopg.Connection[Any]) -> None:
     for statement in [
         "SELECT 'what-a-user-wrote'::int",
         "INSERT INTO users (user_id, session_count) VALUES ('what-a-user-wrote', -1)",
-        "INSERT INTO users (user_id, session_count) VALUES ('what-a-user-wrote', 0), ('what-a-user-wrote', 0)",
+        "INSERT INTO users (user_id, session_count) VALUES ('what-a-user-wrote', 0), ('what-a-user-wrote', "
+        "0)",
     ]:
         with pytest.raises(psycopg.Error) as caught:
             conn.execute(statement)

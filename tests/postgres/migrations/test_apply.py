@@ -50,7 +50,8 @@ def test_applies_each_file_once(new_database: str, conn: psycopg.Connection, dir
 
     conn.execute("INSERT INTO notes (body, author) VALUES ('b', 'a')")
     rows = conn.execute(
-        "SELECT version, name, sha256, breaking, applied_at <= now(), applied_by = current_user FROM schema_migrations"
+        "SELECT version, name, sha256, breaking, applied_at <= now(), applied_by = current_user FROM "
+        "schema_migrations"
     ).fetchall()
     digests = [sha256(path.read_bytes()).hexdigest() for path in sorted(directory.iterdir())]
     assert rows == [

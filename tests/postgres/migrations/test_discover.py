@@ -71,7 +71,8 @@ def test_refuses_an_unknown_header(directory: Path) -> None:
     "statement",
     [
         "CREATE INDEX CONCURRENTLY IF NOT EXISTS notes_idx ON notes (body);",
-        "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS notes_idx\n  ON notes (body) -- one; two\n  WHERE body <> '';",
+        "CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS notes_idx\n  ON notes (body) -- one; two\n  WHERE "
+        "body <> '';",
         "DROP INDEX CONCURRENTLY IF EXISTS notes_idx;",
     ],
 )

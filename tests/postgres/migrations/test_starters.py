@@ -21,7 +21,8 @@ def test_twenty_starters_make_one_schema(
     new_database: str, conn: psycopg.Connection, directory: Path
 ) -> None:
     (directory / "0003_add_index.sql").write_text(
-        "-- migrate: no-transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS notes_body_idx ON notes (body);\n"
+        "-- migrate: no-transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS notes_body_idx ON notes "
+        "(body);\n"
     )
     barrier = Barrier(20)
 
@@ -61,14 +62,16 @@ def test_an_index_is_made_while_another_starter_waits(
 ) -> None:
     migrate(new_database, "on", directory)
     (directory / "0003_add_index.sql").write_text(
-        "-- migrate: no-transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS notes_body_idx ON notes (body);\n"
+        "-- migrate: no-transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS notes_body_idx ON notes "
+        "(body);\n"
     )
     with ThreadPoolExecutor(2) as starters:
         with psycopg.connect(new_database) as writer:
             writer.execute("INSERT INTO notes (body) VALUES ('held')")
             first = starters.submit(migrate, new_database, "on", directory)
             wait_for(
-                "SELECT FROM pg_stat_progress_create_index WHERE datname = current_database() AND lockers_total > 0"
+                "SELECT FROM pg_stat_progress_create_index WHERE datname = current_database() AND "
+                "lockers_total > 0"
             )
             second = starters.submit(migrate, new_database, "on", directory)
             wait_for(

@@ -33,19 +33,24 @@ ALLOWED = {
             session_id uuid             NOT NULL,
             tag        text             NOT NULL,
             CONSTRAINT tags_pkey PRIMARY KEY (user_id, session_id, tag),
-            CONSTRAINT tags_session_fkey FOREIGN KEY (user_id, session_id) REFERENCES sessions (user_id, id) ON DELETE CASCADE
+            CONSTRAINT tags_session_fkey FOREIGN KEY (user_id, session_id) REFERENCES sessions (user_id,
+                   id) ON DELETE CASCADE
         );""",
     "index_models": """-- migrate: no-transaction
-        CREATE INDEX CONCURRENTLY IF NOT EXISTS messages_user_id_model_id_idx ON messages (user_id, model_id);""",
-    "check_parents": "ALTER TABLE messages ADD CONSTRAINT messages_parent_id_check CHECK (parent_id <> id) NOT VALID;",
+        CREATE INDEX CONCURRENTLY IF NOT EXISTS messages_user_id_model_id_idx
+            ON messages (user_id, model_id);""",
+    "check_parents": """ALTER TABLE messages
+        ADD CONSTRAINT messages_parent_id_check CHECK (parent_id <> id) NOT VALID;""",
     "validate_parents": "ALTER TABLE messages VALIDATE CONSTRAINT messages_parent_id_check;",
     "widen_role": """
         ALTER TABLE messages
             -- squawk-ignore ban-drop-constraint
             DROP CONSTRAINT messages_role_check,
-            ADD CONSTRAINT messages_role_check CHECK (role IN ('user', 'assistant', 'system', 'tool', 'developer')) NOT VALID;""",
+            ADD CONSTRAINT messages_role_check
+            CHECK (role IN ('user', 'assistant', 'system', 'tool', 'developer')) NOT VALID;""",
     "validate_role": "ALTER TABLE messages VALIDATE CONSTRAINT messages_role_check;",
-    "drop_index": "-- migrate: no-transaction\nDROP INDEX CONCURRENTLY IF EXISTS messages_user_id_model_id_idx;",
+    "drop_index": """-- migrate: no-transaction
+        DROP INDEX CONCURRENTLY IF EXISTS messages_user_id_model_id_idx;""",
 }
 NEWEST = discover()[-1].version
 
@@ -116,7 +121,9 @@ _keys = count()
 
 @contextmanager
 def under_load(service: Service) -> Iterator[Counter[object]]:
-    """Let clients use everything for the length of a `with`, each at least once before, during and after it."""
+    """Let clients use everything for the length of a `with`, each at least once before, during and after
+    it.
+    """
     answers: Counter[object] = Counter()
     stop, begun = threading.Event(), threading.Barrier(5)
 
