@@ -92,6 +92,16 @@ def test_damage_is_found(
     assert run_script(script, user_id=ANN) == [row for row in rows if row.startswith(f"{ANN}|")]
 
 
+def test_orphans_are_deleted(conn: Conn, chats: Chats, run_script: RunScript, run_checks: RunChecks) -> None:
+    with unguarded(conn):
+        conn.execute("DELETE FROM sessions WHERE id = %s", [chats[ANN][0]])
+    assert run_script("maintain/delete_orphans.sql", apply=1, user_id=USERS[1])[0] == "0|0|0"
+    assert run_script("maintain/delete_orphans.sql", apply=1)[0].startswith("5|1|")
+    run_script("maintain/repair_counters.sql", apply=1)
+    run_script("maintain/purge_attachments.sql", apply=1)
+    assert run_checks() == {}
+
+
 def test_check_all_says_for_monitoring_what_was_found(
     conn: Conn, chats: Chats, run_script: RunScript
 ) -> None:

@@ -4,7 +4,7 @@
 -- Variables: user_id  whose rows are checked (default: everybody's)
 -- Role:      readonly
 -- Safety:    read only; reads every image, which may take long. Safe while serving.
---            There is no repair but a backup.
+--            The image comes out of a backup: docs/backup.md.
 
 \set ON_ERROR_STOP on
 \set variables 'user_id'

@@ -4,7 +4,8 @@
 -- Variables: user_id  whose rows are checked (default: everybody's)
 -- Role:      readonly
 -- Safety:    read only; reads indexes of messages, session_titles, daily_usage and sessions. Safe while serving.
---            The foreign keys allow none: they were switched off, or a restore was incomplete.
+--            The foreign keys allow none: they were switched off, or a restore was incomplete. maintain/delete_orphans.sql
+--            deletes them.
 
 \set ON_ERROR_STOP on
 \set variables 'user_id'

@@ -4,7 +4,7 @@
 -- Variables: user_id  whose rows are checked (default: everybody's)
 -- Role:      readonly
 -- Safety:    read only; reads sessions and session_titles whole. Safe while serving.
---            A PATCH of the title writes it anew. Before PostgreSQL 18 only titles of ASCII are compared.
+--            `mai-sessions reindex` writes it again. Before PostgreSQL 18 only titles of ASCII are compared.
 
 \set ON_ERROR_STOP on
 \set variables 'user_id'
