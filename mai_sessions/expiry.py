@@ -13,8 +13,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, LiteralString
 
 from mai_sessions.config import Settings
+from mai_sessions.content.lexemes import message_vector
 from mai_sessions.errors import NotFound, Stale, Unavailable
-from mai_sessions.postgres.connection import fetch_all, fetch_one
+from mai_sessions.ids import new_id
+from mai_sessions.postgres.connection import fetch_all, fetch_one, run_transaction
 from mai_sessions.postgres.database import Database
 from mai_sessions.repository.session_batches import delete_session
 from mai_sessions.telemetry.logs import describe
@@ -29,6 +31,8 @@ INTERVAL = 60.0
 RETENTION_INTERVAL = 3600.0
 PAUSE_BETWEEN_BATCHES = 0.05
 _BATCH = 1000
+# Each is read with its content.
+_STREAM_BATCH = 20
 
 TRY_LOCK: LiteralString = """
     SELECT /* try_lock */ pg_try_advisory_xact_lock(hashtextextended('mai_sessions expiry', 0))"""
@@ -63,6 +67,33 @@ LIST_OLD_SESSIONS: LiteralString = """
      WHERE user_id = ANY (%(users)s::text[]) AND archived = ANY ('{false,true}')
        AND updated_at < now() - make_interval(days => %(days)s)
      LIMIT %(batch)s"""
+
+LIST_ABANDONED_STREAMS: LiteralString = """
+    SELECT /* list_abandoned_streams */ m.user_id, m.session_id, m.id, m.created_at, m.content
+      FROM messages AS m
+     WHERE m.status = 'streaming' AND m.created_at < now() - interval '1 hour'
+       AND coalesce(m.updated_at, m.created_at) < now() - interval '1 hour'
+     LIMIT %(batch)s"""
+
+# Unless its client came back meanwhile: then the content is another, or the status.
+INTERRUPT_STREAM: LiteralString = """
+    UPDATE /* interrupt_stream */ messages AS m
+       SET status = 'interrupted', words = %(words)s::tsvector, updated_at = now()
+     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s
+       AND m.status = 'streaming' AND m.content = %(content)s
+    RETURNING m.id"""
+
+# A streaming message does not move the session; its place in the list stays, too.
+SHOW_INTERRUPTED: LiteralString = """
+    UPDATE /* interrupt_stream */ sessions AS s
+       SET version = %(version)s,
+           last_message_preview = CASE WHEN m.seq = CASE WHEN s.is_branched THEN s.head_seq ELSE s.newest_seq END
+                                       THEN left(m.content, 100)
+                                       ELSE s.last_message_preview END
+      FROM messages AS m
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
+       AND m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s
+       AND m.status = 'interrupted'"""
 
 
 class Expiry:
@@ -102,6 +133,7 @@ class Expiry:
         """Remove what has expired unless a setting turns that off, and note what is overdue. Raises Unavailable."""
         if self._enabled:
             self._expire_keys()
+            self._in_batches("streams", self._interrupt_streams)
             if self._retention_days and time.monotonic() >= self._next_retention:
                 self._expire_sessions(self._retention_days)
                 self._next_retention = time.monotonic() + RETENTION_INTERVAL
@@ -117,6 +149,7 @@ class Expiry:
         """
         return {
             "idempotency_keys": self._expire_keys(),
+            "streams": self._in_batches("streams", self._interrupt_streams),
             "sessions": self._expire_sessions(retention_days) if retention_days else 0,
         }
 
@@ -130,14 +163,12 @@ class Expiry:
         return self._in_batches("idempotency_keys", self._delete_expired_keys)
 
     def _in_batches(self, kind: str, remove_batch: Callable[[], int]) -> int:
-        """Remove batches until one is not full, and count the rows."""
+        """Remove batches until one is empty, and count the rows."""
         total = 0
         while removed := remove_batch():
             total += removed
             if self.metrics:
                 self.metrics.expiry_removed.labels(kind).inc(removed)
-            if removed < _BATCH:
-                break
             time.sleep(PAUSE_BETWEEN_BATCHES)
         return total
 
@@ -148,6 +179,22 @@ class Expiry:
             if newest is None or newest[0] is None:
                 return 0
             return len(fetch_all(conn, DELETE_KEYS_UNTIL, {"newest": newest[0]}))
+
+    def _interrupt_streams(self) -> int:
+        """Mark a batch of messages that nobody has written to for an hour, and write their words for the search."""
+        with self._database.connection() as conn:
+            abandoned = fetch_all(conn, LIST_ABANDONED_STREAMS, {"batch": _STREAM_BATCH})
+            for user_id, session_id, message_id, created_at, content in abandoned:
+                params = {
+                    "user_id": user_id,
+                    "session_id": session_id,
+                    "message_id": message_id,
+                    "content": content,
+                    "words": message_vector(user_id, session_id, created_at, content),
+                    "version": new_id(),
+                }
+                run_transaction(conn, [INTERRUPT_STREAM, SHOW_INTERRUPTED], params)
+        return len(abandoned)
 
     def _expire_sessions(self, days: int) -> int:
         total = 0

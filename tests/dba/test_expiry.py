@@ -60,7 +60,7 @@ def test_keys_expire_after_a_day_and_their_sessions_stay(
 ) -> None:
     monkeypatch.setattr(expiry, "_BATCH", batch)
     make_keys(client, conn, hours_old={"a": 0, "b": 23.9, "c": 24.1, "d": 48, "e": 400, "f": 24.1})
-    assert make_expiry().purge() == {"idempotency_keys": 4, "sessions": 0}
+    assert make_expiry().purge() == {"idempotency_keys": 4, "streams": 0, "sessions": 0}
     assert keys_left(conn) == ["a", "b"]
     assert client.get(SESSIONS).get_json()["total"] == 6
 
@@ -85,6 +85,26 @@ def test_expiry_that_is_off_counts_what_is_overdue(
     assert disabled.count_overdue() == 1
     make_expiry().run_once()
     assert keys_left(conn) == []
+
+
+def test_abandoned_streams_are_interrupted_and_found(
+    client: FlaskClient, conn: Conn, run_checks: RunChecks, make_expiry: Callable[..., Expiry]
+) -> None:
+    session = client.post(SESSIONS, json={}).get_json()["id"]
+    for content in ("lighthouse", "windmill"):
+        client.post(f"{SESSIONS}/{session}/messages", json={"role": "assistant", "content": content})
+    hours_ago = """UPDATE messages
+                      SET status = 'streaming', words = '', created_at = now() - %s * interval '1 hour'
+                    WHERE content = %s"""
+    conn.execute(hours_ago, [0.9, "lighthouse"])
+    conn.execute(hours_ago, [1.1, "windmill"])
+    before = client.get(f"{SESSIONS}/{session}").get_json()["updated_at"]
+    assert make_expiry().purge()["streams"] == 1
+    statuses = conn.execute("SELECT content, status FROM messages ORDER BY content").fetchall()
+    assert statuses == [("lighthouse", "streaming"), ("windmill", "interrupted")]
+    assert client.get("/api/v1/search?q=windmill").get_json()["results"]
+    assert client.get(f"{SESSIONS}/{session}").get_json()["updated_at"] == before
+    assert not {"check/newest_messages.sql", "check/message_counts.sql"} & run_checks().keys()
 
 
 @pytest.mark.parametrize("batch", [1, 2, 1000])

@@ -21,12 +21,14 @@ SELECT s.user_id, s.id AS session_id, s.newest_seq, m.seq,
         ORDER BY user_id DESC, session_id DESC, seq DESC
         LIMIT 1) AS m ON true
   LEFT JOIN LATERAL (
-       SELECT left(content, 100) AS preview
+       SELECT left(content, 100) AS preview, status
          FROM messages
         WHERE user_id = s.user_id AND session_id = s.id AND seq = CASE WHEN s.is_branched THEN s.head_seq ELSE m.seq END
         LIMIT 1) AS h ON true
  WHERE (:'user_id' = '' OR s.user_id = :'user_id')
-   AND (s.newest_seq, s.last_message_preview) IS DISTINCT FROM (m.seq, h.preview)
+   AND (s.newest_seq IS DISTINCT FROM m.seq
+        -- The PATCH that ends the streaming writes the preview.
+        OR (s.last_message_preview IS DISTINCT FROM h.preview AND h.status IS DISTINCT FROM 'streaming'))
  ORDER BY s.user_id, s.id;
 \set found :ROW_COUNT
 COMMIT;

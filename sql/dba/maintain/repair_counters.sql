@@ -46,10 +46,11 @@ BEGIN
               LEFT JOIN (SELECT session_id, count(*) AS messages, max(seq) AS seq
                            FROM messages WHERE user_id = owner GROUP BY session_id) AS c
                 ON c.session_id = s.id
-              LEFT JOIN messages AS m ON m.user_id = owner AND m.session_id = s.id AND m.seq = c.seq
+              LEFT JOIN messages AS m
+                ON m.user_id = owner AND m.session_id = s.id AND m.seq = CASE WHEN s.is_branched THEN s.head_seq ELSE c.seq END
              WHERE s.user_id = owner
-               AND ((s.message_count, s.newest_seq, s.last_message_preview)
-                    IS DISTINCT FROM (coalesce(c.messages, 0), c.seq, left(m.content, 100))
+               AND ((s.message_count, s.newest_seq) IS DISTINCT FROM (coalesce(c.messages, 0), c.seq)
+                    OR (s.last_message_preview IS DISTINCT FROM left(m.content, 100) AND m.status IS DISTINCT FROM 'streaming')
                     OR s.last_seq < c.seq)
         LOOP
             wrong_sessions := wrong_sessions + 1;
@@ -62,7 +63,8 @@ BEGIN
                    last_seq             = GREATEST(s.last_seq, c.seq),
                    newest_seq           = c.seq,
                    last_message_preview = (SELECT left(content, 100) FROM messages
-                                            WHERE user_id = owner AND session_id = wrong.id AND seq = c.seq),
+                                            WHERE user_id = owner AND session_id = wrong.id
+                                               AND seq = CASE WHEN s.is_branched THEN s.head_seq ELSE c.seq END),
                    version              = new_version
               FROM (SELECT count(*) AS messages, max(seq) AS seq
                       FROM messages WHERE user_id = owner AND session_id = wrong.id) AS c
