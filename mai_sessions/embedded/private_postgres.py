@@ -323,7 +323,7 @@ class _DataDir:
         if done.returncode:
             reasons = re.findall(r"(?:error|FATAL): +(.+)", self._log.read_text(errors="replace"))
             raise StartupError(
-                f"PostgreSQL's {program} failed: {' '.join(reasons[-1:])} (see {self._log}, and log/ in its cluster)"
+                f"PostgreSQL's {program} failed: {' '.join(reasons[-1:])} (see {self._log}, and its cluster's own log)"
             )
 
 
