@@ -209,8 +209,9 @@ def write_batch(
         params["expected_version"] = session
     if batch.messages:
         attachments = {each.sha256: each for message in batch.messages for each in message.attachments}
-        storing = [STORE_ATTACHMENTS] if attachments else []
-        statements += [INSERT_MESSAGES, *storing, COUNT_MESSAGES, MOVE_SESSION]
+        storing: list[LiteralString] = [STORE_ATTACHMENTS] if attachments else []
+        writing: list[LiteralString] = [INSERT_MESSAGES, *storing, COUNT_MESSAGES, MOVE_SESSION]
+        statements += writing
         params |= _message_params(user_id, session_id, batch) | _attachment_params(attachments)
     if batch.origin is not None:
         statements.append(KEEP_ORIGIN)
