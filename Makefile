@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install run test coverage pythons fuzz faults soak lint audit format settings routes schema lint-openapi openapi sql-readme client e2e citus deploy-test search-quality bench bench-large
+.PHONY: help install run test coverage pythons fuzz faults soak lint audit format settings routes schema lint-openapi openapi sql-readme client client-python e2e citus deploy-test search-quality bench bench-large
 
 # Installed again whenever the dependencies change.
 .venv/.service: setup.cfg pyproject.toml
@@ -77,8 +77,16 @@ clients/typescript/node_modules/.installed: clients/typescript/package-lock.json
 	cd clients/typescript && npm ci --no-audit --no-fund
 	touch $@
 
-client: install clients/typescript/node_modules/.installed  ## Check, build and test the TypeScript client against the real service
+client: install client-python clients/typescript/node_modules/.installed  ## Check, build and test the clients against the real service
 	cd clients/typescript && npm run lint && npm run build && npm run check-package && npm test
+
+clients/python/.venv/.installed: clients/python/pyproject.toml
+	python3 -m venv clients/python/.venv
+	clients/python/.venv/bin/pip install --quiet --editable 'clients/python[test]'
+	touch $@
+
+client-python: install clients/python/.venv/.installed  ## Check and test the Python client against the real service
+	cd clients/python && .venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy && .venv/bin/pytest --quiet
 
 e2e: install  ## Prove /docs, the TypeScript store, its example and its adapters in headless Chromium; skipped where node is missing
 	.venv/bin/pytest --quiet tests/e2e/test_docs_page.py
