@@ -95,6 +95,9 @@ class Metrics:
             ["kind"],
             registry=registry,
         )
+        # A series that begins at 0 shows the first removal as an increase.
+        for kind in ("idempotency_keys", "sessions"):
+            self.expiry_removed.labels(kind)
         self.expiry_overdue = Gauge(
             "mai_sessions_expiry_overdue",
             "Rows that should have expired an hour ago",
@@ -102,6 +105,7 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemostrecent",
         )
+        self.expiry_overdue.labels("idempotency_keys").set(0)
         self.expiry_last_run = Gauge(
             "mai_sessions_expiry_last_run_timestamp_seconds",
             "When a worker last finished its look for expired rows, in Unix time",
