@@ -15,7 +15,6 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from mai_sessions.errors import StartupError
-from mai_sessions.postgres.messages import without_password
 
 # Called with the number of bytes so far.
 Progress = Callable[[int], None]
@@ -96,7 +95,6 @@ def backup(
     unless `force`."""
     if file.exists() and not force:
         raise StartupError(f"{file} is there already: --force replaces it")
-    _refuse_older_pg_dump(database_url, programs)
     part = file.with_name(f"{file.name}.part")
     try:
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
@@ -116,23 +114,6 @@ def backup(
         raise StartupError(f"cannot write {file}: {error.strerror}") from None
     finally:
         part.unlink(missing_ok=True)
-
-
-def _refuse_older_pg_dump(database_url: str, programs: Path | None) -> None:
-    """Raise StartupError for a pg_dump of an older major version than the server's, which would refuse by itself, late."""
-    with _program(programs, "pg_dump", "--version", stdout=subprocess.PIPE) as pg_dump:
-        assert pg_dump.stdout
-        ours = pg_dump.stdout.read().decode().split()[2]
-    try:
-        with psycopg.connect(database_url) as conn:
-            server = conn.info.parameter_status("server_version") or ours
-    except psycopg.Error as error:
-        raise StartupError(f"cannot reach PostgreSQL: {without_password(error, database_url)}") from None
-    if int(ours.partition(".")[0]) < int(server.partition(".")[0]):
-        raise StartupError(
-            f"pg_dump is of PostgreSQL {ours}, and the server of {server.split()[0]}: install the client programs of "
-            f"{server.partition('.')[0]}, before the others on the PATH"
-        )
 
 
 def restore(
@@ -237,6 +218,12 @@ def _program(
         if process.wait():
             errors.seek(0)
             text = errors.read().decode(errors="replace")
+            if versions := re.search(r"server version: ([\d.]+).*; (\w+) version: ([\d.]+)", text):
+                server, _, client = versions.groups()
+                raise StartupError(
+                    f"{name} is of PostgreSQL {client}, and the server of {server}: install the client programs of the server's "
+                    "version, before the others on the PATH"
+                )
             reasons = (
                 re.findall(r"(?:ERROR|FATAL|error): +(.+)", text)
                 or text.strip().splitlines()[-1:]
