@@ -1,7 +1,9 @@
-"""Removal of what expires, by the service itself: idempotency keys, abandoned streams, and sessions past their retention.
+"""Removal of what expires, by the service itself: idempotency keys, abandoned streams, and sessions past
+their retention.
 
-Each worker has a thread that looks once a minute. An advisory try-lock lets one worker at a time find the expired rows, and each
-transaction is one small batch. The statements here are the only ones of the service that concern all users.
+Each worker has a thread that looks once a minute. An advisory try-lock lets one worker at a time find the
+expired rows, and each transaction is one small batch. The statements here are the only ones of the service
+that concern all users.
 """
 
 import logging
@@ -87,7 +89,8 @@ INTERRUPT_STREAM: LiteralString = """
 SHOW_INTERRUPTED: LiteralString = """
     UPDATE /* interrupt_stream */ sessions AS s
        SET version = %(version)s,
-           last_message_preview = CASE WHEN m.seq = CASE WHEN s.is_branched THEN s.head_seq ELSE s.newest_seq END
+           last_message_preview = CASE WHEN m.seq = CASE WHEN s.is_branched THEN s.head_seq
+                                                         ELSE s.newest_seq END
                                        THEN left(m.content, 100)
                                        ELSE s.last_message_preview END
       FROM messages AS m
@@ -130,7 +133,10 @@ class Expiry:
             time.sleep(INTERVAL)
 
     def run_once(self) -> None:
-        """Remove what has expired unless a setting turns that off, and note what is overdue. Raises Unavailable."""
+        """Remove what has expired unless a setting turns that off, and note what is overdue.
+
+        Raises Unavailable.
+        """
         if self._enabled:
             self._expire_keys()
             self._in_batches("streams", self._interrupt_streams)
@@ -181,7 +187,9 @@ class Expiry:
             return len(fetch_all(conn, DELETE_KEYS_UNTIL, {"newest": newest[0]}))
 
     def _interrupt_streams(self) -> int:
-        """Mark a batch of messages that nobody has written to for an hour, and write their words for the search."""
+        """Mark a batch of messages that nobody has written to for an hour, and write their words for the
+        search.
+        """
         with self._database.connection() as conn:
             abandoned = fetch_all(conn, LIST_ABANDONED_STREAMS, {"batch": _STREAM_BATCH})
             for user_id, session_id, message_id, created_at, content in abandoned:
@@ -215,7 +223,9 @@ class Expiry:
             after = users[-1]
 
     def _delete_old_sessions(self, users: list[str], days: int) -> int:
-        """Delete a batch of old sessions, each in a transaction of its own, unless somebody writes to it meanwhile."""
+        """Delete a batch of old sessions, each in a transaction of its own, unless somebody writes to it
+        meanwhile.
+        """
         with self._database.connection() as conn:
             old = fetch_all(conn, LIST_OLD_SESSIONS, {"users": users, "days": days, "batch": _BATCH})
         deleted = 0

@@ -23,10 +23,10 @@ class NewMessage(NamedTuple):
     """A message to add.
 
     `images` are the SHA-256 of its images, in their order, and `part_attachments` those that `parts` link to.
-    `attachments` are the images and files to store; any other of `images` must be stored already, and any other of
-    `part_attachments` counts only if it is. `parent_id` is the message before it: None for a first message, UNSET
-    for the head of the session. `id` and `created_at` are given by clients that make them, `token_count` by those
-    that count.
+    `attachments` are the images and files to store; any other of `images` must be stored already, and any
+    other of `part_attachments` counts only if it is. `parent_id` is the message before it: None for a first
+    message, UNSET for the head of the session. `id` and `created_at` are given by clients that make them,
+    `token_count` by those that count.
     """
 
     role: str
@@ -58,7 +58,8 @@ def with_tokens(message: NewMessage, count_tokens: Callable[[str], int]) -> NewM
 class MessageChanges(TypedDict, total=False):
     """What is to change of a message, as the fields of NewMessage; what is left out stays as it is.
 
-    `metadata` are merged. `attachments` are the images and files to store for `images` and `part_attachments`.
+    `metadata` are merged. `attachments` are the images and files to store for `images` and
+    `part_attachments`.
     """
 
     content: str

@@ -57,7 +57,8 @@ _DISTRIBUTE_TABLES = """
 \\if :is_cluster
 SELECT CASE relname
        WHEN 'schema_migrations' THEN 'SELECT create_reference_table(''public.schema_migrations'')'
-       WHEN 'sessions' THEN format('SELECT create_distributed_table(%L, %L, colocate_with => %L, shard_count => %s)',
+       WHEN 'sessions' THEN format('SELECT create_distributed_table(%L, %L, colocate_with => %L, '
+                                   'shard_count => %s)',
                                    'public.sessions', 'user_id', 'none', :'shards')
        ELSE format('SELECT create_distributed_table(%L, %L, colocate_with => %L)',
                    'public.' || relname, 'user_id', 'public.sessions') END
@@ -74,7 +75,8 @@ DECLARE
     has_rows boolean;
 BEGIN
     FOR name IN SELECT relname FROM pg_class
-                 WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND relname <> 'schema_migrations' LOOP
+                 WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
+                   AND relname <> 'schema_migrations' LOOP
         EXECUTE format('SELECT EXISTS (SELECT 1 FROM public.%I)', name) INTO has_rows;
         IF has_rows THEN
             RAISE EXCEPTION 'the database has rows in %: --force replaces all it holds', name;
@@ -88,7 +90,8 @@ $$;
 def backup(
     database_url: str, file: Path, *, programs: Path | None = None, force: bool = False, progress: Progress
 ) -> None:
-    """Write everything of a database to a file that only its owner may read. It has its name when it is whole.
+    """Write everything of a database to a file that only its owner may read. It has its name when it is
+    whole.
 
     It shows the database as of one moment; on a cluster, what each node has as of one moment of that node.
     `programs` is where pg_dump is, by default on the PATH. Raises StartupError, also for a file that exists,
@@ -121,8 +124,8 @@ def restore(
 ) -> None:
     """Make the tables of a database those of a backup, in one transaction.
 
-    On a cluster with worker nodes the tables are distributed. Raises StartupError, also where the database has
-    rows, unless `force`; then nothing has changed.
+    On a cluster with worker nodes the tables are distributed. Raises StartupError, also where the database
+    has rows, unless `force`; then nothing has changed.
     """
     with tempfile.NamedTemporaryFile("w", encoding="utf-8") as contents:
         with _program(programs, "pg_restore", "--list", str(file), stdout=subprocess.PIPE) as lister:
@@ -158,7 +161,10 @@ def _run_script(
     programs: Path | None,
     progress: Progress,
 ) -> None:
-    """Run commands for psql, and the output of programs, in one transaction. It ends when all have succeeded."""
+    """Run commands for psql, and the output of programs, in one transaction.
+
+    It ends when all have succeeded.
+    """
     arguments = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=-"]
     psql = _program(
         programs,
@@ -221,8 +227,8 @@ def _program(
             if versions := re.search(r"server version: ([\d.]+).*; (\w+) version: ([\d.]+)", text):
                 server, _, client = versions.groups()
                 raise StartupError(
-                    f"{name} is of PostgreSQL {client}, and the server of {server}: install the client programs of the server's "
-                    "version, before the others on the PATH"
+                    f"{name} is of PostgreSQL {client}, and the server of {server}: install the client "
+                    f"programs of the server's version, before the others on the PATH"
                 )
             reasons = (
                 re.findall(r"(?:ERROR|FATAL|error): +(.+)", text)

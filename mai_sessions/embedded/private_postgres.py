@@ -1,4 +1,7 @@
-"""The private PostgreSQL of `mai-sessions serve`. Without the `embedded` extra this module is an ImportError."""
+"""The private PostgreSQL of `mai-sessions serve`.
+
+Without the `embedded` extra this module is an ImportError.
+"""
 
 import fcntl
 import os
@@ -50,8 +53,8 @@ _OPTIONS: Mapping[str, object] = MappingProxyType(
         # The few cores belong to other requests, and a container's /dev/shm is too small for parallel
         # workers.
         "max_parallel_workers_per_gather": 0,
-        # A log for each day of the week, which its next namesake replaces: what it takes of the disk is bounded. It holds
-        # neither statements nor details, which may quote what users wrote.
+        # A log for each day of the week, which its next namesake replaces: what it takes of the disk is
+        # bounded. It holds neither statements nor details, which may quote what users wrote.
         "logging_collector": "on",
         "log_filename": "postgresql-%a.log",
         "log_truncate_on_rotation": "on",
@@ -108,9 +111,9 @@ def upgrade(
     """Move data of an older major version to this one.
 
     While both servers run, `copy` is called with the URI and the programs of the old one, and the URI of the
-    new. `old_programs` is where the old `pg_ctl` is: by default the copy in the data directory, which each start
-    keeps. Returns the old version and where its data still are; None when there is nothing to move. What
-    fails changes nothing. Raises StartupError."""
+    new. `old_programs` is where the old `pg_ctl` is: by default the copy in the data directory, which each
+    start keeps. Returns the old version and where its data still are; None when there is nothing to move.
+    What fails changes nothing. Raises StartupError."""
     with _DataDir(data_dir).locked() as directory:
         old, new = directory.old_major(), f"{_MAJOR}.moving"
         if directory.has(_MAJOR) or not old:
@@ -163,7 +166,8 @@ class _DataDir:
                 raise _InUseError(
                     f"the data directory {self.path} is in use by another mai-sessions"
                 ) from None
-            # What the programs print; the server's own log is in its cluster. It begins again when it is long.
+            # What the programs print; the server's own log is in its cluster. It begins again when it is
+            # long.
             if self._log.exists() and self._log.stat().st_size > _MAX_LOG_SIZE:
                 self._log.unlink()
             self._log.touch(mode=0o600)
@@ -238,8 +242,9 @@ class _DataDir:
     def programs(self) -> Path:
         """Copy the programs into the directory, and return where they are.
 
-        The next major version of the package replaces the programs that can read these data, and `upgrade` needs them. Root's
-        server runs as another user, who may not go into root's venv. Elsewhere the copy is made of hard links, if it can be.
+        The next major version of the package replaces the programs that can read these data, and `upgrade`
+        needs them. Root's server runs as another user, who may not go into root's venv. Elsewhere the copy is
+        made of hard links, if it can be.
         """
         copy = self.path / f"postgresql-{_WHEEL.version}"
         with self._usable():
@@ -259,7 +264,10 @@ class _DataDir:
         return copy / _INSTALLATION / "bin"
 
     def old_programs(self, major: str) -> Path:
-        """Find the programs of another version, which an earlier start copied. Raises StartupError without a copy."""
+        """Find the programs of another version, which an earlier start copied.
+
+        Raises StartupError without a copy.
+        """
         if copies := sorted(self.path.glob(f"postgresql-{major}*")):
             return copies[-1] / _INSTALLATION / "bin"
         raise StartupError(
@@ -323,7 +331,8 @@ class _DataDir:
         if done.returncode:
             reasons = re.findall(r"(?:error|FATAL): +(.+)", self._log.read_text(errors="replace"))
             raise StartupError(
-                f"PostgreSQL's {program} failed: {' '.join(reasons[-1:])} (see {self._log}, and its cluster's own log)"
+                f"PostgreSQL's {program} failed: {' '.join(reasons[-1:])} (see {self._log}, and its "
+                "cluster's own log)"
             )
 
 

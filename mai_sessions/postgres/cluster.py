@@ -21,7 +21,8 @@ SELECT_IS_DISTRIBUTED = """
 SET_NODE_TIMEOUT: LiteralString = """
     SELECT /* set_node_timeout */ set_config('citus.node_connection_timeout', '200', true)"""
 COUNT_NODES: LiteralString = """
-    SELECT /* count_nodes */ count(*), count(*) FILTER (WHERE NOT citus_check_connection_to_node(nodename, nodeport))
+    SELECT /* count_nodes */ count(*),
+                             count(*) FILTER (WHERE NOT citus_check_connection_to_node(nodename, nodeport))
       FROM pg_catalog.pg_dist_node
      WHERE isactive"""
 
@@ -34,7 +35,10 @@ class NodeCounts(NamedTuple):
 
 
 def count_nodes(conn: PooledConnection) -> NodeCounts | None:
-    """Try to reach each node of the cluster, in 0.2 s each. Returns None without Citus. Raises Unavailable."""
+    """Try to reach each node of the cluster, in 0.2 s each.
+
+    Returns None without Citus. Raises Unavailable.
+    """
     if not _has_citus(conn):
         return None
     _, [(total, unreachable)] = run_transaction(conn, [SET_NODE_TIMEOUT, COUNT_NODES], {})
@@ -52,8 +56,8 @@ def is_distributed(conn: Connection) -> bool:
 
 
 def distributed_statements(migration: Migration) -> Iterator[str]:
-    """Give the statements of a migration for a distributed database: a new table is distributed when it is made,
-    so that the statements after it reach the rows on all nodes.
+    """Give the statements of a migration for a distributed database: a new table is distributed when it is
+    made, so that the statements after it reach the rows on all nodes.
     """
     # One connection to each node: a second one would not see the tables that the first has made.
     yield "SET LOCAL citus.multi_shard_modify_mode = 'sequential';"

@@ -46,8 +46,8 @@ from mai_sessions.repository.session_changes import (
 class AppendReply(NamedTuple):
     """Messages that were appended: their ids and JSON, in the order in which they were given.
 
-    `session` is the JSON of the session's summary, for a batch. `version` is the session's, or None when this is
-    the first reply again. `is_new` tells that something was added, now or by the request before.
+    `session` is the JSON of the session's summary, for a batch. `version` is the session's, or None when this
+    is the first reply again. `is_new` tells that something was added, now or by the request before.
     """
 
     ids: list[UUID]
@@ -78,14 +78,16 @@ CLAIM_SESSION: LiteralString = f"""
        AND NOT EXISTS ({UNKNOWN_IMAGES})
        AND EXISTS (SELECT FROM unnest(%(message_ids)s::uuid[]) AS r (id)
                     WHERE NOT EXISTS (SELECT FROM messages AS o
-                                       WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s AND o.id = r.id))"""
+                                       WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s
+                                         AND o.id = r.id))"""
 
 FORGET_KEY: LiteralString = f"""
     DELETE /* append_messages */ FROM idempotency_keys AS k
      WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
        AND NOT EXISTS ({_USED_KEY})"""
 KEEP_KEY: LiteralString = f"""
-    INSERT /* append_messages */ INTO idempotency_keys AS k (user_id, path, key, fingerprint, id, created_at, reply)
+    INSERT /* append_messages */ INTO idempotency_keys AS k (user_id, path, key, fingerprint, id, created_at,
+                                                             reply)
     SELECT %(user_id)s, %(path)s, %(key)s, %(fingerprint)s, kept.first_id, now(), kept.reply
       FROM ({KEPT_REPLY}) AS kept
         ON CONFLICT (user_id, path, key) DO NOTHING"""
@@ -93,7 +95,8 @@ KEEP_KEY: LiteralString = f"""
 READ_MESSAGES: LiteralString = f"""
     SELECT /* append_messages */ m.id, (SELECT row_to_json(r) FROM (SELECT {MESSAGE_COLUMNS}) AS r)
       FROM messages AS m
-     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = ANY (%(message_ids)s::uuid[])"""
+     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
+       AND m.id = ANY (%(message_ids)s::uuid[])"""
 READ_SUMMARY: LiteralString = f"""
     SELECT /* append_messages */ s.version, (SELECT row_to_json(r) FROM (SELECT {SUMMARY_COLUMNS}) AS r)
       FROM sessions AS s
@@ -111,13 +114,14 @@ def append_messages(
     key: IdempotencyKey | None = None,
     if_match: Sequence[UUID] | None = None,
 ) -> AppendReply:
-    """Add messages, the first one after the session's head and each other one after the one before it, unless they
-    name their parents. The last one becomes the head, unless `changes` name another.
+    """Add messages, the first one after the session's head and each other one after the one before it, unless
+    they name their parents. The last one becomes the head, unless `changes` name another.
 
-    A message whose id the session has already is left as it stands; with all of them nothing is written, whatever
-    `if_match` and the key say. A key that was used gives the first reply again. Raises NotFound, Stale unless the
-    session's version is one of `if_match`, and Invalid for a key that was used with another body, for a parent,
-    a head or an image that is not there, and for metadata of the session that become too large.
+    A message whose id the session has already is left as it stands; with all of them nothing is written,
+    whatever `if_match` and the key say. A key that was used gives the first reply again. Raises NotFound,
+    Stale unless the session's version is one of `if_match`, and Invalid for a key that was used with another
+    body, for a parent, a head or an image that is not there, and for metadata of the session that become too
+    large.
     """
     if not (is_batch or key or if_match is not None) and is_plain(messages[0]):
         plain = append_plain_message(conn, user_id, session_id, messages[0])

@@ -1,8 +1,8 @@
 """How the messages of a branch are read.
 
-A session without branches is a range of the primary key. A branch is walked from its head to its first message, a
-step of the primary key for each. The queries here belong into a statement that has the session as `s` and, from
-BRANCH, what is asked for as `b`.
+A session without branches is a range of the primary key. A branch is walked from its head to its first
+message, a step of the primary key for each. The queries here belong into a statement that has the session as
+`s` and, from BRANCH, what is asked for as `b`.
 """
 
 from typing import LiteralString
@@ -11,8 +11,8 @@ from uuid import UUID
 from mai_sessions.errors import Invalid
 from mai_sessions.repository.columns import PARENT_ID, message_columns
 
-# In a range, a message that names no parent follows the one before it; in a branch, each does. Only the first one's
-# has to be looked up.
+# In a range, a message that names no parent follows the one before it; in a branch, each does. Only the first
+# one's has to be looked up.
 RANGE_COLUMNS: LiteralString = message_columns(
     f"coalesce(CASE WHEN m.parent_seq IS NULL THEN lag(m.id) OVER (ORDER BY m.seq) END, {PARENT_ID})"
 )
@@ -22,7 +22,8 @@ BRANCH_COLUMNS: LiteralString = message_columns(f"coalesce(lag(m.id) OVER (ORDER
 BRANCH: LiteralString = """
            SELECT CASE WHEN %(head_id)s::uuid IS NOT NULL
                        THEN (SELECT h.seq FROM messages AS h
-                              WHERE h.user_id = %(user_id)s AND h.session_id = %(session_id)s AND h.id = %(head_id)s)
+                              WHERE h.user_id = %(user_id)s AND h.session_id = %(session_id)s
+                                AND h.id = %(head_id)s)
                        WHEN s.is_branched AND NOT %(all_branches)s THEN s.head_seq
                        ELSE s.newest_seq END AS head_seq,
                   s.is_branched AND NOT %(all_branches)s AS is_walked"""
@@ -82,14 +83,17 @@ LAST_MESSAGES: LiteralString = f"""
           (SELECT {BRANCH_COLUMNS}
              FROM (SELECT w.seq
                      FROM ({WALK}) AS w
-                    WHERE w.seq > %(after_seq)s AND w.seq < %(before_seq)s AND s.version <> ALL (%(known_versions)s::uuid[])
+                    WHERE w.seq > %(after_seq)s AND w.seq < %(before_seq)s
+                      AND s.version <> ALL (%(known_versions)s::uuid[])
                     LIMIT %(limit)s OFFSET %(offset)s) AS w
              JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.seq = w.seq
             ORDER BY m.seq)"""
 
-# The tokens of each message and of those after it in the branch, but for the system's, whose sum stands apart.
+# The tokens of each message and of those after it in the branch, but for the system's, whose sum stands
+# apart.
 _TOKENS: LiteralString = f"""
-           SELECT t.seq, t.role, sum(t.token_count) FILTER (WHERE t.role <> 'system') OVER (ORDER BY t.seq DESC) AS tokens,
+           SELECT t.seq, t.role,
+                  sum(t.token_count) FILTER (WHERE t.role <> 'system') OVER (ORDER BY t.seq DESC) AS tokens,
                   sum(t.token_count) FILTER (WHERE t.role = 'system') OVER () AS system_tokens
              FROM (SELECT m.seq, m.role, m.token_count
                      FROM messages AS m
@@ -98,18 +102,20 @@ _TOKENS: LiteralString = f"""
                     UNION ALL
                    SELECT m.seq, m.role, m.token_count
                      FROM ({WALK}) AS w
-                     JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.seq = w.seq) AS t"""
-# The window begins at the oldest message of a user that the tokens suffice for, or else is the newest message. The
-# system's messages before it belong to it, unless it is that one message.
+                     JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s
+                      AND m.seq = w.seq) AS t"""
+# The window begins at the oldest message of a user that the tokens suffice for, or else is the newest
+# message. The system's messages before it belong to it, unless it is that one message.
 WINDOW: LiteralString = f"""
-           SELECT array_agg(f.seq) FILTER (WHERE f.is_in) AS seqs, min(coalesce(f.start, b.head_seq)) AS first_seq,
-                  bool_or(NOT f.is_in) AS has_previous
+           SELECT array_agg(f.seq) FILTER (WHERE f.is_in) AS seqs,
+                  min(coalesce(f.start, b.head_seq)) AS first_seq, bool_or(NOT f.is_in) AS has_previous
              FROM (SELECT c.seq, c.start, CASE WHEN c.start IS NULL THEN c.seq = b.head_seq
                                ELSE c.seq >= c.start OR c.role = 'system' END AS is_in
                      FROM (SELECT c.seq, c.role,
                                   min(c.seq) FILTER (
                                       WHERE c.role = 'user'
-                                        AND coalesce(c.tokens, 0) + coalesce(c.system_tokens, 0) <= %(max_tokens)s
+                                        AND coalesce(c.tokens, 0) + coalesce(c.system_tokens,
+                                               0) <= %(max_tokens)s
                                   ) OVER () AS start
                              FROM ({_TOKENS}) AS c) AS c) AS f"""
 

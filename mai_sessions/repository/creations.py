@@ -34,7 +34,8 @@ FORGET_KEY: LiteralString = """
      WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
        AND (k.created_at <= now() - interval '1 day'
             OR NOT EXISTS (SELECT FROM sessions AS s WHERE s.user_id = %(user_id)s AND s.id = k.id))"""
-# Retries queue here. The key stands before the session that is made for it, which is what the next statement asks.
+# Retries queue here. The key stands before the session that is made for it, which is what the next statement
+# asks.
 KEEP_KEY: LiteralString = """
     INSERT /* create_session */ INTO idempotency_keys (user_id, path, key, fingerprint, id, created_at, reply)
     VALUES (%(user_id)s, %(path)s, %(key)s, %(fingerprint)s, %(session_id)s, now(), %(reply)s::json)
@@ -62,20 +63,22 @@ DROP_KEY: LiteralString = """
                         WHERE s.user_id = %(user_id)s AND s.id = k.id AND s.version = %(version)s)
     RETURNING k.id"""
 
-# The session before the user's count, as where one is deleted: otherwise the two would deadlock over an id that
-# comes again.
+# The session before the user's count, as where one is deleted: otherwise the two would deadlock over an id
+# that comes again.
 CREATE_SESSION: LiteralString = """
     INSERT /* create_session */ INTO sessions AS s (
            user_id, id, title, agent_name, model_id, created_at, updated_at, archived, has_metadata, version)
-    VALUES (%(user_id)s, %(session_id)s, %(title)s, %(agent_name)s, %(model_id)s, coalesce(%(created_at)s, now()),
-            coalesce(%(created_at)s, now()), %(archived)s, %(has_metadata)s, %(version)s)
+    VALUES (%(user_id)s, %(session_id)s, %(title)s, %(agent_name)s, %(model_id)s,
+            coalesce(%(created_at)s, now()), coalesce(%(created_at)s, now()), %(archived)s, %(has_metadata)s,
+            %(version)s)
         ON CONFLICT (user_id, id) DO NOTHING
     RETURNING s.created_at"""
 CREATE_SESSION_OF_KEY: LiteralString = """
     INSERT /* create_session */ INTO sessions AS s (
            user_id, id, title, agent_name, model_id, created_at, updated_at, archived, has_metadata, version)
     SELECT k.user_id, k.id, %(title)s, %(agent_name)s, %(model_id)s, coalesce(%(created_at)s, now()),
-           coalesce(%(created_at)s, now()), %(archived)s::boolean, %(has_metadata)s::boolean, %(version)s::uuid
+           coalesce(%(created_at)s, now()), %(archived)s::boolean, %(has_metadata)s::boolean,
+           %(version)s::uuid
       FROM idempotency_keys AS k
      WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
        AND k.id = %(session_id)s AND k.fingerprint = %(fingerprint)s
@@ -118,11 +121,12 @@ def create_session(
     key: IdempotencyKey | None = None,
     must_be_new: bool = False,
 ) -> SessionReply:
-    """Make a session with its first messages, or give the first reply again when the key was used. The last message
-    becomes the head, or `head_id` does.
+    """Make a session with its first messages, or give the first reply again when the key was used. The last
+    message becomes the head, or `head_id` does.
 
-    A session of the user's that has this id already is returned as it stands, or raises Stale if it `must_be_new`.
-    Raises Invalid for a key that was used with another body, and for a parent, a head or an image that is not there.
+    A session of the user's that has this id already is returned as it stands, or raises Stale if it
+    `must_be_new`. Raises Invalid for a key that was used with another body, and for a parent, a head or an
+    image that is not there.
     """
     version = new_id()
     params = _params(user_id, session, version, key)

@@ -1,5 +1,5 @@
-"""The statement that keeps `daily_usage` true: the sums of a session's messages on a day, in all and by agent and
-model.
+"""The statement that keeps `daily_usage` true: the sums of a session's messages on a day, in all and by agent
+and model.
 """
 
 from typing import LiteralString
@@ -26,8 +26,8 @@ ADD_UP: LiteralString = """ON CONFLICT (user_id, session_id, day, part, agent_na
 def count_messages(messages: LiteralString) -> LiteralString:
     """Make the statement that counts messages in and out.
 
-    `messages` is a query for them, each with a `sign`: 1 counts it in, -1 counts it out. Whoever runs the statement
-    holds the lock of the session's row, so nobody else moves the same sums.
+    `messages` is a query for them, each with a `sign`: 1 counts it in, -1 counts it out. Whoever runs the
+    statement holds the lock of the session's row, so nobody else moves the same sums.
     """
     return f"""
     INSERT /* count_messages */ INTO daily_usage AS d (
@@ -36,7 +36,8 @@ def count_messages(messages: LiteralString) -> LiteralString:
     SELECT m.user_id, m.session_id, (m.created_at AT TIME ZONE 'UTC')::date, p.part, p.agent_name, p.model_id,
            min(m.created_at), max(m.created_at), min(m.seq), max(m.seq), sum(m.sign),
            sum(m.sign * m.token_count::bigint), sum(m.sign * m.is_error::int),
-           sum(m.sign * (m.response_time_ms IS NOT NULL)::int), sum(m.sign * coalesce(m.response_time_ms, 0)::numeric)
+           sum(m.sign * (m.response_time_ms IS NOT NULL)::int),
+           sum(m.sign * coalesce(m.response_time_ms, 0)::numeric)
       FROM ({messages}) AS m
      CROSS JOIN LATERAL ({PARTS}) AS p
      GROUP BY 1, 2, 3, 4, 5, 6

@@ -1,7 +1,7 @@
 """The statements that add messages to a session, whether it is there already or made with them.
 
-They are numbered after the session's `last_seq`, which moves last: until then, the messages beyond it are the new
-ones. Where a condition decided, the session has the version `claimed`, and without it they add nothing.
+They are numbered after the session's `last_seq`, which moves last: until then, the messages beyond it are the
+new ones. Where a condition decided, the session has the version `claimed`, and without it they add nothing.
 """
 
 from collections.abc import Sequence
@@ -22,32 +22,38 @@ from mai_sessions.repository.daily_usage import count_messages
 from mai_sessions.repository.message_json import Placement, message_json, message_rows
 
 _GIVEN_MESSAGES: LiteralString = """
-           SELECT g.place, g.id, g.role, g.content, g.token_count, g.model_id, g.agent_name, g.response_time_ms,
-                  g.is_error, g.images, g.documents, g.parts, g.part_attachments, g.metadata, g.status, g.words, g.created_at
-             FROM json_to_recordset(%(messages)s) AS g (
-                  place int, id uuid, role text, content text, token_count int, model_id text, agent_name text,
-                  response_time_ms float8, is_error boolean, images text[], documents text[], parts json,
-                  part_attachments text[], metadata jsonb, status text, words tsvector, created_at timestamptz)"""
-_MISSING_MESSAGES: LiteralString = f"""
-           SELECT row_number() OVER (ORDER BY g.place)::int AS place, g.id, g.role, g.content, g.token_count, g.model_id,
-                  g.agent_name, g.response_time_ms, g.is_error, g.images, g.documents, g.parts, g.part_attachments,
+           SELECT g.place, g.id, g.role, g.content, g.token_count, g.model_id, g.agent_name,
+                  g.response_time_ms, g.is_error, g.images, g.documents, g.parts, g.part_attachments,
                   g.metadata, g.status, g.words, g.created_at
+             FROM json_to_recordset(%(messages)s) AS g (
+                  place int, id uuid, role text, content text, token_count int, model_id text,
+                  agent_name text, response_time_ms float8, is_error boolean, images text[], documents text[],
+                  parts json, part_attachments text[], metadata jsonb, status text, words tsvector,
+                  created_at timestamptz)"""
+_MISSING_MESSAGES: LiteralString = f"""
+           SELECT row_number() OVER (ORDER BY g.place)::int AS place, g.id, g.role, g.content, g.token_count,
+                  g.model_id, g.agent_name, g.response_time_ms, g.is_error, g.images, g.documents, g.parts,
+                  g.part_attachments, g.metadata, g.status, g.words, g.created_at
              FROM ({_GIVEN_MESSAGES}) AS g
             WHERE NOT EXISTS (SELECT FROM messages AS o
-                               WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s AND o.id = g.id)"""
+                               WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s
+                                 AND o.id = g.id)"""
 
 
-# Only the row of the session is locked: the messages are not rows of a table yet. The first one follows the head,
-# each other one the message before it.
+# Only the row of the session is locked: the messages are not rows of a table yet. The first one follows the
+# head, each other one the message before it.
 def _insert_messages(new: LiteralString) -> LiteralString:
     return f"""
     INSERT /* add_messages */ INTO messages AS m (
            user_id, session_id, id, seq, parent_seq, role, content, token_count, model_id, agent_name,
-           response_time_ms, is_error, images, documents, parts, part_attachments, metadata, status, words, created_at)
+           response_time_ms, is_error, images, documents, parts, part_attachments, metadata, status, words,
+           created_at)
     SELECT s.user_id, s.id, n.id, s.last_seq + n.place,
-           CASE WHEN n.place = 1 AND s.is_branched AND s.head_seq IS DISTINCT FROM s.newest_seq THEN coalesce(s.head_seq, 0) END,
-           n.role, n.content, n.token_count, n.model_id, n.agent_name, n.response_time_ms, n.is_error, n.images,
-           n.documents, n.parts, n.part_attachments, n.metadata, n.status, n.words, coalesce(n.created_at, {NEXT_UPDATED_AT})
+           CASE WHEN n.place = 1 AND s.is_branched
+            AND s.head_seq IS DISTINCT FROM s.newest_seq THEN coalesce(s.head_seq, 0) END,
+           n.role, n.content, n.token_count, n.model_id, n.agent_name, n.response_time_ms, n.is_error,
+           n.images, n.documents, n.parts, n.part_attachments, n.metadata, n.status, n.words,
+           coalesce(n.created_at, {NEXT_UPDATED_AT})
       FROM sessions AS s
      CROSS JOIN ({new}) AS n
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
@@ -70,15 +76,18 @@ SET_PARENTS: LiteralString = """
             LIMIT 1), 0))
       FROM sessions AS s
      CROSS JOIN unnest(%(child_ids)s::uuid[], %(parent_ids)s::uuid[]) AS c (id, parent_id)
-      LEFT JOIN messages AS p ON p.user_id = %(user_id)s AND p.session_id = %(session_id)s AND p.id = c.parent_id
+      LEFT JOIN messages AS p ON p.user_id = %(user_id)s AND p.session_id = %(session_id)s
+            AND p.id = c.parent_id
      WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = c.id AND m.seq > s.last_seq
        AND s.user_id = %(user_id)s AND s.id = %(session_id)s"""
 
 _NEW_MESSAGES: LiteralString = """
-           SELECT 1 AS sign, s.user_id, m.session_id, m.id, m.seq, m.parent_seq, m.role, m.content, m.token_count,
-                  m.model_id, m.agent_name, m.response_time_ms, m.is_error, m.images, m.part_attachments, m.created_at
+           SELECT 1 AS sign, s.user_id, m.session_id, m.id, m.seq, m.parent_seq, m.role, m.content,
+                  m.token_count, m.model_id, m.agent_name, m.response_time_ms, m.is_error, m.images,
+                  m.part_attachments, m.created_at
              FROM sessions AS s
-             JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.seq > s.last_seq
+             JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s
+              AND m.seq > s.last_seq
             WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
 STORE_ATTACHMENTS: LiteralString = store_attachments(_NEW_MESSAGES)
 REFER_TO_ATTACHMENTS: LiteralString = refer_to_attachments(_NEW_MESSAGES)
@@ -91,7 +100,8 @@ MOVE_SESSION: LiteralString = f"""
            last_seq             = added.last_seq,
            newest_seq           = added.last_seq,
            last_message_preview = added.preview,
-           updated_at           = GREATEST(nullif(s.updated_at, GREATEST(s.updated_at, now() + interval '1 minute')),
+           updated_at           = GREATEST(nullif(s.updated_at,
+                                                  GREATEST(s.updated_at, now() + interval '1 minute')),
                                            added.created_at),
            version              = %(version)s,
            is_branched          = s.is_branched OR added.is_branched,
@@ -114,8 +124,10 @@ KEPT_REPLY: LiteralString = f"""
            SELECT (array_agg(m.id ORDER BY m.place))[1] AS first_id,
                   json_build_object(
                       'version', s.version,
-                      'messages', json_agg(json_build_array(m.id, m.seq, m.created_at, m.parent_id) ORDER BY m.place),
-                      'session', CASE WHEN %(is_batch)s THEN (SELECT row_to_json(r) FROM (SELECT {SUMMARY_COLUMNS}) AS r) END)
+                      'messages', json_agg(json_build_array(m.id, m.seq, m.created_at, m.parent_id)
+                                           ORDER BY m.place),
+                      'session', CASE WHEN %(is_batch)s
+                      THEN (SELECT row_to_json(r) FROM (SELECT {SUMMARY_COLUMNS}) AS r) END)
                       AS reply
              FROM sessions AS s
             CROSS JOIN LATERAL (
@@ -141,7 +153,9 @@ FIND_UNKNOWN: LiteralString = f"""
 
 
 def insert_statement(messages: Sequence[NewMessage]) -> LiteralString:
-    """The statement that inserts messages: those that have ids of their own only where the session lacks them."""
+    """The statement that inserts messages: those that have ids of their own only where the session lacks
+    them.
+    """
     return INSERT_MISSING_MESSAGES if any(message.id for message in messages) else INSERT_MESSAGES
 
 
@@ -164,8 +178,8 @@ def message_params(
     *,
     is_batch: bool,
 ) -> dict[str, Any]:
-    """The parameters of the statements here, but for the versions. `is_batch` says where the messages stand in the
-    body. Raises Invalid for a parent that comes after its child.
+    """The parameters of the statements here, but for the versions. `is_batch` says where the messages stand
+    in the body. Raises Invalid for a parent that comes after its child.
     """
     children = [
         (id, message.parent_id)
@@ -200,7 +214,9 @@ def message_params(
 def replayed_messages(
     session_id: UUID, messages: Sequence[NewMessage], kept: dict[str, Any]
 ) -> dict[UUID, bytes]:
-    """The JSON of each message as in the first reply, from the body of a retry and what was kept of the reply."""
+    """The JSON of each message as in the first reply, from the body of a retry and what was kept of the
+    reply.
+    """
     return {
         UUID(fields[0]): message_json(session_id, message, Placement(*fields))
         for message, fields in zip(messages, kept["messages"], strict=True)

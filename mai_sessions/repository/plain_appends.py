@@ -1,6 +1,8 @@
-"""The statements that append one message of no more than text to a session without branches, as most appends are.
+"""The statements that append one message of no more than text to a session without branches, as most appends
+are.
 
-They do what those in appends.py do, for a third less: each value is a parameter, and the session's row moves first.
+They do what those in appends.py do, for a third less: each value is a parameter, and the session's row moves
+first.
 """
 
 from datetime import UTC, datetime
@@ -15,7 +17,8 @@ from mai_sessions.repository.columns import HEAD_ID, NEXT_UPDATED_AT, time_as_js
 from mai_sessions.repository.daily_usage import ADD_UP, PARTS
 from mai_sessions.repository.message_json import Placement, message_json
 
-# Returned is the message before the new one. The lock comes first, so that it is the one that the last writer left.
+# Returned is the message before the new one. The lock comes first, so that it is the one that the last writer
+# left.
 MOVE_PLAIN_SESSION: LiteralString = f"""
     UPDATE /* append_plain_message */ sessions AS s
        SET message_count        = s.message_count + 1,

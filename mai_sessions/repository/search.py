@@ -302,7 +302,8 @@ def search(
 
 
 def _cut_texts(rows: list[Row]) -> list[str]:
-    """Return the texts in which snippets are looked for: those of ASCII whole, of the others so many characters in all.
+    """Return the texts in which snippets are looked for: those of ASCII whole, of the others so many
+    characters in all.
 
     Of the texts after these, the first characters are looked through."""
     left = MAX_COMPARED

@@ -1,7 +1,7 @@
 """The statements that change a session, by itself or beside new messages.
 
-Each but FIND_HEAD is for a session whose version is new: the statement before them made it so where all conditions
-hold.
+Each but FIND_HEAD is for a session whose version is new: the statement before them made it so where all
+conditions hold.
 """
 
 from typing import Any, LiteralString, TypedDict

@@ -25,8 +25,8 @@ from mai_sessions.repository.session_changes import (
 
 
 class SessionReply(NamedTuple):
-    """A session: its id, its version unless this is the first reply again, the JSON of the reply, and whether it
-    was made now.
+    """A session: its id, its version unless this is the first reply again, the JSON of the reply, and whether
+    it was made now.
     """
 
     id: UUID
@@ -35,8 +35,8 @@ class SessionReply(NamedTuple):
     is_new: bool = False
 
 
-# The newest messages are those above the seq of the one after them: in this form the primary key gives them in
-# order. Who knows the version already gets none.
+# The newest messages are those above the seq of the one after them: in this form the primary key gives them
+# in order. Who knows the version already gets none.
 _NEWEST_MESSAGES: LiteralString = f"""
           (SELECT {RANGE_COLUMNS}
              FROM messages AS m
@@ -62,7 +62,8 @@ GET_SESSION: LiteralString = f"""
     SELECT /* get_session */ s.id, s.version, (
            SELECT row_to_json(d) FROM (
                SELECT {SUMMARY_COLUMNS}, (
-                      SELECT coalesce(array_to_json(array_agg(r)), '[]') FROM ({_NEWEST_MESSAGES}) AS r) AS messages) AS d),
+                      SELECT coalesce(array_to_json(array_agg(r)),
+                                      '[]') FROM ({_NEWEST_MESSAGES}) AS r) AS messages) AS d),
            b.head_seq
       FROM sessions AS s
      CROSS JOIN LATERAL ({BRANCH}) AS b
@@ -81,8 +82,8 @@ def get_session(
 ) -> SessionReply:
     """Read a session with the newest messages of its branch, all of them by default.
 
-    `head_id` asks for the branch that ends at that message, `all` for `branches` for every message. Raises NotFound,
-    and Invalid for a `head_id` that is not a message of the session.
+    `head_id` asks for the branch that ends at that message, `all` for `branches` for every message. Raises
+    NotFound, and Invalid for a `head_id` that is not a message of the session.
     """
     params = {
         "user_id": user_id,
@@ -133,8 +134,9 @@ def patch_session(
 ) -> SessionReply:
     """Change what is given of a session; metadata are merged.
 
-    Metadata, `archived` and the head alone leave `updated_at` as it is. Raises NotFound, Stale unless the version is one
-    of `if_match`, and Invalid for metadata that become too large, or a head that is not a message of the session.
+    Metadata, `archived` and the head alone leave `updated_at` as it is. Raises NotFound, Stale unless the
+    version is one of `if_match`, and Invalid for metadata that become too large, or a head that is not a
+    message of the session.
     """
     version = new_id()
     params = {

@@ -57,7 +57,9 @@ class ExpiryHealth(Schema):
 
 
 class OldWords(Schema):
-    """Rows whose words the search knows by the rules of an older release; `mai-sessions reindex` writes them again."""
+    """Rows whose words the search knows by the rules of an older release; `mai-sessions reindex` writes them
+    again.
+    """
 
     messages = fields.Integer(required=True, strict=True)
     titles = fields.Integer(required=True, strict=True)
@@ -99,7 +101,7 @@ class DetailedHealth(Schema):
         required=True,
         metadata={
             "enum": ["healthy", "degraded", "unhealthy"],
-            "description": "degraded: requests wait for a connection; unhealthy: the database does not respond",
+            "description": "degraded: requests wait for a connection; unhealthy: no response of the database",
         },
     )
     services = fields.Nested(Services, required=True)

@@ -64,8 +64,8 @@ class MessageListQuery(BranchQuery):
         max=MAX_TOKENS,
         load_default=None,
         metadata={
-            "description": "The newest messages whose `token_count` add up to at most this, beginning at a `user` "
-            "message, with the `system` messages before them; at least the newest message"
+            "description": "The newest messages whose `token_count` add up to at most this, beginning at a "
+            "`user` message, with the `system` messages before them; at least the newest message"
         },
     )
 
@@ -98,9 +98,7 @@ class _MessageFields(Schema):
         ImageField(metadata={"type": "string"}),
         max_items=20,
         allow_none=True,
-        metadata={
-            "description": "PNG, JPEG, GIF, WebP or AVIF, by their bytes: base64, data URLs, or links to attachments"
-        },
+        metadata={"description": "PNG, JPEG, GIF, WebP or AVIF: base64, data URLs, or links to attachments"},
     )
     documents = List(
         Text(max_length=255), max_items=20, allow_none=True, metadata={"description": "Names of documents"}

@@ -31,6 +31,8 @@ class GthreadWorker(ThreadWorker):
 
 
 def check_transfer_coding(request: Any) -> None:
-    """Raise UnsupportedTransferCoding for a body that is coded otherwise than chunked, which nobody decodes."""
+    """Raise UnsupportedTransferCoding for a body that is coded otherwise than chunked, which nobody
+    decodes.
+    """
     if any(name == "TRANSFER-ENCODING" and value.lower() != "chunked" for name, value in request.headers):
         raise UnsupportedTransferCoding("chunked alone is decoded")

@@ -1,7 +1,7 @@
 """A gthread worker in which no client occupies a thread, however slowly it sends or reads.
 
-gunicorn's main thread hands each request to a thread, and is notified when the thread is done, which is a sixth
-of the work of a short request. Here the main thread accepts connections, closes them and enforces their
+gunicorn's main thread hands each request to a thread, and is notified when the thread is done, which is a
+sixth of the work of a short request. Here the main thread accepts connections, closes them and enforces their
 deadlines. The threads take clients from one epoll queue, first come, first served: a thread receives what has
 arrived, runs the application once a whole request is there, sends what the socket takes, and puts the client
 back at the end of the queue. gunicorn parses the requests; the responses are sent from here.
@@ -12,10 +12,10 @@ upgrade changes one of them:
 | method | why | what differs |
 | --- | --- | --- |
 | __init__ | the clients are kept elsewhere | makes where they are kept |
-| check_config | it is called once, in the master | refuses what only gthread does; fits worker_connections to ulimit -n |
+| check_config | called once, in the master | refuses what only gthread does; fits worker_connections |
 | init_process | the epoll is each process's own | makes it, and reads the settings as attributes |
 | run | the threads take clients themselves | starts them first |
-| accept | a thread per connection costs more | registers the client with the epoll; makes room; survives EMFILE |
+| accept | a thread per connection is dear | registers the client with epoll; makes room; survives EMFILE |
 | set_accept_enabled | accept() fails while files are short | accepts nothing for a moment after EMFILE |
 | wait_for_and_dispatch_events | deadlines belong to the main thread | enforces them, too |
 | _cap_keepalive | connections are kept elsewhere | caps the deadlines of the idle ones |
@@ -173,8 +173,8 @@ class ClientWorker(ThreadWorker):
                     self._events.modify(descriptor, client.events)
 
     def expire(self, now: float) -> None:
-        """Respond 503 to the clients that have waited for a thread too long, have a thread respond 408 to those
-        that are late with a request, and close the connections of the others whose time is over.
+        """Respond 503 to the clients that have waited for a thread too long, have a thread respond 408 to
+        those that are late with a request, and close the connections of the others whose time is over.
         """
         for descriptor, client in list(self._idle.items()):
             if client.queued_since <= now:
@@ -193,7 +193,8 @@ class ClientWorker(ThreadWorker):
 
     def evict_idle(self) -> bool:
         """Close one connection, so that more clients than there is room for do not shut others out: one that
-        lingers, else the longest idle one, else one that has long been sending a request. False if there is none.
+        lingers, else the longest idle one, else one that has long been sending a request. False if there is
+        none.
         """
         if self._lingering:
             self._close_lingering(self._lingering[0])
@@ -242,8 +243,8 @@ class ClientWorker(ThreadWorker):
         self._drop(client)
 
     def _linger(self, client: Client) -> None:
-        """End a connection as the response has announced. The client may take LINGER seconds to close its side,
-        and longer while it still sends a body that was refused.
+        """End a connection as the response has announced. The client may take LINGER seconds to close its
+        side, and longer while it still sends a body that was refused.
         """
         try:
             client.sock.shutdown(socket.SHUT_WR)
@@ -342,7 +343,10 @@ class ClientWorker(ThreadWorker):
             self.method_queue.defer(self.shed_load)
 
     def _respond(self, client: Client) -> None:
-        """Parse a client's request and run the application. Leaves no response where the client ended first."""
+        """Parse a client's request and run the application.
+
+        Leaves no response where the client ended first.
+        """
         client.since = monotonic()
         client.number += 1
         sock = client.sock
@@ -378,7 +382,9 @@ class ClientWorker(ThreadWorker):
 
 
 def _fit_open_files(cfg: Config, log: Logger) -> None:
-    """Raise the limit of open files as far as the worker's clients need and it may be; else take fewer clients."""
+    """Raise the limit of open files as far as the worker's clients need and it may be; else take fewer
+    clients.
+    """
     others = _OTHER_FILES + 2 * cfg.threads
     needed = cfg.worker_connections + others
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

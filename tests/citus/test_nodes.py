@@ -1,4 +1,6 @@
-"""A worker node that is stopped, killed or hangs: its users get 503, others are served, and nothing is a 500."""
+"""A worker node that is stopped, killed or hangs: its users get 503, others are served, and nothing is a
+500.
+"""
 
 from collections.abc import Callable
 from signal import Signals

@@ -63,7 +63,8 @@ REPAIRABLE: list[tuple[str, LiteralString]] = [
     ("daily_usage", "UPDATE daily_usage SET token_count = token_count + 1 WHERE part = 'assistant'"),
     (
         "daily_usage",
-        "UPDATE daily_usage SET first_at = last_at + interval '1 s', first_seq = last_seq + 1 WHERE part = 'total'",
+        "UPDATE daily_usage SET first_at = last_at + interval '1 s', first_seq = last_seq + 1 WHERE part = "
+        "'total'",
     ),
 ]
 DAMAGES: list[tuple[str, LiteralString]] = [

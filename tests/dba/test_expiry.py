@@ -41,7 +41,8 @@ def make_keys(client: FlaskClient, conn: Conn, *, hours_old: dict[str, float]) -
     for key, hours in hours_old.items():
         client.post(SESSIONS, json={"title": key}, headers={"Idempotency-Key": key})
         conn.execute(
-            "UPDATE idempotency_keys SET created_at = now() - make_interval(secs => %s * 3600) WHERE key = %s",
+            "UPDATE idempotency_keys SET created_at = now() - make_interval(secs => %s * 3600) WHERE key = "
+            "%s",
             [hours, key],
         )
 

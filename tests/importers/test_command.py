@@ -149,7 +149,8 @@ def test_killed_import_is_completed_by_the_next(conn: Connection, database_url: 
     assert code == 0
     assert counts(conn) == (20, 5000, 5000)
     [sums] = conn.execute(
-        "SELECT sum(message_count), (SELECT sum(message_count) FROM daily_usage WHERE part = 'total') FROM sessions"
+        "SELECT sum(message_count), (SELECT sum(message_count) FROM daily_usage WHERE part = 'total') FROM "
+        "sessions"
     ).fetchall()
     assert sums == (5000, 5000)
 

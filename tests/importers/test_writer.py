@@ -61,7 +61,8 @@ def session(conn: Connection, columns: str) -> Any:
 
 def test_conversation_is_stored_as_a_session(conn: Connection) -> None:
     assert run(conn, conversation(250, archived=True, metadata={"pinned": True})) == Outcome("new", 250)
-    columns = "title, message_count, last_seq, newest_seq, head_seq, archived, is_branched, has_metadata, created_at"
+    columns = "title, message_count, last_seq, newest_seq, head_seq, archived, is_branched, has_metadata, "
+    columns += "created_at"
     assert session(conn, columns) == ("Title", 250, 250, 250, 250, True, False, True, START)
     assert session(conn, "updated_at, last_message_preview") == (START + timedelta(seconds=249), "text 249")
     assert rows(conn, "content") == [f"text {number}" for number in range(250)]

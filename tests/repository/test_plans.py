@@ -249,12 +249,14 @@ def _seed(conn: psycopg.Connection[Any]) -> None:
     )
     for target, rows in {
         "users (user_id, session_count)": [(f"user{user}", SESSIONS) for user in range(20 * USERS)],
-        "sessions (user_id, id, title, agent_name, version, message_count, last_seq, newest_seq, created_at, updated_at)": chats,
+        """sessions (user_id, id, title, agent_name, version, message_count, last_seq, newest_seq, created_at,
+                     updated_at)""": chats,
         "session_titles (user_id, session_id, created_at, title, words)": titles,
-        """messages (user_id, session_id, id, seq, role, content, token_count, is_error, images, documents, words,
-                     created_at)""": texts,
-        """daily_usage (user_id, session_id, day, part, agent_name, model_id, first_at, last_at, first_seq, last_seq, message_count,
-                        token_count, error_count, timed_count, response_time_ms)""": days,
+        """messages (user_id, session_id, id, seq, role, content, token_count, is_error, images, documents,
+                     words, created_at)""": texts,
+        """daily_usage (user_id, session_id, day, part, agent_name, model_id, first_at, last_at, first_seq,
+                        last_seq, message_count, token_count, error_count, timed_count,
+                        response_time_ms)""": days,
         "attachments (user_id, sha256, content_type, size, reference_count, content)": [
             (
                 f"user{number % USERS}",

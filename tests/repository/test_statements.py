@@ -1,4 +1,6 @@
-"""The statements themselves: that each fits the schema, says whose it is, and is the only one of its request."""
+"""The statements themselves: that each fits the schema, says whose it is, and is the only one of its
+request.
+"""
 
 import importlib
 import inspect

@@ -46,7 +46,9 @@ class Node:
 
     @contextmanager
     def away(self, signal: Signals) -> Iterator[None]:
-        """Stop the server (SIGINT), kill it (SIGKILL) or let it hang (SIGSTOP), and bring it back afterwards."""
+        """Stop the server (SIGINT), kill it (SIGKILL) or let it hang (SIGSTOP), and bring it back
+        afterwards.
+        """
         postmaster = self.postmaster()
         command, user, environ = postmaster.cmdline(), postmaster.username(), postmaster.environ()
         everything = [postmaster, *postmaster.children()]
@@ -93,7 +95,9 @@ def nodes(coordinator_url: str) -> list[Node]:
 
 
 def create_database(name: str) -> str:
-    """Create a database on all nodes, with Citus and the nodes added, and return its URL on the coordinator."""
+    """Create a database on all nodes, with Citus and the nodes added, and return its URL on the
+    coordinator.
+    """
     coordinator, *workers = nodes(CITUS_URL)
     for node in (coordinator, *workers):
         with psycopg.connect(node.url, autocommit=True) as conn:
