@@ -191,6 +191,13 @@ export function createClient(options: ClientOptions = {}) {
     search: (query: SearchQuery, options: RequestOptions = {}) =>
       request<SearchResults>("GET", `${api}/search`, { query, ...options }),
 
+    /** Each session with all its messages, in every branch, oldest first. All of it is read before the first is given. */
+    async *exportSessions(query: { session_id?: string } = {}, options: RequestOptions = {}) {
+      const headers = { Accept: "*/*" };
+      const reply = await send("GET", `${root}${api}/export`, { query, headers, ...options });
+      for (const line of textOf(reply).split("\n")) if (line) yield JSON.parse(line) as SessionDetail;
+    },
+
     getUsage: (query: DatesQuery = {}, options: RequestOptions = {}) =>
       request<Body<"get_usage">>("GET", `${api}/analytics/usage`, { query, ...options }),
     getAgents: (query: DatesQuery = {}, options: RequestOptions = {}) =>

@@ -145,3 +145,14 @@ test("what was said is found", async () => {
     [[message_id, "the &lt;<mark>quick</mark>&gt; brown fox"]],
   );
 });
+
+test("an export gives a session with its messages", async () => {
+  const { id } = await client.createSession({ title: "kept" });
+  const message = await client.appendMessage(id, { role: "user", content: "hello" });
+  const exported = [];
+  for await (const session of client.exportSessions({ session_id: id })) exported.push(session);
+  assert.deepEqual(
+    exported.map(({ title, messages }) => [title, messages.map(({ id }) => id)]),
+    [["kept", [message.id]]],
+  );
+});
