@@ -54,16 +54,17 @@ def store_attachments(messages: LiteralString) -> LiteralString:
     return f"""
     INSERT /* store_attachments */ INTO attachments AS a (
            user_id, sha256, content_type, size, reference_count, content, file_name)
-    SELECT %(user_id)s, n.sha256, n.content_type, octet_length(n.content), named.messages, n.content,
+    SELECT s.user_id, n.sha256, n.content_type, octet_length(n.content), named.messages, n.content,
            n.file_name
-      FROM unnest(%(sha256s)s::text[], %(content_types)s::text[], %(contents)b::bytea[],
+      FROM sessions AS s
+     CROSS JOIN unnest(%(sha256s)s::text[], %(content_types)s::text[], %(contents)b::bytea[],
                   %(file_names)s::text[])
            AS n (sha256, content_type, content, file_name)
      CROSS JOIN LATERAL (
            SELECT count(*)::int AS messages
              FROM ({messages}) AS m
             WHERE n.sha256 = ANY (m.images || m.part_attachments)) AS named
-     WHERE named.messages > 0
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND named.messages > 0
         ON CONFLICT (user_id, sha256) DO UPDATE
        SET reference_count = a.reference_count + excluded.reference_count,
            file_name       = coalesce(a.file_name, excluded.file_name)"""
