@@ -25,7 +25,7 @@ test: install  ## Run the tests on a real PostgreSQL: the embedded one, or that 
 coverage: PYTEST = --cov --cov-report=term:skip-covered  ## The same, with the coverage by lines and branches; its floor is in setup.cfg
 coverage: test
 
-pythons: install  ## Install, start, and run the tour and the unit tests with each Python that setup.cfg names, and with the lowest dependencies
+pythons: install  ## Install, start, and run the tour and the unit tests with each Python that setup.cfg names
 	.ci/pythons
 
 fuzz: install  ## Try the running server against its documentation, and with what is hardly HTTP; FUZZ_EXAMPLES says for how long
