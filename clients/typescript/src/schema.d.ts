@@ -447,7 +447,7 @@ export interface components {
             /** Format: date-time */
             updated_at: string;
             message_count: number;
-            /** @description The first 100 characters of the newest message; of the head, where there are branches */
+            /** @description The first 100 characters of the newest message, or of the head with branches */
             last_message_preview: string | null;
             metadata?: {
                 [key: string]: unknown;
@@ -472,11 +472,11 @@ export interface components {
             is_error?: boolean | null;
             /** @description Not given: the number of words between white space */
             token_count?: number | null;
-            /** @description Structured content, given back equal; base64 `data:` URLs of 1 KiB or more become links to attachments; at most 262144 bytes of compact JSON after that */
+            /** @description Structured content, returned equal; base64 `data:` URLs of 1 KiB or more become links to attachments; at most 262144 bytes of compact JSON after that */
             parts?: {
                 [key: string]: unknown;
             }[] | null;
-            /** @description Anything the client keeps, at most 16384 bytes of compact JSON; a PATCH merges its top level, and a key given as null goes (RFC 7396) */
+            /** @description Any object, of at most 16384 bytes as compact JSON; a PATCH merges its top level, and a key given as null goes (RFC 7396) */
             metadata?: {
                 [key: string]: unknown;
             } | null;
@@ -485,7 +485,7 @@ export interface components {
              * @enum {string|null}
              */
             status?: "complete" | "streaming" | "interrupted" | null;
-            /** @description PNG, JPEG, GIF, WebP or AVIF, by their bytes: base64, data URLs, or links to attachments */
+            /** @description PNG, JPEG, GIF, WebP or AVIF: base64, data URLs, or links to attachments */
             images?: string[] | null;
             /** @description Names of documents */
             documents?: string[] | null;
@@ -512,7 +512,7 @@ export interface components {
             /** @description Blank or null: `chat` */
             agent_name?: string | null;
             model_id?: string | null;
-            /** @description Anything the client keeps, at most 16384 bytes of compact JSON; a PATCH merges its top level, and a key given as null goes (RFC 7396) */
+            /** @description Any object, of at most 16384 bytes as compact JSON; a PATCH merges its top level, and a key given as null goes (RFC 7396) */
             metadata?: {
                 [key: string]: unknown;
             } | null;
@@ -539,7 +539,7 @@ export interface components {
             /** Format: date-time */
             updated_at: string;
             message_count: number;
-            /** @description The first 100 characters of the newest message; of the head, where there are branches */
+            /** @description The first 100 characters of the newest message, or of the head with branches */
             last_message_preview: string | null;
             metadata?: {
                 [key: string]: unknown;
@@ -567,11 +567,11 @@ export interface components {
             is_error?: boolean | null;
             /** @description Not given: the number of words between white space */
             token_count?: number | null;
-            /** @description Structured content, given back equal; base64 `data:` URLs of 1 KiB or more become links to attachments; at most 262144 bytes of compact JSON after that */
+            /** @description Structured content, returned equal; base64 `data:` URLs of 1 KiB or more become links to attachments; at most 262144 bytes of compact JSON after that */
             parts?: {
                 [key: string]: unknown;
             }[] | null;
-            /** @description Anything the client keeps, at most 16384 bytes of compact JSON; a PATCH merges its top level, and a key given as null goes (RFC 7396) */
+            /** @description Any object, of at most 16384 bytes as compact JSON; a PATCH merges its top level, and a key given as null goes (RFC 7396) */
             metadata?: {
                 [key: string]: unknown;
             } | null;
@@ -580,7 +580,7 @@ export interface components {
              * @enum {string|null}
              */
             status?: "complete" | "streaming" | "interrupted" | null;
-            /** @description PNG, JPEG, GIF, WebP or AVIF, by their bytes: base64, data URLs, or links to attachments */
+            /** @description PNG, JPEG, GIF, WebP or AVIF: base64, data URLs, or links to attachments */
             images?: string[] | null;
             /** @description Names of documents */
             documents?: string[] | null;
@@ -626,7 +626,7 @@ export interface components {
             /** @description Blank or null: `chat` */
             agent_name?: string | null;
             model_id?: string | null;
-            /** @description Anything the client keeps, at most 16384 bytes of compact JSON; a PATCH merges its top level, and a key given as null goes (RFC 7396) */
+            /** @description Any object, of at most 16384 bytes as compact JSON; a PATCH merges its top level, and a key given as null goes (RFC 7396) */
             metadata?: {
                 [key: string]: unknown;
             } | null;
@@ -653,7 +653,7 @@ export interface components {
             /** @description Blank or null: `chat` */
             agent_name?: string | null;
             model_id?: string | null;
-            /** @description Anything the client keeps, at most 16384 bytes of compact JSON; a PATCH merges its top level, and a key given as null goes (RFC 7396) */
+            /** @description Any object, of at most 16384 bytes as compact JSON; a PATCH merges its top level, and a key given as null goes (RFC 7396) */
             metadata?: {
                 [key: string]: unknown;
             } | null;
@@ -755,7 +755,7 @@ export interface components {
         };
         DetailedHealth: {
             /**
-             * @description degraded: requests wait for a connection; unhealthy: the database does not respond
+             * @description degraded: requests wait for a connection; unhealthy: no response of the database
              * @enum {string}
              */
             status: "healthy" | "degraded" | "unhealthy";
