@@ -82,7 +82,7 @@ client: install client-python clients/typescript/node_modules/.installed  ## Che
 
 clients/python/.venv/.installed: clients/python/pyproject.toml
 	python3 -m venv clients/python/.venv
-	clients/python/.venv/bin/pip install --quiet --editable 'clients/python[test]'
+	clients/python/.venv/bin/pip install --quiet --editable 'clients/python[pydantic-ai,openai-agents,test]'
 	touch $@
 
 client-python: install clients/python/.venv/.installed  ## Check and test the Python client against the real service

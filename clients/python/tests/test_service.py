@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from mai_sessions_client import AsyncClient, Client, Invalid, NotFound, Stale
+from mai_sessions_client import AsyncClient, Client, Invalid, NewMessage, NotFound, Stale
 
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 
@@ -101,6 +101,55 @@ def test_batch_is_stored_under_a_condition_or_not_at_all(client: Client) -> None
         )
     assert error.value.errors
     assert client.get_session(session.id).message_count == 2
+
+
+def test_session_is_created_with_its_messages_or_not_at_all(client: Client) -> None:
+    session_id, question, first, second = (str(uuid.uuid4()) for _ in range(4))
+    messages: list[NewMessage] = [
+        {"id": question, "role": "user", "content": "Q", "images": [GIF], "parent_id": None},
+        {"id": first, "role": "assistant", "content": "A1", "parent_id": question},
+        {"id": second, "role": "assistant", "content": "A2", "parent_id": question},
+    ]
+    with pytest.raises(Invalid):
+        client.create_session(id=session_id, messages=[*messages, {"role": "user", "content": "\0"}])
+    with pytest.raises(NotFound):
+        client.get_session(session_id)
+    created = client.create_session(id=session_id, title="Cats", messages=messages, head_id=first)
+    assert (created.id, created.title, created.message_count) == (session_id, "Cats", 3)
+    assert [message.id for message in created.messages] == [question, first]
+    assert client.get_attachment(created.messages[0].images[0]).content == GIF
+    repeated = client.create_session(id=session_id, messages=[{"role": "user", "content": "Another"}])
+    assert (repeated.etag, repeated.message_count) == (created.etag, 3)
+
+
+def test_batch_changes_its_session_or_stores_nothing(client: Client) -> None:
+    session = client.create_session(metadata={"a": 1, "b": 2})
+    first = str(uuid.uuid4())
+    messages: list[NewMessage] = [
+        {"id": first, "role": "user", "content": "1"},
+        {"role": "assistant", "content": "2"},
+    ]
+    with pytest.raises(Invalid):
+        client.append_messages(session.id, messages, session={"title": "\0"})
+    assert client.get_session(session.id).etag == session.etag
+    stored = client.append_messages(
+        session.id,
+        messages,
+        session={
+            "title": "Cats",
+            "agent_name": "coder",
+            "model_id": "m",
+            "metadata": {"b": None, "c": 3},
+            "archived": True,
+            "head_id": first,
+        },
+        if_match=session.etag,
+    )
+    changed = stored.session
+    assert (changed.title, changed.agent_name, changed.model_id) == ("Cats", "coder", "m")
+    assert (changed.metadata, changed.archived) == ({"a": 1, "c": 3}, True)
+    read = client.get_session(session.id)
+    assert (read.etag, [message.id for message in read.messages]) == (changed.etag, [first])
 
 
 def test_session_that_has_not_changed_is_not_read_again(client: Client) -> None:
