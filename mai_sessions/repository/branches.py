@@ -1,14 +1,17 @@
 """How the messages of a branch are read.
 
 A session without branches is a range of the primary key. A branch is walked from its head to its first
-message, a step of the primary key for each. The queries here belong into a statement that has the session as
-`s` and, from BRANCH, what is asked for as `b`.
+message, a step of the primary key for each. Each has a statement, as PostgreSQL takes longer to start a walk
+than to read a short range. The queries here belong into a statement that has the session as `s` and, from
+BRANCH, what is asked for as `b`.
 """
 
-from typing import LiteralString
+from collections.abc import Mapping
+from typing import Any, LiteralString
 from uuid import UUID
 
 from mai_sessions.errors import Invalid
+from mai_sessions.postgres.connection import Connection, fetch_one
 from mai_sessions.repository.columns import PARENT_ID, message_columns
 
 # In a range, a message that names no parent follows the one before it; in a branch, each does. Only the first
@@ -27,15 +30,21 @@ BRANCH: LiteralString = """
                        WHEN s.is_branched AND NOT %(all_branches)s THEN s.head_seq
                        ELSE s.newest_seq END AS head_seq,
                   s.is_branched AND NOT %(all_branches)s AS is_walked"""
+# Whether the statement of a range leaves its messages to that of a walk. Who knows the version needs none.
+IS_LEFT: LiteralString = "b.is_walked AND s.version <> ALL (%(known_versions)s::uuid[])"
 
-# The seq of each message, the newest first: as one step makes one row, a LIMIT ends the walk.
-WALK: LiteralString = """
+
+def _walk(head_seq: LiteralString) -> LiteralString:
+    """Make the query for the seq of each message from the head on, the newest first: as one step makes one
+    row, a LIMIT ends the walk.
+    """
+    return f"""
              WITH RECURSIVE branch AS (
                   SELECT head.seq, head.parent_seq
                     FROM (SELECT h.seq, h.parent_seq
                             FROM messages AS h
                            WHERE h.user_id = %(user_id)s AND h.session_id = %(session_id)s
-                             AND h.seq <= b.head_seq AND b.is_walked
+                             AND h.seq <= {head_seq}
                            ORDER BY h.seq DESC
                            LIMIT 1) AS head
                    UNION ALL
@@ -50,26 +59,29 @@ WALK: LiteralString = """
                           LIMIT 1) AS parent)
              SELECT branch.seq FROM branch"""
 
+
+WALK: LiteralString = _walk("b.head_seq")
+
 # The oldest messages after a seq, and the newest ones before one. Who knows the version already gets none.
-FIRST_MESSAGES: LiteralString = f"""
-          (SELECT {RANGE_COLUMNS}
+FIRST_IN_RANGE: LiteralString = f"""
+           SELECT {RANGE_COLUMNS}
              FROM messages AS m
             WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
               AND m.seq > %(after_seq)s AND m.seq <= b.head_seq AND NOT b.is_walked
               AND s.version <> ALL (%(known_versions)s::uuid[])
             ORDER BY m.seq
-            LIMIT %(limit)s OFFSET %(offset)s)
-            UNION ALL
-          (SELECT {BRANCH_COLUMNS}
+            LIMIT %(limit)s OFFSET %(offset)s"""
+FIRST_IN_BRANCH: LiteralString = f"""
+           SELECT {BRANCH_COLUMNS}
              FROM (SELECT w.seq
                      FROM ({WALK}) AS w
                     WHERE w.seq > %(after_seq)s AND s.version <> ALL (%(known_versions)s::uuid[])
                     ORDER BY w.seq
                     LIMIT %(limit)s OFFSET %(offset)s) AS w
              JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.seq = w.seq
-            ORDER BY m.seq)"""
-LAST_MESSAGES: LiteralString = f"""
-          (SELECT {RANGE_COLUMNS}
+            ORDER BY m.seq"""
+LAST_IN_RANGE: LiteralString = f"""
+           SELECT {RANGE_COLUMNS}
              FROM (SELECT *
                      FROM messages AS m
                     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
@@ -78,16 +90,16 @@ LAST_MESSAGES: LiteralString = f"""
                       AND s.version <> ALL (%(known_versions)s::uuid[])
                     ORDER BY m.seq DESC
                     LIMIT %(limit)s OFFSET %(offset)s) AS m
-            ORDER BY m.seq)
-            UNION ALL
-          (SELECT {BRANCH_COLUMNS}
+            ORDER BY m.seq"""
+LAST_IN_BRANCH: LiteralString = f"""
+           SELECT {BRANCH_COLUMNS}
              FROM (SELECT w.seq
                      FROM ({WALK}) AS w
                     WHERE w.seq > %(after_seq)s AND w.seq < %(before_seq)s
                       AND s.version <> ALL (%(known_versions)s::uuid[])
                     LIMIT %(limit)s OFFSET %(offset)s) AS w
              JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.seq = w.seq
-            ORDER BY m.seq)"""
+            ORDER BY m.seq"""
 
 # The tokens of each message and of those after it in the branch, but for the system's, whose sum stands
 # apart.
@@ -101,7 +113,7 @@ _TOKENS: LiteralString = f"""
                       AND m.seq <= b.head_seq AND NOT b.is_walked
                     UNION ALL
                    SELECT m.seq, m.role, m.token_count
-                     FROM ({WALK}) AS w
+                     FROM ({_walk("CASE WHEN b.is_walked THEN b.head_seq END")}) AS w
                      JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s
                       AND m.seq = w.seq) AS t"""
 # The window begins at the oldest message of a user that the tokens suffice for, or else is the newest
@@ -118,6 +130,17 @@ WINDOW: LiteralString = f"""
                                                0) <= %(max_tokens)s
                                   ) OVER () AS start
                              FROM ({_TOKENS}) AS c) AS c) AS f"""
+
+
+def fetch_branch(
+    conn: Connection, in_range: LiteralString, in_branch: LiteralString, params: Mapping[str, Any]
+) -> tuple[Any, ...] | None:
+    """Run `in_range`, and `in_branch` if the last column of that says that the branch has to be walked.
+
+    The row is that of one statement, so it is consistent whatever is written between the two.
+    """
+    row = fetch_one(conn, in_range, params)
+    return fetch_one(conn, in_branch, params) if row is not None and row[-1] else row
 
 
 def check_head(head_id: UUID | None, head_seq: int | None, where: str) -> None:

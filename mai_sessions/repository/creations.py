@@ -26,7 +26,7 @@ from mai_sessions.repository.new_messages import (
     unknown_references,
 )
 from mai_sessions.repository.session_changes import MOVE_HEAD
-from mai_sessions.repository.sessions import GET_SESSION, SessionReply, get_session
+from mai_sessions.repository.sessions import GET_SESSION, GET_SESSION_BRANCH, SessionReply, get_session
 
 # A key whose session is gone, or that is older than a day, is forgotten.
 FORGET_KEY: LiteralString = """
@@ -131,6 +131,7 @@ def create_session(
     version = new_id()
     params = _params(user_id, session, version, key)
     added: Sequence[LiteralString] = []
+    reply_statement: LiteralString = GET_SESSION
     if messages:
         ids = [message.id or new_id() for message in messages]
         params |= message_params(user_id, session.id, messages, ids, head_id, is_batch=True)
@@ -138,12 +139,14 @@ def create_session(
             raise unknown_references(messages, head_id, params["needed_ids"], [], is_batch=True)
         params |= {"claimed": version, "new_head_id": head_id, "head_id": None, "all_branches": False}
         params |= {"messages_limit": None, "known_versions": []}
+        if params["child_ids"] or head_id:
+            reply_statement = GET_SESSION_BRANCH
         added = [
             insert_statement(messages),
             *statements_after_insert(params),
             *([MOVE_HEAD] if head_id else []),
             *([REPLACE_KEY, KEEP_REPLY] if key else []),
-            GET_SESSION,
+            reply_statement,
         ]
     insert: LiteralString = CREATE_SESSION_OF_KEY if key else CREATE_SESSION
     statements: list[LiteralString] = [
@@ -157,7 +160,7 @@ def create_session(
     ]
     rows = _run(conn, statements, params, messages)
     for (created_at,) in rows[insert]:
-        body = rows[GET_SESSION][0][2] if messages else _new_session(session, created_at, version)
+        body = rows[reply_statement][0][2] if messages else _new_session(session, created_at, version)
         return SessionReply(session.id, version, body, is_new=True)
     if key is None or rows[DROP_KEY]:
         if must_be_new:

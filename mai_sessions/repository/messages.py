@@ -14,10 +14,14 @@ from mai_sessions.postgres.connection import Connection, fetch_one, run_transact
 from mai_sessions.repository.attachments import SWEEP_ATTACHMENTS, release_attachments
 from mai_sessions.repository.branches import (
     BRANCH,
-    FIRST_MESSAGES,
-    LAST_MESSAGES,
+    FIRST_IN_BRANCH,
+    FIRST_IN_RANGE,
+    IS_LEFT,
+    LAST_IN_BRANCH,
+    LAST_IN_RANGE,
     WINDOW,
     check_head,
+    fetch_branch,
 )
 from mai_sessions.repository.columns import LOCK_SESSION, MESSAGE_COLUMNS, NEXT_UPDATED_AT, check_locked
 from mai_sessions.repository.daily_usage import count_messages
@@ -67,20 +71,10 @@ def get_message(conn: Connection, user_id: str, session_id: UUID, message_id: UU
     return MessageReply(message_id, version, body)
 
 
-def _list_messages(page: LiteralString) -> LiteralString:
+def _list_messages(page: LiteralString, before: LiteralString, is_left: LiteralString) -> LiteralString:
     return f"""
     SELECT /* list_messages */ s.version, coalesce(p.body, '[]'), p.first_seq, p.last_seq, b.head_seq,
-                               EXISTS (
-           SELECT FROM messages AS f
-            CROSS JOIN LATERAL (
-                  SELECT o.seq
-                    FROM messages AS o
-                   WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s
-                     AND o.seq <= CASE WHEN b.is_walked THEN coalesce(f.parent_seq,
-                                                                      f.seq - 1) ELSE f.seq - 1 END
-                   ORDER BY o.seq DESC
-                   LIMIT 1) AS o
-            WHERE f.user_id = %(user_id)s AND f.session_id = %(session_id)s AND f.seq = p.first_seq)
+           EXISTS ({before}), {is_left}
       FROM sessions AS s
      CROSS JOIN LATERAL ({BRANCH}) AS b
      CROSS JOIN LATERAL (
@@ -89,11 +83,21 @@ def _list_messages(page: LiteralString) -> LiteralString:
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
 
 
-LIST_MESSAGES: LiteralString = _list_messages(FIRST_MESSAGES)
-LIST_LAST_MESSAGES: LiteralString = _list_messages(LAST_MESSAGES)
+_BEFORE_IN_RANGE: LiteralString = """
+           SELECT FROM messages AS o
+            WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s AND o.seq < p.first_seq"""
+_BEFORE_IN_BRANCH: LiteralString = """
+           SELECT FROM messages AS f
+             JOIN messages AS o ON o.user_id = %(user_id)s AND o.session_id = %(session_id)s
+              AND o.seq <= coalesce(f.parent_seq, f.seq - 1)
+            WHERE f.user_id = %(user_id)s AND f.session_id = %(session_id)s AND f.seq = p.first_seq"""
+LIST_MESSAGES: LiteralString = _list_messages(FIRST_IN_RANGE, _BEFORE_IN_RANGE, IS_LEFT)
+LIST_LAST_MESSAGES: LiteralString = _list_messages(LAST_IN_RANGE, _BEFORE_IN_RANGE, IS_LEFT)
+LIST_BRANCH: LiteralString = _list_messages(FIRST_IN_BRANCH, _BEFORE_IN_BRANCH, "false")
+LIST_LAST_OF_BRANCH: LiteralString = _list_messages(LAST_IN_BRANCH, _BEFORE_IN_BRANCH, "false")
 LIST_WINDOW: LiteralString = f"""
     SELECT /* list_messages */ s.version, coalesce(p.body, '[]'), w.first_seq, b.head_seq, b.head_seq,
-           coalesce(w.has_previous, false)
+           coalesce(w.has_previous, false), false
       FROM sessions AS s
      CROSS JOIN LATERAL ({BRANCH}) AS b
      CROSS JOIN LATERAL ({WINDOW}) AS w
@@ -139,13 +143,15 @@ def list_messages(
         "all_branches": branches == "all",
         "known_versions": list(known_versions),
     }
-    statement = LIST_MESSAGES if before_seq is None else LIST_LAST_MESSAGES
     if max_tokens is not None:
-        statement = LIST_WINDOW
-    row = fetch_one(conn, statement, params)
+        row = fetch_one(conn, LIST_WINDOW, params)
+    elif before_seq is not None:
+        row = fetch_branch(conn, LIST_LAST_MESSAGES, LIST_LAST_OF_BRANCH, params)
+    else:
+        row = fetch_branch(conn, LIST_MESSAGES, LIST_BRANCH, params)
     if row is None:
         raise NotFound("Session not found")
-    version, body, first_seq, last_seq, head_seq, has_previous = row
+    version, body, first_seq, last_seq, head_seq, has_previous, _ = row
     check_head(head_id, head_seq, "query")
     if first_seq is None:
         # Past the end all messages are before the page, past the beginning all after it.

@@ -7,7 +7,15 @@ from uuid import UUID
 from mai_sessions.errors import NotFound
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection, fetch_one, run_transaction
-from mai_sessions.repository.branches import BRANCH, BRANCH_COLUMNS, RANGE_COLUMNS, WALK, check_head
+from mai_sessions.repository.branches import (
+    BRANCH,
+    BRANCH_COLUMNS,
+    IS_LEFT,
+    RANGE_COLUMNS,
+    WALK,
+    check_head,
+    fetch_branch,
+)
 from mai_sessions.repository.columns import (
     LOCK_SESSION,
     NEXT_UPDATED_AT,
@@ -37,8 +45,8 @@ class SessionReply(NamedTuple):
 
 # The newest messages are those above the seq of the one after them: in this form the primary key gives them
 # in order. Who knows the version already gets none.
-_NEWEST_MESSAGES: LiteralString = f"""
-          (SELECT {RANGE_COLUMNS}
+_NEWEST_IN_RANGE: LiteralString = f"""
+           SELECT {RANGE_COLUMNS}
              FROM messages AS m
             WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
               AND m.seq <= b.head_seq AND NOT b.is_walked
@@ -48,26 +56,32 @@ _NEWEST_MESSAGES: LiteralString = f"""
                        ORDER BY o.seq DESC
                       OFFSET %(messages_limit)s::int LIMIT 1), 0) END
               AND s.version <> ALL (%(known_versions)s::uuid[])
-            ORDER BY m.seq)
-            UNION ALL
-          (SELECT {BRANCH_COLUMNS}
+            ORDER BY m.seq"""
+_NEWEST_IN_BRANCH: LiteralString = f"""
+           SELECT {BRANCH_COLUMNS}
              FROM (SELECT w.seq
                      FROM ({WALK}) AS w
                     WHERE s.version <> ALL (%(known_versions)s::uuid[])
                     LIMIT %(messages_limit)s::int) AS w
              JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.seq = w.seq
-            ORDER BY m.seq)"""
+            ORDER BY m.seq"""
 
-GET_SESSION: LiteralString = f"""
+
+def _get_session(newest_messages: LiteralString, is_left: LiteralString) -> LiteralString:
+    return f"""
     SELECT /* get_session */ s.id, s.version, (
            SELECT row_to_json(d) FROM (
                SELECT {SUMMARY_COLUMNS}, (
                       SELECT coalesce(array_to_json(array_agg(r)),
-                                      '[]') FROM ({_NEWEST_MESSAGES}) AS r) AS messages) AS d),
-           b.head_seq
+                                      '[]') FROM ({newest_messages}) AS r) AS messages) AS d),
+           b.head_seq, {is_left}
       FROM sessions AS s
      CROSS JOIN LATERAL ({BRANCH}) AS b
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
+
+
+GET_SESSION: LiteralString = _get_session(_NEWEST_IN_RANGE, IS_LEFT)
+GET_SESSION_BRANCH: LiteralString = _get_session(_NEWEST_IN_BRANCH, "false")
 
 
 def get_session(
@@ -93,10 +107,10 @@ def get_session(
         "all_branches": branches == "all",
         "known_versions": list(known_versions),
     }
-    row = fetch_one(conn, GET_SESSION, params)
+    row = fetch_branch(conn, GET_SESSION, GET_SESSION_BRANCH, params)
     if row is None:
         raise NotFound("Session not found")
-    *reply, head_seq = row
+    *reply, head_seq, _ = row
     check_head(head_id, head_seq, "query")
     return SessionReply(*reply)
 
@@ -161,7 +175,10 @@ def patch_session(
     check_locked(rows[LOCK_SESSION], if_match)
     if "head_id" in changes and not rows[FIND_HEAD]:
         check_head(changes["head_id"], None, "body")
-    *reply, _ = rows[GET_SESSION][0]
-    if reply[1] != version:
+    [row] = rows[GET_SESSION]
+    if row[1] != version:
         refuse_metadata()
-    return SessionReply(*reply)
+    shown = fetch_one(conn, GET_SESSION_BRANCH, params) if row[-1] else row
+    if shown is None:
+        raise NotFound("Session not found")
+    return SessionReply(*shown[:3])

@@ -150,11 +150,8 @@ class Trees(RuleBasedStateMachine):
         model, seq = self._known(data)
         shown = self.client.get(f"{model.path}?messages_limit={limit}").get_json()
         branch = model.branch(model.head)
-        assert (
-            [message["seq"] for message in shown["messages"]] == branch[len(branch) - limit :]
-            if limit
-            else True
-        )
+        newest = branch[max(len(branch) - limit, 0) :]
+        assert [message["seq"] for message in shown["messages"]] == newest
         if seq is not None:
             other = self.client.get(f"{model.path}?head_id={model.nodes[seq]['id']}").get_json()
             assert [message["seq"] for message in other["messages"]] == model.branch(seq)

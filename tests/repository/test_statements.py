@@ -271,6 +271,44 @@ def test_route_takes_one_round_trip(client: FlaskClient, wire: Wire, route: Rout
     assert wire.round_trips() == expected
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "round_trips"),
+    [
+        ("GET", SESSION, [["get_session"]] * 2),
+        ("GET", SESSION + "?messages_limit=1", [["get_session"]] * 2),
+        ("GET", SESSION + "?branches=all", [["get_session"]]),
+        ("GET", SESSION + "?head_id={head_id}", [["get_session"]] * 2),
+        ("PATCH", SESSION, [PATCHED_SESSION, ["get_session"]]),
+        ("GET", MESSAGES, [["list_messages"]] * 2),
+        ("GET", MESSAGES + "?after_seq=1", [["list_messages"]] * 2),
+        ("GET", MESSAGES + "?before_seq=9", [["list_messages"]] * 2),
+        ("GET", MESSAGES + "?branches=all", [["list_messages"]]),
+        ("GET", MESSAGES + "?head_id={head_id}", [["list_messages"]] * 2),
+        ("GET", MESSAGES + "?max_tokens=9", [["list_messages"]]),
+    ],
+)
+def test_read_of_a_branch_takes_a_second_round_trip(
+    client: FlaskClient, wire: Wire, method: str, path: str, round_trips: list[list[str]]
+) -> None:
+    session = client.post(SESSIONS, json={"messages": [NEW, {**NEW, "parent_id": None}]}).get_json()
+    target = path.format(session_id=session["id"], head_id=session["head_id"])
+    body = {"title": "x"} if method == "PATCH" else None
+    wire.clear()
+    response = wire.client.open(target, method=method, json=body)
+    assert response.status_code == 200
+    assert wire.round_trips() == round_trips
+
+
+@pytest.mark.parametrize("path", [SESSION, MESSAGES])
+def test_known_branch_takes_one_round_trip(client: FlaskClient, wire: Wire, path: str) -> None:
+    session = client.post(SESSIONS, json={"messages": [NEW, {**NEW, "parent_id": None}]}).get_json()
+    target = path.format(session_id=session["id"])
+    tag = client.get(target).headers["ETag"]
+    wire.clear()
+    assert wire.client.get(target, headers={"If-None-Match": tag}).status_code == 304
+    assert len(wire.round_trips()) == 1
+
+
 @pytest.mark.parametrize("status", ["streaming", "complete"])
 def test_patch_of_a_content_takes_one_round_trip_while_it_streams(
     client: FlaskClient, wire: Wire, status: str
