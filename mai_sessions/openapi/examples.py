@@ -1,5 +1,6 @@
 """An example of each body in the documentation, by the name of its schema."""
 
+from importlib.metadata import version
 from typing import Any
 
 _SESSION_ID = "019a5c1e-7d3a-7c44-b1f0-2f6a54cf9e01"
@@ -120,7 +121,7 @@ EXAMPLES: dict[str, Any] = {
         "total_tokens": 412,
         "avg_response_time_ms": 812.5,
     },
-    "Service": {"name": "mai-sessions", "version": "0.1.0", "docs": "/docs"},
+    "Service": {"name": "mai-sessions", "version": version("mai-sessions"), "docs": "/docs"},
     "Health": {"status": "ok", "timestamp": "2025-11-22T09:15:02.123456+00:00"},
     "Alive": {"status": "alive"},
     "Ready": {"status": "ready"},
@@ -135,6 +136,6 @@ EXAMPLES: dict[str, Any] = {
         },
         "total_latency_ms": 0.412,
         "timestamp": "2025-11-22T09:15:02.123456+00:00",
-        "version": "0.1.0",
+        "version": version("mai-sessions"),
     },
 }
