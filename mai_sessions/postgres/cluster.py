@@ -11,7 +11,7 @@ from mai_sessions.postgres.migration_files import Migration, created_table
 
 Connection = psycopg.Connection[Any]
 
-SELECT_HAS_CITUS = "SELECT to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL"
+SELECT_HAS_CITUS = "SELECT /* has_citus */ to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL"
 SELECT_IS_WORKER = "SELECT groupid <> 0 FROM pg_catalog.pg_dist_local_group"
 SELECT_IS_DISTRIBUTED = """
     SELECT EXISTS (

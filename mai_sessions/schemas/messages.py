@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, validates_schema
 
 from mai_sessions.content.attachments import Attachment
 from mai_sessions.content.message import NewMessage
@@ -123,16 +123,16 @@ class MessageCreate(_MessageFields):
     )
     created_at = PastMoment(allow_none=True)
 
+    @validates_schema(pass_original=True, skip_on_field_errors=False)
+    def _check_content(self, data: dict[str, Any], given: Any, **_: Any) -> None:
+        if isinstance(given, dict) and "content" not in given and given.get("parts") is None:
+            raise ValidationError({"content": [ErrorText("Missing data for required field.", "required")]})
+
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> NewMessage:
         data = {name: value for name, value in data.items() if value is not None or name == "parent_id"}
         parts: Parts | None = data.pop("parts", None)
-        if "content" not in data:
-            if parts is None:
-                raise ValidationError(
-                    {"content": [ErrorText("Missing data for required field.", "required")]}
-                )
-            data["content"] = parts.text
+        data = {"content": parts.text if parts else "", **data}
         images = data.pop("images", ())
         return NewMessage(
             **data,

@@ -68,10 +68,10 @@ def test_metadata_are_a_filter(client: FlaskClient) -> None:
 
 def test_metadata_are_merged_and_compact(client: FlaskClient) -> None:
     path = f"{SESSIONS}/{create(client, metadata={'a': {'b': 1}, 'gone': 1, 'null': None})}"
-    assert client.get(path).get_json()["metadata"] == {"a": {"b": 1}, "gone": 1}
+    assert client.get(path).get_json()["metadata"] == {"a": {"b": 1}, "gone": 1, "null": None}
     text = {"quoted": 'a: "b", c', "path": "C:\\ , "}
     merged = {"a": {"c": 2}, **text}
-    reply = client.patch(path, json={"metadata": {**merged, "gone": None}})
+    reply = client.patch(path, json={"metadata": {**merged, "gone": None, "null": None}})
     assert reply.get_json()["metadata"] == merged
     assert b'"metadata":{"a":{"c":2},' in reply.data
     client.patch(path, json={"metadata": dict.fromkeys(merged)})

@@ -130,6 +130,7 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "removed_keys": ("text[]", []),
     "reply": ("json", Json({})),
     "response_time_ms": ("float8", 1.5),
+    "role": ("text", "user"),
     "roles": ("text[]", ["user", "assistant", "system", "tool"]),
     "session_id": ("uuid", SESSION),
     "seqs": ("int[]", [1]),
@@ -170,10 +171,12 @@ OTHERWISE: dict[str, dict[str, Any]] = {
         )
     },
     "search.SEARCH": {"session_id": None},
-    "sessions.CREATE_SESSION": {"session_id": UUID(int=1), "agent_name": "chat"},
-    "sessions.CREATE_SESSION_OF_KEY": {"session_id": UUID(int=1), "agent_name": "chat"},
-    "sessions.CREATE_TITLE": {"version": UUID(int=1)},
-    "sessions.PATCH_METADATA": {"members": Jsonb({"a": 1})},
+    "creations.CREATE_SESSION": {"session_id": UUID(int=1), "agent_name": "chat"},
+    "creations.CREATE_SESSION_OF_KEY": {"session_id": UUID(int=1), "agent_name": "chat"},
+    "creations.CREATE_TITLE": {"version": UUID(int=1)},
+    # A session of another version: nothing is inserted.
+    "plain_appends.INSERT_PLAIN_MESSAGE": {"version": UUID(int=1)},
+    "session_changes.MERGE_METADATA": {"members": Jsonb({"a": 1})},
 }
 
 
