@@ -11,9 +11,8 @@ from mai_sessions.schemas.export import ExportQuery
 from mai_sessions.schemas.sessions import SessionDetail
 from mai_sessions.web.blueprint import api
 from mai_sessions.web.database import connection
+from mai_sessions.web.responses import NDJSON
 from mai_sessions.web.urls import with_attachment_urls
-
-NDJSON = "application/x-ndjson"
 
 
 @api.get("/export", tags=["export"])

@@ -14,12 +14,15 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 JSON = "application/json"
+NDJSON = "application/x-ndjson"
 
 
 def refuse_unless_json_is_accepted() -> None:
-    """Raise NotAcceptable if the Accept header excludes JSON (and images, for the attachments)."""
+    """Raise NotAcceptable if the Accept header excludes JSON (and images, and NDJSON for the export)."""
     accept = request.environ.get("HTTP_ACCEPT")
-    if not accept or "*/*" in accept or "image/" in accept or request.accept_mimetypes.accept_json:
+    if not accept or "*/*" in accept or "image/" in accept:
+        return
+    if request.accept_mimetypes.best_match((JSON, NDJSON)):
         return
     raise NotAcceptable("The response is application/json")
 

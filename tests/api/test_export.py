@@ -33,6 +33,17 @@ def test_user_without_sessions_exports_nothing(client: FlaskClient) -> None:
     assert export(client) == []
 
 
+def test_accept_with_ndjson_is_served(client: FlaskClient) -> None:
+    session_id = create(client)
+    response = client.get(EXPORT, headers={"Accept": "application/x-ndjson"})
+    assert response.status_code == 200
+    assert json.loads(response.data)["id"] == session_id
+
+
+def test_accept_without_json_and_ndjson_is_a_406(client: FlaskClient) -> None:
+    assert client.get(EXPORT, headers={"Accept": "text/html"}).status_code == 406
+
+
 def test_each_session_is_a_line_with_all_its_messages_oldest_first(client: FlaskClient) -> None:
     ids = [create(client, messages) for messages in (0, 1, 120)]
     lines = export(client)
