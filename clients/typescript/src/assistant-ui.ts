@@ -108,6 +108,14 @@ function historyIn<M, F extends Record<string, unknown>>(
   const sessionOf = async (id: string | null) =>
     (id && sessions.get(id)) || (await current().initialize()).remoteId;
 
+  let last: Promise<unknown> = Promise.resolve();
+  /** Write after the earlier writes: assistant-ui does not wait for a message before it appends the next, its child. */
+  function inOrder<T>(write: () => Promise<T>): Promise<T> {
+    const written = last.then(write);
+    last = written.catch(() => {});
+    return written;
+  }
+
   function bodyOf(sessionId: string, item: MessageFormatItem<M>): MessageCreate {
     const { parts, ...rest } = relative(JSON.parse(JSON.stringify(format.encode(item))), client);
     const role = ["system", "user", "assistant", "tool"].includes(rest.role) ? rest.role : "assistant";
@@ -124,7 +132,7 @@ function historyIn<M, F extends Record<string, unknown>>(
   async function append(item: MessageFormatItem<M>): Promise<void> {
     const sessionId = await sessionOf(item.parentId);
     sessions.set(format.getId(item.message), sessionId);
-    await client.appendMessage(sessionId, bodyOf(sessionId, item));
+    await inOrder(() => client.appendMessage(sessionId, bodyOf(sessionId, item)));
   }
 
   return {
@@ -152,7 +160,9 @@ function historyIn<M, F extends Record<string, unknown>>(
       const sessionId = await sessionOf(sessions.has(id) ? id : item.parentId);
       const { parts, metadata } = bodyOf(sessionId, item);
       try {
-        await client.patchMessage(sessionId, storedId(sessionId, id), { parts, metadata } as never);
+        await inOrder(() =>
+          client.patchMessage(sessionId, storedId(sessionId, id), { parts, metadata } as never),
+        );
       } catch (error) {
         if (!isNotFound(error)) throw error;
         await append(item);
@@ -162,7 +172,7 @@ function historyIn<M, F extends Record<string, unknown>>(
       for (const { message, parentId } of items) {
         const id = format.getId(message);
         const sessionId = await sessionOf(sessions.has(id) ? id : parentId);
-        await client.deleteMessage(sessionId, storedId(sessionId, id)).catch((error) => {
+        await inOrder(() => client.deleteMessage(sessionId, storedId(sessionId, id))).catch((error) => {
           if (!isNotFound(error)) throw error;
         });
       }
