@@ -65,7 +65,7 @@ schema: install  ## Write sql/schema.sql, the dump of the migrated schema
 
 lint-openapi: install  ## Check docs/openapi.json with Redocly's recommended rules, and generate a Python client of it (needs node)
 	npx --yes @redocly/cli@2.77.0 lint --extends recommended docs/openapi.json
-	PATH="$$PWD/.venv/bin:$$PATH" openapi-python-client generate --path docs/openapi.json --output-path "$$(mktemp -d)/client" --fail-on-warning
+	PATH="$$PWD/.venv/bin:$$PATH" openapi-python-client generate --path docs/openapi.json --config .ci/openapi-python-client.yml --output-path "$$(mktemp -d)/client" --fail-on-warning
 
 openapi: install  ## Write docs/openapi.json
 	WRITE_OPENAPI=1 .venv/bin/pytest --quiet tests/openapi/test_document.py -k committed
