@@ -3,7 +3,9 @@
 from typing import Any
 from uuid import UUID
 
+import flask
 from flask import Response, request
+from werkzeug.exceptions import MethodNotAllowed
 
 from mai_sessions.auth.identity import current_user_id
 from mai_sessions.content.message import with_tokens
@@ -110,6 +112,25 @@ def delete_session(session_id: UUID) -> Response:
     with connection() as conn:
         session_batches.delete_session(conn, current_user_id(), session_id, if_match=if_match_versions())
     return Response(status=204)
+
+
+def _refuse_method() -> Response:
+    """Answer for the other methods of /sessions/batch, which the path of a session would match."""
+    if request.method == "OPTIONS":
+        return Response(headers={"Allow": ", ".join(_BATCH_METHODS)})
+    raise MethodNotAllowed(_BATCH_METHODS)
+
+
+_BATCH_METHODS = ["OPTIONS", "POST"]
+# Past flask-smorest, which would document them.
+flask.Blueprint.add_url_rule(
+    api,
+    "/sessions/batch",
+    view_func=_refuse_method,
+    methods=["OPTIONS", "GET", "HEAD", "PUT", "PATCH", "DELETE"],
+    strict_slashes=False,
+    merge_slashes=False,
+)
 
 
 @api.post("/sessions/batch", tags=["sessions"])

@@ -156,7 +156,7 @@ def _complete(operation: dict[str, Any], method: str, *, is_private: bool, has_i
     if is_private:
         operation["security"] = [{}, {"bearer": []}]
         problems += [401, 403, 503]
-    if has_id:
+    if has_id or operation["operationId"] == "export_sessions":
         problems.append(404)
     if "requestBody" in operation:
         problems += [400, 408, 413, 415, 422]

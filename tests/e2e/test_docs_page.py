@@ -98,7 +98,7 @@ def test_page_shows_the_operations_and_tries_one(service: Service, page: Page) -
     summaries = page.wait_for(
         "document.querySelector('.opblock') && document.querySelector('#swagger-ui').innerText"
     )
-    assert "List the sessions, last written first" in summaries
+    assert "List sessions, most recently written first" in summaries
 
     operation = "#operations-sessions-create_session"
     page.click(f"{operation} .opblock-summary-control")
