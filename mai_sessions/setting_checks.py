@@ -22,7 +22,7 @@ def check_bind(bind: str) -> None:
     if not re.fullmatch(r"(unix:|fd://).+|(\[.+\]|[^:\s]*):\d+", bind):
         example = f"127.0.0.1:{bind}" if bind.isdigit() else "127.0.0.1:8000"
         raise StartupError(
-            f"MAI_SESSIONS_BIND: {bind} is no address: write host:port, as {example}, or unix:path"
+            f"MAI_SESSIONS_BIND: {bind} is not an address: write host:port, as {example}, or unix:path"
         )
 
 
@@ -46,5 +46,5 @@ def refuse_unusable_socket(bind: str) -> None:
         raise StartupError(f"MAI_SESSIONS_BIND: there is no directory {path.parent}")
     if path.exists() and not path.is_socket():
         raise StartupError(
-            f"MAI_SESSIONS_BIND: {path} is another file than a socket: remove it, or name another path"
+            f"MAI_SESSIONS_BIND: {path} exists and is not a socket: remove it, or name another path"
         )

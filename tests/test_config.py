@@ -82,9 +82,9 @@ def test_config_masks_the_password_in_a_url(url: str, printed: str) -> None:
         ),
         (
             {"MAI_SESSIONS_BIND": "8290"},
-            "8290 is no address: write host:port, as 127.0.0.1:8290, or unix:path",
+            "8290 is not an address: write host:port, as 127.0.0.1:8290, or unix:path",
         ),
-        ({"MAI_SESSIONS_BIND": "localhost"}, "localhost is no address"),
+        ({"MAI_SESSIONS_BIND": "localhost"}, "localhost is not an address"),
         (
             {"DATABASE_URL": "postgresql:///a", "DATABASE_URL_FILE": "/b"},
             "DATABASE_URL and DATABASE_URL_FILE are both set",
@@ -116,7 +116,7 @@ def test_unusable_socket_is_refused(tmp_path: Path) -> None:
     refuse_unusable_socket(f"unix:{tmp_path}/new")
     for path, reason in (
         (f"{tmp_path}/none/socket", "no directory"),
-        (f"{tmp_path}/file", "another file than a socket"),
+        (f"{tmp_path}/file", "exists and is not a socket"),
     ):
         with pytest.raises(StartupError, match=reason):
             refuse_unusable_socket(f"unix:{path}")

@@ -19,11 +19,10 @@ from mai_sessions.errors import StartupError
 from mai_sessions.postgres.cluster import distributed_statements, is_distributed, is_worker
 from mai_sessions.postgres.messages import first_line, without_password
 from mai_sessions.postgres.migration_files import MIGRATIONS, Migration, discover
-from mai_sessions.postgres.session_settings import MEANING, is_direct
+from mai_sessions.postgres.session_settings import MEANING, check_server_version, is_direct
 
 log = logging.getLogger(__name__)
 
-OLDEST_POSTGRESQL = 15
 LOCK_KEY = int.from_bytes(b"mai-sess")
 LOCK_WAIT = 300.0  # seconds that a starter waits for the migrations of another
 LOCK_POLL = 0.1  # seconds between two attempts
@@ -236,11 +235,7 @@ def _connection(database_url: str) -> Generator[Connection]:
     except (psycopg.Error, UnicodeError) as error:
         raise StartupError(f"cannot reach PostgreSQL: {without_password(error, database_url)}") from None
     with conn:
-        if conn.info.server_version < OLDEST_POSTGRESQL * 10000:
-            version = conn.info.parameter_status("server_version")
-            raise StartupError(
-                f"PostgreSQL {version} is too old: mai-sessions needs {OLDEST_POSTGRESQL} or newer"
-            )
+        check_server_version(conn)
         if (encoding := conn.info.parameter_status("server_encoding")) != "UTF8":
             raise StartupError(
                 f"the database is encoded in {encoding}: create one with ENCODING 'UTF8' TEMPLATE template0"

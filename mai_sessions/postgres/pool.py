@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Self
 
 import psycopg
@@ -15,6 +15,7 @@ from mai_sessions.postgres.connection import Connection, raise_translated
 from mai_sessions.postgres.messages import first_line, without_password
 from mai_sessions.postgres.session_settings import (
     check_prepared_statements,
+    check_server_version,
     check_session_settings,
     connection_parameters,
 )
@@ -110,7 +111,13 @@ class Pool:
 
         Raises StartupError, with the reason, for a server that cannot be used.
         """
-        with self._connect() as first, self._connect() as second:
+        if not self._url:
+            raise StartupError("DATABASE_URL is not set")
+        # An old server may know neither the settings nor the statements of the other checks.
+        with ExitStack() as stack:
+            first = stack.enter_context(self._connect())
+            check_server_version(first)
+            second = stack.enter_context(self._connect())
             try:
                 check_session_settings(first)
                 if first.prepares:

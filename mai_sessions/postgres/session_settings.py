@@ -11,11 +11,14 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from mai_sessions.config import Settings
+from mai_sessions.errors import StartupError
 from mai_sessions.postgres.connection import Connection
 from mai_sessions.postgres.messages import first_line
 
 # Less than a request waits for a connection, so that it sees a second attempt.
 CONNECT_TIMEOUT = 3
+
+OLDEST_POSTGRESQL = 15
 
 # What decides the meaning of statements and the text of values.
 MEANING = {
@@ -91,6 +94,15 @@ def is_direct(conn: psycopg.Connection[Any]) -> bool:
     # A pooler makes up the process number that it gives to its clients.
     row = conn.execute(SELECT_IS_DIRECT, {"backend_pid": conn.info.backend_pid}).fetchone()
     return row == (True,)
+
+
+def check_server_version(conn: psycopg.Connection[Any]) -> None:
+    """Raise StartupError for a PostgreSQL before OLDEST_POSTGRESQL."""
+    if conn.info.server_version < OLDEST_POSTGRESQL * 10000:
+        version = conn.info.parameter_status("server_version")
+        raise StartupError(
+            f"PostgreSQL {version} is too old: mai-sessions needs {OLDEST_POSTGRESQL} or newer"
+        )
 
 
 def check_session_settings(conn: Connection) -> None:

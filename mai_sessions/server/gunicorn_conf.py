@@ -41,9 +41,6 @@ except StartupError as error:
     raise SystemExit(f"Error: {error}") from None
 
 bind = _settings.bind
-_path = Path(bind.removeprefix("unix:"))
-if bind.startswith("unix:") and _path.exists() and not _path.is_socket():
-    raise SystemExit(f"Error: MAI_SESSIONS_BIND: {_path} exists and is not a socket")
 workers = _settings.workers
 threads = _settings.threads
 worker_class: type = GthreadWorker

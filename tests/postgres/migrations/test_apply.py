@@ -10,7 +10,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from mai_sessions.errors import StartupError
-from mai_sessions.postgres import migrations
+from mai_sessions.postgres import migrations, session_settings
 from mai_sessions.postgres.migrations import apply, is_current, migrate, pending_sql, status
 
 INDEX = """-- migrate: no-transaction
@@ -183,7 +183,7 @@ def test_refuses_a_newer_database_that_breaks_this_code(
 def test_refuses_an_old_postgresql(
     new_database: str, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrations, "OLDEST_POSTGRESQL", 99)
+    monkeypatch.setattr(session_settings, "OLDEST_POSTGRESQL", 99)
 
     with pytest.raises(
         StartupError, match=r"^PostgreSQL \d+\.\d+.* is too old: mai-sessions needs 99 or newer$"

@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -50,7 +51,10 @@ def test_sql_prints_a_script_and_applies_nothing(migrate) -> None:
     assert migrate("--check").exit_code == 1
 
 
-@pytest.mark.parametrize("options", [(), ("--status",), ("--check",), ("--sql",)])
-def test_without_a_database_it_is_one_line(options: tuple[str, ...]) -> None:
-    result = CliRunner().invoke(main, ["migrate", *options], env={"DATABASE_URL": None})
-    assert (result.exit_code, result.output) == (1, "Error: DATABASE_URL is not set\n")
+@pytest.mark.parametrize("option", ["--status", "--check", "--sql"])
+def test_empty_data_directory_is_refused_and_left(tmp_path: Path, option: str) -> None:
+    path = tmp_path / "data"
+    arguments = ["migrate", option, f"--data-dir={path}"]
+    result = CliRunner().invoke(main, arguments, env={"DATABASE_URL": None})
+    assert (result.exit_code, result.output) == (1, f"Error: the data directory {path} holds no data\n")
+    assert not path.exists()
