@@ -1407,6 +1407,7 @@ export interface operations {
             };
             401: components["responses"]["Unauthorized"];
             403: components["responses"]["Forbidden"];
+            404: components["responses"]["NotFound"];
             406: components["responses"]["NotAcceptable"];
             422: components["responses"]["UnprocessableContent"];
             500: components["responses"]["InternalServerError"];
@@ -2428,7 +2429,7 @@ export interface operations {
                     /**
                      * @example {
                      *       "name": "mai-sessions",
-                     *       "version": "0.1.0",
+                     *       "version": "0.2.0",
                      *       "docs": "/docs"
                      *     }
                      */
@@ -2570,7 +2571,7 @@ export interface operations {
                      *       },
                      *       "total_latency_ms": 0.412,
                      *       "timestamp": "2025-11-22T09:15:02.123456+00:00",
-                     *       "version": "0.1.0"
+                     *       "version": "0.2.0"
                      *     }
                      */
                     "application/json": components["schemas"]["DetailedHealth"];
