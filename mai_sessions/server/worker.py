@@ -179,7 +179,7 @@ class ClientWorker(ThreadWorker):
         for descriptor, client in list(self._idle.items()):
             if client.queued_since <= now:
                 if not client.response and now - client.queued_since > self.settings.pool_timeout:
-                    self._refuse(descriptor)
+                    self._refuse(descriptor, now)
             elif client.sock.deadline <= now:
                 if client.response or client.timed_out or not client.sock.buffered:
                     self._drop_idle(descriptor)
@@ -222,9 +222,9 @@ class ClientWorker(ThreadWorker):
                 descriptor = max(held)[-1]
             self._refuse(descriptor)
 
-    def _refuse(self, descriptor: int) -> None:
+    def _refuse(self, descriptor: int, queued_by: float = math.inf) -> None:
         """Respond 503 in the main thread, to a client that may be in the middle of a request or response."""
-        client = self._take(descriptor)
+        client = self._take(descriptor, queued_by)
         if client is None:
             return
         sock = client.sock
@@ -324,12 +324,14 @@ class ClientWorker(ThreadWorker):
         else:
             self.method_queue.defer(self._linger, client)
 
-    def _take(self, descriptor: int) -> Client | None:
-        """Take a client that no thread serves, unless another has."""
+    def _take(self, descriptor: int, queued_by: float = math.inf) -> Client | None:
+        """Take a client that no thread serves, unless another has, or has served it since `queued_by`."""
         with self._lock:
-            client = self._idle.pop(descriptor, None)
-            if client:
-                self._held -= client.held
+            client = self._idle.get(descriptor)
+            if client is None or client.queued_since > queued_by:
+                return None
+            del self._idle[descriptor]
+            self._held -= client.held
         return client
 
     def _wait(self, client: Client) -> None:
