@@ -4,6 +4,7 @@ It is used outside of the checkout, and inside it, where the working directory h
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def run_every_command(program: Path, data_dir: Path, directory: Path, environ: d
     assert {path.relative_to(scripts) for path in scripts.rglob("*") if path.is_file()} == {
         path.relative_to(TREE / "sql/dba") for path in (TREE / "sql/dba").rglob("*") if path.is_file()
     }
-    assert "pending" not in output("migrate", "--status", data)
+    assert "\npending" not in "\n" + output("migrate", "--status", data)
     assert output("psql", "check_all.sql", data) == "OK: no check found a row\n"
     assert (
         "there is no user"
@@ -68,7 +69,13 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of an environment into which the wheel was installed."""
     directory = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", directory, TREE], check=True)
+    # Without the files that an earlier build may have left in the tree.
+    source = directory / "source"
+    for name in ("mai_sessions", "sql", "deploy"):
+        shutil.copytree(TREE / name, source / name, symlinks=True)
+    for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
+        shutil.copy(TREE / name, source)
+    subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", directory, source], check=True)
     wheel = next(directory.glob("*.whl"))
     subprocess.run([sys.executable, "-m", "venv", directory / "venv"], check=True)
     programs = directory / "venv/bin"
