@@ -146,6 +146,8 @@ def routes() -> None:
     rows = sorted(
         (rule.rule, min((rule.methods or set()) - {"HEAD", "OPTIONS"}), rule.endpoint.rpartition(".")[2])
         for rule in app.url_map.iter_rules()
+        # Methods that are only refused are not routes.
+        if not rule.endpoint.endswith("._refuse_method")
         if rule.endpoint.startswith(EXTENSION)
     )
     for path, method, function in rows:
