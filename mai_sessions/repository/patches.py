@@ -34,16 +34,13 @@ from mai_sessions.repository.columns import (
 )
 from mai_sessions.repository.daily_usage import count_messages
 from mai_sessions.repository.messages import MessageReply
+from mai_sessions.repository.new_messages import UNKNOWN_IMAGES
 
 _NEXT_METADATA: LiteralString = """
 CASE WHEN %(metadata)s::jsonb IS NULL THEN m.metadata
      ELSE (m.metadata || %(metadata)s::jsonb) - %(removed_keys)s::text[] END"""
 _METADATA_FIT: LiteralString = f"""
 (%(metadata)s::jsonb IS NULL OR octet_length({compact_json(f"({_NEXT_METADATA})")}) <= %(max_metadata)s)"""
-_UNKNOWN_IMAGE: LiteralString = """
-    SELECT FROM unnest(%(needed_sha256s)s::text[]) AS r (sha256)
-     WHERE NOT EXISTS (SELECT FROM attachments AS a WHERE a.user_id = %(user_id)s AND a.sha256 = r.sha256)"""
-
 # A version that is new tells the statements after it that the conditions held.
 _TOUCHED: LiteralString = f"""
        SET version              = %(version)s,
@@ -62,7 +59,7 @@ TOUCH_STREAMING: LiteralString = f"""
 TOUCH_SESSION: LiteralString = f"""
     UPDATE /* patch_message */ sessions AS s {_TOUCHED},
            updated_at           = {NEXT_UPDATED_AT} {_TARGET}
-       AND NOT EXISTS ({_UNKNOWN_IMAGE})"""
+       AND NOT EXISTS ({UNKNOWN_IMAGES})"""
 
 # As message_vector writes it: the days since 1970, by eight.
 _WEEK_KEY: LiteralString = """

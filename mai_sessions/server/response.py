@@ -174,7 +174,7 @@ class ApplicationResponse(Response):
 
 
 def error_response(error: Exception, origins: Collection[str], origin: str) -> Response:
-    """Make the problem for what is no request, or where the application fails. The connection ends with it.
+    """Make the problem for data that are not a request, or for a failed application. The connection ends.
 
     `origins` are those of the pages that may read it, `origin` is the request's.
     """

@@ -40,7 +40,7 @@ current: ContextVar[RequestRecord | None] = ContextVar("request_record", default
 
 
 def request_id(given: str) -> str:
-    """Name a request as its caller does, if well-formed, or else anew, so that its answer, our log and theirs
-    can be matched.
+    """Return the caller's name for a request if it is well-formed, else a new one, so that the response, our
+    log and the caller's can be matched.
     """
     return given if _WELL_FORMED(given) else new_name()
