@@ -11,8 +11,7 @@ from mai_sessions.config import Settings
 from mai_sessions.extension import MaiSessions
 from mai_sessions.openapi import document, page
 from mai_sessions.postgres import migrations
-from mai_sessions.postgres.connection import Connection
-from mai_sessions.postgres.session_settings import connection_parameters
+from mai_sessions.postgres.session_settings import connect
 from mai_sessions.repository.reindex import count_old_words
 from mai_sessions.telemetry import middleware
 from mai_sessions.telemetry.metrics import Metrics
@@ -77,7 +76,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
 
 def _log_old_words(settings: Settings) -> None:
-    with Connection.connect(settings.database_url, **connection_parameters(settings)) as conn:
+    with connect(settings) as conn:
         old_words = count_old_words(conn)
     if any(old_words):
         log.warning(

@@ -81,6 +81,20 @@ def connection_parameters(settings: Settings) -> dict[str, Any]:
     return parameters
 
 
+def connect(settings: Settings) -> Connection:
+    """Connect to `settings.database_url`, past the pools, with the settings that the service needs.
+
+    Raises OperationalError, with the reason, for a session that the service cannot work with.
+    """
+    conn = Connection.connect(settings.database_url, **connection_parameters(settings))
+    try:
+        check_session_settings(conn)
+    except BaseException:
+        conn.close()
+        raise
+    return conn
+
+
 def _own_options(database_url: str) -> str:
     """Return the options that a connection string has itself. A malformed one is refused when it is used."""
     try:

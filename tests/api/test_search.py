@@ -316,7 +316,7 @@ def test_pages_go_on_after_the_newest_200(
 ) -> None:
     old = say("needle and needle and needle and needle")
     assert search(client, q)[0]["message_id"] == old["id"]
-    conn.execute("UPDATE messages SET created_at = created_at - interval '1 hour'")
+    conn.execute("UPDATE messages SET created_at = now() - interval '1 hour'")
     newer = [say("needle and hay")["id"] for _ in range(210)]
     pages = read_pages(client, q=q, limit=50)
     found = [result["message_id"] for page in pages for result in page["results"]]

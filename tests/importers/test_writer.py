@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from support.samples import png
@@ -133,7 +133,7 @@ def test_deleted_message_does_not_return_and_its_children_are_bridged(conn: Conn
     run(conn, conversation(3))
     conn.execute("DELETE FROM messages WHERE seq = 3")
     conn.execute(
-        "UPDATE sessions SET newest_seq = 2, head_seq = 2, message_count = 2, version = gen_random_uuid()"
+        "UPDATE sessions SET newest_seq = 2, head_seq = 2, message_count = 2, version = %s", [uuid4()]
     )
     assert run(conn, conversation(3)) == Outcome("unchanged", 0)
     assert run(conn, conversation(4)) == Outcome("grown", 1)

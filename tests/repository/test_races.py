@@ -10,6 +10,7 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from support import citus
 
 from mai_sessions.config import Settings
 from mai_sessions.content.attachments import Attachment
@@ -182,8 +183,12 @@ def test_one_id_made_and_deleted_at_once(conn: Conn, database: Database) -> None
 
 
 def wait_until_blocked(conn: Conn) -> None:
-    """Wait until a statement waits for a lock in this database."""
-    waiting = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    """Wait until a statement waits for a lock in this database, on any node of a cluster."""
+    waiting = (
+        b"SELECT FROM citus_lock_waits"
+        if citus.CITUS_URL
+        else b"SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
     for _ in range(1000):
         if conn.execute(waiting).rowcount:
             return
@@ -260,11 +265,16 @@ def test_images_are_locked_in_order(
     thread = threading.Thread(target=remove_it)
     with database.connection() as writer:
         with writer.transaction():
-            writer.execute("SELECT FROM attachments WHERE sha256 = %s FOR UPDATE", [images[0].sha256])
+            writer.execute(
+                "SELECT 1 FROM attachments WHERE user_id = %s AND sha256 = %s FOR UPDATE",
+                [USER, images[0].sha256],
+            )
             thread.start()
             wait_until_blocked(conn)
-            free = conn.execute("SELECT FROM attachments FOR UPDATE SKIP LOCKED").rowcount
+            free = conn.execute(
+                "SELECT 1 FROM attachments WHERE user_id = %s FOR UPDATE SKIP LOCKED", [USER]
+            ).rowcount
         thread.join()
     assert free == len(images) - 1
-    assert conn.execute("SELECT FROM attachments WHERE reference_count = 1").rowcount == len(images)
+    assert conn.execute("SELECT 1 FROM attachments WHERE reference_count = 1").rowcount == len(images)
     check_counters(conn)
