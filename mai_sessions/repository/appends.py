@@ -11,7 +11,7 @@ from mai_sessions.errors import NotFound
 from mai_sessions.idempotency import NO_KEY, IdempotencyKey, check_same_body
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection, run_transaction
-from mai_sessions.repository.attachments import LOCK_ATTACHMENTS
+from mai_sessions.repository.attachments import LOCK_ATTACHMENTS, LOCK_UPLOADS
 from mai_sessions.repository.columns import (
     LOCK_SESSION,
     MESSAGE_COLUMNS,
@@ -146,7 +146,7 @@ def append_messages(
     insert = insert_statement(messages)
     statements: list[LiteralString] = [
         *([LOCK_SESSION] if is_conditional or links else []),
-        *([LOCK_ATTACHMENTS] if links else []),
+        *([LOCK_UPLOADS, LOCK_ATTACHMENTS] if links else []),
         *([CLAIM_SESSION] if is_conditional else []),
         insert,
         *statements_after_insert(params),

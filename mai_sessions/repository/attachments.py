@@ -1,7 +1,8 @@
 """The statements on attachments. Those that append and delete messages move their `reference_count`.
 
 The sessions of one user share attachments, so every writer locks their rows in the order of their names,
-after the row of its session.
+after the rows of its session and of its user. A row that is not there cannot be locked, so those that may add
+one come one after the other.
 """
 
 from collections.abc import Iterable
@@ -85,13 +86,25 @@ def refer_to_attachments(messages: LiteralString) -> LiteralString:
      WHERE a.user_id = %(user_id)s AND a.sha256 = named.sha256 AND a.sha256 <> ALL (%(sha256s)s::text[])"""
 
 
-# Every writer locks in this order, so that no two wait for each other.
-LOCK_ATTACHMENTS: LiteralString = """
+# Whoever stores attachments or links to them runs both, so that no two writers wait for each other. With the
+# first one held, no row comes to be that the second one has passed over.
+LOCK_UPLOADS: LiteralString = """
+    SELECT /* lock_uploads */ pg_advisory_xact_lock(hashtextextended('mai_sessions uploads ' || s.user_id, 0))
+      FROM sessions AS s
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
+
+
+def lock_attachments(names: LiteralString) -> LiteralString:
+    """Make the statement that locks attachments, those of an array of SHA-256."""
+    return f"""
     SELECT /* lock_attachments */ a.sha256
       FROM attachments AS a
-     WHERE a.user_id = %(user_id)s AND a.sha256 = ANY (%(named_sha256s)s::text[])
+     WHERE a.user_id = %(user_id)s AND a.sha256 = ANY ({names})
      ORDER BY a.sha256
        FOR UPDATE"""
+
+
+LOCK_ATTACHMENTS: LiteralString = lock_attachments("%(named_sha256s)s::text[]")
 
 # A link in parts to what is not there is text.
 DROP_UNKNOWN_LINKS: LiteralString = """

@@ -14,7 +14,7 @@ from mai_sessions.errors import Stale
 from mai_sessions.idempotency import NO_KEY, IdempotencyKey, check_same_body
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection, Json, run_transaction
-from mai_sessions.repository.attachments import LOCK_ATTACHMENTS
+from mai_sessions.repository.attachments import LOCK_ATTACHMENTS, LOCK_UPLOADS
 from mai_sessions.repository.columns import time_as_json
 from mai_sessions.repository.new_messages import (
     FIND_UNKNOWN,
@@ -154,7 +154,7 @@ def create_session(
         insert,
         CREATE_TITLE,
         COUNT_SESSION,
-        *([LOCK_ATTACHMENTS] if params.get("named_sha256s") else []),
+        *([LOCK_UPLOADS, LOCK_ATTACHMENTS] if params.get("named_sha256s") else []),
         *added,
         *([GET_KEY, DROP_KEY] if key else []),
     ]

@@ -15,6 +15,7 @@ from mai_sessions.content.attachments import Attachment
 from mai_sessions.content.lexemes import fold_title, message_vector, title_vector
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection, Json, run_transaction
+from mai_sessions.repository.attachments import LOCK_UPLOADS
 from mai_sessions.repository.daily_usage import count_messages
 
 
@@ -209,7 +210,7 @@ def write_batch(
         params["expected_version"] = session
     if batch.messages:
         attachments = {each.sha256: each for message in batch.messages for each in message.attachments}
-        storing: list[LiteralString] = [STORE_ATTACHMENTS] if attachments else []
+        storing: list[LiteralString] = [LOCK_UPLOADS, STORE_ATTACHMENTS] if attachments else []
         writing: list[LiteralString] = [INSERT_MESSAGES, *storing, COUNT_MESSAGES, MOVE_SESSION]
         statements += writing
         params |= _message_params(user_id, session_id, batch) | _attachment_params(attachments)

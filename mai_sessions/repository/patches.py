@@ -18,9 +18,10 @@ from mai_sessions.postgres.connection import Connection, Json, run_transaction
 from mai_sessions.repository import messages
 from mai_sessions.repository.attachments import (
     DROP_UNKNOWN_LINKS,
-    LOCK_ATTACHMENTS,
+    LOCK_UPLOADS,
     SWEEP_ATTACHMENTS,
     attachment_params,
+    lock_attachments,
     refer_to_attachments,
     release_attachments,
     store_attachments,
@@ -113,6 +114,11 @@ _THE_MESSAGE: LiteralString = """
              FROM sessions AS s
              JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = s.id AND m.id = %(message_id)s
             WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
+# Those that the message names, and those that it will name.
+LOCK_ATTACHMENTS: LiteralString = lock_attachments("""ARRAY (
+           SELECT unnest(m.images || m.part_attachments || %(named_sha256s)s::text[])
+             FROM messages AS m
+            WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s)""")
 RELEASE_ATTACHMENTS: LiteralString = release_attachments(_THE_MESSAGE)
 STORE_ATTACHMENTS: LiteralString = store_attachments(_THE_MESSAGE)
 REFER_TO_ATTACHMENTS: LiteralString = refer_to_attachments(_THE_MESSAGE)
@@ -180,7 +186,7 @@ def _patch(conn: Connection, params: dict[str, Any], changes: MessageChanges) ->
     counted = ("token_count", "model_id", "agent_name", "response_time_ms", "is_error")
     recounts = any(params[name] is not None for name in counted)
     statements: list[LiteralString] = [
-        *([LOCK_SESSION, LOCK_ATTACHMENTS] if has_attachments else []),
+        *([LOCK_SESSION, LOCK_UPLOADS, LOCK_ATTACHMENTS] if has_attachments else []),
         TOUCH_SESSION,
         *([RECOUNT_MESSAGE] if recounts else []),
         *([RELEASE_ATTACHMENTS] if has_attachments else []),

@@ -77,10 +77,11 @@ ARCHIVE_SESSIONS: LiteralString = """
      WHERE s.user_id = %(user_id)s AND s.id = ANY (%(session_ids)s) AND s.version = %(version)s
        AND s.archived <> %(archived)s"""
 
+# The user's count before the images, as where a session is created with some.
 _DELETION: list[LiteralString] = [
+    COUNT_OUT_SESSIONS,
     DELETE_IMAGES,
     DELETE_KEYS,
-    COUNT_OUT_SESSIONS,
     DELETE_SESSIONS,
     SWEEP_ATTACHMENTS,
 ]

@@ -278,3 +278,48 @@ def test_images_are_locked_in_order(
     assert free == len(images) - 1
     assert conn.execute("SELECT 1 FROM attachments WHERE reference_count = 1").rowcount == len(images)
     check_counters(conn)
+
+
+def test_writers_of_shared_images_do_not_deadlock(conn: Conn, database: Database) -> None:
+    """Images come and go, so that writers meet at rows that were not there when they locked theirs."""
+    images = [Attachment(f"{number:064x}", "image/png", b"x") for number in range(8)]
+
+    def work(index: int) -> None:
+        chance = random.Random(index)
+        with database.connection() as pooled:
+            session_id = create(pooled, new_id())
+        for _ in range(100):
+            some = chance.sample(images, chance.randint(1, 4))
+            names = [image.sha256 for image in some]
+            with database.connection() as pooled:
+                message_id = append(pooled, session_id, "look", some)
+                match chance.randrange(4):
+                    case 0:
+                        other = chance.sample(images, 2)
+                        patches.patch_message(
+                            pooled,
+                            USER,
+                            session_id,
+                            message_id,
+                            images=[image.sha256 for image in other],
+                            attachments=other,
+                            count_tokens=len,
+                        )
+                    case 1:
+                        messages.clear_messages(pooled, USER, session_id)
+                    case 2:
+                        session_batches.delete_session(pooled, USER, session_id)
+                        first = NewMessage("user", "look", 1, images=names, attachments=some)
+                        new = creations.NewSession(session_id, "x", "chat")
+                        creations.create_session(pooled, USER, new, [first])
+                    case 3:
+                        messages.delete_message(pooled, USER, session_id, message_id)
+
+    in_threads(8, work)
+    check_counters(conn)
+    miscounted = conn.execute(
+        """
+        SELECT a.sha256 FROM attachments AS a
+         WHERE a.reference_count <> (SELECT count(*) FROM messages AS m WHERE a.sha256 = ANY (m.images))"""
+    ).fetchall()
+    assert miscounted == []

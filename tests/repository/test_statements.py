@@ -40,6 +40,7 @@ _SHARED = {
     "release_attachments",
     "sweep_attachments",
     "lock_attachments",
+    "lock_uploads",
     "store_attachments",
     "refer_to_attachments",
     "drop_unknown_links",
@@ -110,8 +111,9 @@ PATCHED_SESSION = write("lock_session", "patch_session", "change_session", "get_
 DELETED_SESSION = write(
     "lock_sessions",
     "claim_sessions",
+    "delete_sessions",
     "release_attachments",
-    *["delete_sessions"] * 3,
+    *["delete_sessions"] * 2,
     "sweep_attachments",
 )
 APPENDED_WITH_KEY = write(
