@@ -60,7 +60,7 @@ settings: install  ## Write docs/settings.md, the table of all settings
 routes: install  ## Write the table of routes in CONTRIBUTING.md
 	WRITE_ROUTES=1 .venv/bin/pytest --quiet tests/test_contributing.py -k routes
 
-schema: install  ## Write sql/schema.sql, the dump of the migrated schema
+schema: install  ## Write sql/schema.sql, the migrated schema on one page
 	WRITE_SCHEMA=1 .venv/bin/pytest --quiet tests/postgres/migrations/test_schema.py
 
 lint-openapi: install  ## Check docs/openapi.json with Redocly's recommended rules, and generate a Python client of it (needs node)

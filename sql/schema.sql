@@ -1,316 +1,319 @@
--- The schema after all migrations, to be read. `make schema` writes it.
+-- The schema after all migrations, for reading: `make schema` writes it from a migrated database.
+-- docs/architecture.md says why there are no partitions and no row-level security.
+--
+--     users               (user_id)
+--      ├─< sessions       (user_id, id)
+--      │    ├── session_titles   (user_id, session_id)
+--      │    ├─< messages         (user_id, session_id, seq)
+--      │    └─< daily_usage      (user_id, session_id, day, part, agent_name, model_id)
+--      ├─< attachments    (user_id, sha256)       named in messages.images and messages.part_attachments
+--      └─< idempotency_keys      (user_id, path, key)
+--     schema_migrations   (version)
+--
+--     ─< one to many    ── one to one
+--
+-- The tables below sessions have a foreign key to it with ON DELETE CASCADE. Every key begins with user_id,
+-- so no row can refer to another user's, and Citus distributes all tables by it. Keys of type text compare by
+-- bytes (COLLATE "C"): an upgrade of the operating system's collations cannot break their indexes.
 
-CREATE EXTENSION IF NOT EXISTS btree_gin WITH SCHEMA public;
+CREATE EXTENSION btree_gin;
 
-COMMENT ON EXTENSION btree_gin IS 'support for indexing common datatypes in GIN';
-
-CREATE TABLE public.attachments (
-    user_id text NOT NULL COLLATE pg_catalog."C",
-    sha256 text NOT NULL COLLATE pg_catalog."C",
-    content_type text NOT NULL,
-    size integer NOT NULL,
-    reference_count integer NOT NULL,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    content bytea NOT NULL,
-    file_name text,
-    CONSTRAINT attachments_content_type_check CHECK (((content_type ~ '^[!-~]+/[!-~]+$'::text) AND (char_length(content_type) <= 255))),
-    CONSTRAINT attachments_file_name_check CHECK (((char_length(file_name) >= 1) AND (char_length(file_name) <= 255))),
-    CONSTRAINT attachments_reference_count_check CHECK ((reference_count >= 0)),
-    CONSTRAINT attachments_sha256_check CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text)),
-    CONSTRAINT attachments_size_check CHECK ((size = octet_length(content))),
-    CONSTRAINT attachments_user_id_check CHECK (((char_length(user_id) >= 1) AND (char_length(user_id) <= 255)))
-);
-ALTER TABLE ONLY public.attachments ALTER COLUMN content SET STORAGE EXTERNAL;
-
-COMMENT ON TABLE public.attachments IS 'An image or file that came with messages of its user';
-
-COMMENT ON COLUMN public.attachments.sha256 IS 'Of the content, in lower-case hexadecimal';
-
-COMMENT ON COLUMN public.attachments.reference_count IS 'Messages that name it; moved by the statements that make and delete them, and gone in the transaction that makes it 0';
-
-COMMENT ON COLUMN public.attachments.file_name IS 'The name that a download is offered under; the first that a message gave it';
-
-CREATE TABLE public.daily_usage (
-    user_id text NOT NULL COLLATE pg_catalog."C",
-    session_id uuid NOT NULL,
-    first_at timestamp with time zone NOT NULL,
-    last_at timestamp with time zone NOT NULL,
-    token_count bigint NOT NULL,
-    day date NOT NULL,
-    first_seq integer NOT NULL,
-    last_seq integer NOT NULL,
-    message_count integer NOT NULL,
-    error_count integer NOT NULL,
-    timed_count integer NOT NULL,
-    part text NOT NULL COLLATE pg_catalog."C",
-    agent_name text NOT NULL COLLATE pg_catalog."C",
-    model_id text NOT NULL COLLATE pg_catalog."C",
-    response_time_ms numeric NOT NULL,
-    CONSTRAINT daily_usage_part_check CHECK ((part = ANY (ARRAY['total'::text, 'assistant'::text, 'other'::text])))
-)
-WITH (fillfactor='80');
-
-COMMENT ON TABLE public.daily_usage IS 'Sums of the messages of a session on a day; moved by the statements that write messages';
-
-COMMENT ON COLUMN public.daily_usage.first_at IS 'No message of these was made before; after a removal it may be earlier than the first of them';
-
-COMMENT ON COLUMN public.daily_usage.last_at IS 'No message of these was made after; after a removal it may be later than the last of them';
-
-COMMENT ON COLUMN public.daily_usage.day IS 'Day of created_at in UTC';
-
-COMMENT ON COLUMN public.daily_usage.first_seq IS 'No message of these has a lower seq';
-
-COMMENT ON COLUMN public.daily_usage.last_seq IS 'No message of these has a higher seq';
-
-COMMENT ON COLUMN public.daily_usage.message_count IS 'How many messages these are; 0 when all were removed';
-
-COMMENT ON COLUMN public.daily_usage.error_count IS 'How many of them are an error';
-
-COMMENT ON COLUMN public.daily_usage.timed_count IS 'How many of them have a response_time_ms';
-
-COMMENT ON COLUMN public.daily_usage.part IS 'Of which messages: all of the day (total), those of an assistant, or those of another role with a model (other)';
-
-COMMENT ON COLUMN public.daily_usage.agent_name IS 'Empty for none, and in a total';
-
-COMMENT ON COLUMN public.daily_usage.model_id IS 'Empty for none, and in a total';
-
-COMMENT ON COLUMN public.daily_usage.response_time_ms IS 'Sum over them; numeric, so that what was added can be taken away again without a trace';
-
-CREATE TABLE public.idempotency_keys (
-    user_id text NOT NULL COLLATE pg_catalog."C",
-    path text NOT NULL COLLATE pg_catalog."C",
-    key text NOT NULL COLLATE pg_catalog."C",
-    fingerprint bytea NOT NULL,
-    id uuid NOT NULL,
-    seq integer,
-    created_at timestamp with time zone NOT NULL,
-    reply json,
-    CONSTRAINT idempotency_keys_key_check CHECK (((char_length(key) >= 1) AND (char_length(key) <= 255))),
-    CONSTRAINT idempotency_keys_user_id_check CHECK (((char_length(user_id) >= 1) AND (char_length(user_id) <= 255)))
+-- A row for each user who has ever had a session, with the counts of the session list
+CREATE TABLE users (
+    -- The user, as named by the authentication; compared byte by byte
+    user_id        text COLLATE "C" NOT NULL,
+    -- Number of the user's rows in sessions; the statements that add and delete sessions maintain it
+    session_count  bigint NOT NULL,
+    -- Number of those that are archived
+    archived_count bigint NOT NULL DEFAULT 0,
+    -- Serves list_sessions, for `total`, and the statements that maintain the counts
+    CONSTRAINT users_pkey PRIMARY KEY (user_id),
+    CONSTRAINT users_session_count_check CHECK (session_count >= 0),
+    CONSTRAINT users_user_id_check CHECK (char_length(user_id) >= 1 AND char_length(user_id) <= 255)
 );
 
-COMMENT ON TABLE public.idempotency_keys IS 'An Idempotency-Key that was used; forgotten after a day by sql/dba/maintain/purge_idempotency_keys.sql';
-
-COMMENT ON COLUMN public.idempotency_keys.path IS 'What was posted to: sessions, or sessions/<id>/messages';
-
-COMMENT ON COLUMN public.idempotency_keys.fingerprint IS 'SHA-256 of the body, as it was understood';
-
-COMMENT ON COLUMN public.idempotency_keys.id IS 'Of the session or message that was made';
-
-COMMENT ON COLUMN public.idempotency_keys.seq IS 'Of the message that was made';
-
-COMMENT ON COLUMN public.idempotency_keys.created_at IS 'Of what was made';
-
-COMMENT ON COLUMN public.idempotency_keys.reply IS 'What the body of a retry cannot tell of the first reply';
-
-CREATE TABLE public.messages (
-    user_id text NOT NULL COLLATE pg_catalog."C",
-    session_id uuid NOT NULL,
-    id uuid NOT NULL,
-    created_at timestamp with time zone NOT NULL,
-    response_time_ms double precision,
-    seq integer NOT NULL,
-    token_count integer NOT NULL,
-    is_error boolean NOT NULL,
-    role text NOT NULL,
-    content text NOT NULL,
-    model_id text,
-    agent_name text,
-    images text[] NOT NULL,
-    documents text[] NOT NULL,
-    words tsvector DEFAULT ''::tsvector NOT NULL,
-    parts json,
-    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
-    status text DEFAULT 'complete'::text NOT NULL,
-    updated_at timestamp with time zone,
-    parent_seq integer,
-    part_attachments text[] DEFAULT '{}'::text[] NOT NULL,
-    CONSTRAINT messages_agent_name_check CHECK ((char_length(agent_name) <= 100)),
-    CONSTRAINT messages_model_id_check CHECK ((char_length(model_id) <= 255)),
-    CONSTRAINT messages_parent_seq_check CHECK (((parent_seq >= 0) AND (parent_seq < seq))),
-    CONSTRAINT messages_response_time_ms_check CHECK ((response_time_ms >= (0)::double precision)),
-    CONSTRAINT messages_role_check CHECK ((role = ANY (ARRAY['user'::text, 'assistant'::text, 'system'::text, 'tool'::text]))),
-    CONSTRAINT messages_seq_check CHECK ((seq > 0)),
-    CONSTRAINT messages_status_check CHECK ((status = ANY (ARRAY['complete'::text, 'streaming'::text, 'interrupted'::text]))),
-    CONSTRAINT messages_token_count_check CHECK ((token_count >= 0))
-)
-WITH (autovacuum_vacuum_scale_factor='0.02');
-
-COMMENT ON TABLE public.messages IS 'What was said in a session, in the order of seq';
-
-COMMENT ON COLUMN public.messages.seq IS 'Place in the session: 1, 2, 3 …; never moved or given again';
-
-COMMENT ON COLUMN public.messages.images IS 'The sha256 of each image that came with the message, in lower-case hexadecimal';
-
-COMMENT ON COLUMN public.messages.documents IS 'Names of the documents that came with the message';
-
-COMMENT ON COLUMN public.messages.words IS 'The words of the content, and keys of its session and week; written with the content';
-
-COMMENT ON COLUMN public.messages.parts IS 'The structured content as the client gave it, an array of objects; a large data: URL in it is a link';
-
-COMMENT ON COLUMN public.messages.metadata IS 'What the client keeps about the message; merged by a PATCH';
-
-COMMENT ON COLUMN public.messages.status IS 'complete, or streaming while its PATCHes write no words and no sums, or interrupted';
-
-COMMENT ON COLUMN public.messages.updated_at IS 'When it was last changed; null: never since created_at';
-
-COMMENT ON COLUMN public.messages.parent_seq IS 'seq of the message before it in its branch; 0: none; null: the one with the next lower seq';
-
-COMMENT ON COLUMN public.messages.part_attachments IS 'The sha256 of each attachment that parts link to';
-
-CREATE TABLE public.schema_migrations (
-    version integer NOT NULL,
-    name text NOT NULL,
-    sha256 text NOT NULL,
-    breaking boolean NOT NULL,
-    applied_at timestamp with time zone DEFAULT now() NOT NULL,
-    applied_by text DEFAULT CURRENT_USER NOT NULL,
-    CONSTRAINT schema_migrations_sha256_check CHECK ((sha256 ~ '^[0-9a-f]{64}$'::text)),
-    CONSTRAINT schema_migrations_version_check CHECK ((version > 0))
-);
-
-COMMENT ON TABLE public.schema_migrations IS 'One row for each file of sql/migrations that this database has';
-
-CREATE TABLE public.session_titles (
-    user_id text NOT NULL COLLATE pg_catalog."C",
-    session_id uuid NOT NULL,
-    created_at timestamp with time zone NOT NULL,
-    title text NOT NULL COLLATE pg_catalog."C",
-    words tsvector NOT NULL,
-    metadata jsonb DEFAULT '{}'::jsonb NOT NULL,
-    CONSTRAINT session_titles_user_id_check CHECK (((char_length(user_id) >= 1) AND (char_length(user_id) <= 255)))
-);
-
-COMMENT ON TABLE public.session_titles IS 'What stands still while a session grows: its title as it is searched, and its metadata';
-
-COMMENT ON COLUMN public.session_titles.created_at IS 'Of the session';
-
-COMMENT ON COLUMN public.session_titles.title IS 'In folded case';
-
-COMMENT ON COLUMN public.session_titles.words IS 'The words of the title, and its pieces of one to three characters';
-
-COMMENT ON COLUMN public.session_titles.metadata IS 'What the client keeps about the session; merged by a PATCH, filtered by a list';
-
-CREATE TABLE public.sessions (
-    user_id text NOT NULL COLLATE pg_catalog."C",
-    id uuid NOT NULL,
-    title text NOT NULL,
-    agent_name text NOT NULL,
-    model_id text,
-    created_at timestamp with time zone DEFAULT now() NOT NULL,
-    updated_at timestamp with time zone DEFAULT now() NOT NULL,
-    version uuid NOT NULL,
-    message_count integer DEFAULT 0 NOT NULL,
-    last_seq integer DEFAULT 0 NOT NULL,
-    newest_seq integer,
+-- A chat, with everything that a list shows of it
+CREATE TABLE sessions (
+    user_id              text COLLATE "C" NOT NULL,
+    id                   uuid NOT NULL,
+    title                text NOT NULL,
+    agent_name           text NOT NULL,
+    model_id             text,
+    created_at           timestamptz NOT NULL DEFAULT now(),
+    -- Time of the last change of its title, agent, model or messages; the list is ordered by it
+    updated_at           timestamptz NOT NULL DEFAULT now(),
+    -- Replaced by every write to the session or its messages; its ETag
+    version              uuid NOT NULL,
+    -- Number of its rows in messages; the statements that add and delete messages maintain it
+    message_count        integer NOT NULL DEFAULT 0,
+    -- Highest seq that any of its messages has had, deleted ones included
+    last_seq             integer NOT NULL DEFAULT 0,
+    -- Highest seq of the messages that exist; null without messages
+    newest_seq           integer,
+    -- First 100 characters of the head's content
     last_message_preview text,
-    archived boolean DEFAULT false NOT NULL,
-    is_branched boolean DEFAULT false NOT NULL,
-    has_metadata boolean DEFAULT false NOT NULL,
-    head_seq integer,
-    head_id uuid,
-    CONSTRAINT sessions_agent_name_check CHECK ((char_length(agent_name) <= 100)),
-    CONSTRAINT sessions_last_message_preview_check CHECK ((char_length(last_message_preview) <= 100)),
-    CONSTRAINT sessions_message_count_check CHECK (((message_count >= 0) AND (message_count <= last_seq))),
-    CONSTRAINT sessions_model_id_check CHECK ((char_length(model_id) <= 255)),
-    CONSTRAINT sessions_title_check CHECK ((char_length(title) <= 255)),
-    CONSTRAINT sessions_user_id_check CHECK (((char_length(user_id) >= 1) AND (char_length(user_id) <= 255)))
-)
-WITH (autovacuum_vacuum_scale_factor='0.02');
+    -- True if the default list leaves the session out
+    archived             boolean NOT NULL DEFAULT false,
+    -- True if a message has another parent than the message before it, or the head is not the newest message
+    is_branched          boolean NOT NULL DEFAULT false,
+    -- True if session_titles has metadata of the session; if false, a list does not read that row
+    has_metadata         boolean NOT NULL DEFAULT false,
+    -- seq of the head, the newest message of the branch that is shown; valid only if is_branched, otherwise
+    -- the head is at newest_seq
+    head_seq             integer,
+    -- id of the message at head_seq
+    head_id              uuid,
+    -- Serves every statement on one session, and the foreign keys
+    CONSTRAINT sessions_pkey PRIMARY KEY (user_id, id),
+    CONSTRAINT sessions_agent_name_check CHECK (char_length(agent_name) <= 100),
+    CONSTRAINT sessions_last_message_preview_check CHECK (char_length(last_message_preview) <= 100),
+    CONSTRAINT sessions_message_count_check CHECK (message_count >= 0 AND message_count <= last_seq),
+    CONSTRAINT sessions_model_id_check CHECK (char_length(model_id) <= 255),
+    CONSTRAINT sessions_title_check CHECK (char_length(title) <= 255),
+    CONSTRAINT sessions_user_id_check CHECK (char_length(user_id) >= 1 AND char_length(user_id) <= 255)
+) WITH (autovacuum_vacuum_scale_factor=0.02);
 
-COMMENT ON TABLE public.sessions IS 'A chat; what a list shows of it stands on its row';
+-- Serves list_sessions: open sessions, archived ones, or both ranges merged, newest first
+CREATE INDEX sessions_user_id_archived_updated_at_id_idx
+    ON sessions (user_id, archived, updated_at DESC, id DESC);
 
-COMMENT ON COLUMN public.sessions.version IS 'A new value with every write to the session or its messages; the ETag';
-
-COMMENT ON COLUMN public.sessions.message_count IS 'Rows of this session in messages; moved by the statements that make and delete them';
-
-COMMENT ON COLUMN public.sessions.last_seq IS 'The highest seq ever given to a message of this session';
-
-COMMENT ON COLUMN public.sessions.newest_seq IS 'The seq of the newest message that is still there';
-
-COMMENT ON COLUMN public.sessions.last_message_preview IS 'The first 100 characters of that message';
-
-COMMENT ON COLUMN public.sessions.archived IS 'A default list leaves it out';
-
-COMMENT ON COLUMN public.sessions.is_branched IS 'Some message has another parent than the one before it, or the head is not the newest message';
-
-COMMENT ON COLUMN public.sessions.has_metadata IS 'session_titles has metadata of it: without, a list need not look there';
-
-COMMENT ON COLUMN public.sessions.head_seq IS 'seq of the newest message of the branch that is shown; where nothing is branched newest_seq counts';
-
-COMMENT ON COLUMN public.sessions.head_id IS 'The id of the message at head_seq';
-
-CREATE TABLE public.users (
-    user_id text NOT NULL COLLATE pg_catalog."C",
-    session_count bigint NOT NULL,
-    archived_count bigint DEFAULT 0 NOT NULL,
-    CONSTRAINT users_session_count_check CHECK ((session_count >= 0)),
-    CONSTRAINT users_user_id_check CHECK (((char_length(user_id) >= 1) AND (char_length(user_id) <= 255)))
+-- The columns of a session that an append does not change: kept apart, so that an append does not write to
+-- their indexes
+CREATE TABLE session_titles (
+    user_id    text COLLATE "C" NOT NULL,
+    session_id uuid NOT NULL,
+    -- created_at of the session
+    created_at timestamptz NOT NULL,
+    -- The title in folded case, as the filter `search` of list_sessions compares it
+    title      text COLLATE "C" NOT NULL,
+    -- Lexemes of the title: its words, and its substrings of one to three characters
+    words      tsvector NOT NULL,
+    -- JSON object that the client stores with the session
+    metadata   jsonb NOT NULL DEFAULT '{}'::jsonb,
+    -- Serves the statements that read or change a title or metadata
+    CONSTRAINT session_titles_pkey PRIMARY KEY (user_id, session_id),
+    CONSTRAINT session_titles_session_fkey
+        FOREIGN KEY (user_id, session_id) REFERENCES sessions(user_id, id)
+        ON DELETE CASCADE,
+    CONSTRAINT session_titles_user_id_check
+        CHECK (char_length(user_id) >= 1 AND char_length(user_id) <= 255)
 );
 
-COMMENT ON TABLE public.users IS 'One row for each user who ever had a session';
+-- Serves rewrite_title_words and count_old_words: titles whose lexemes were made by older rules
+CREATE INDEX session_titles_old_words_idx
+    ON session_titles (user_id, session_id)
+    WHERE NOT words @@ '''_2'''::tsquery;
 
-COMMENT ON COLUMN public.users.session_count IS 'Rows of this user in sessions; moved by the statements that make and delete them';
+-- Serves list_exported_sessions: a page of a user's sessions, oldest first
+CREATE INDEX session_titles_user_id_created_at_idx
+    ON session_titles (user_id, created_at, session_id);
 
-COMMENT ON COLUMN public.users.archived_count IS 'How many of the sessions are archived';
+-- Serves list_sessions filtered by `metadata`
+CREATE INDEX session_titles_user_id_metadata_idx
+    ON session_titles USING gin (user_id, metadata jsonb_path_ops)
+    WHERE metadata <> '{}'::jsonb;
 
-ALTER TABLE ONLY public.attachments
-    ADD CONSTRAINT attachments_pkey PRIMARY KEY (user_id, sha256);
+-- Serves search, and list_sessions filtered by `search`
+CREATE INDEX session_titles_user_id_words_idx
+    ON session_titles USING gin (user_id, words)
+    WITH (gin_pending_list_limit='1024');
 
-ALTER TABLE ONLY public.daily_usage
-    ADD CONSTRAINT daily_usage_pkey PRIMARY KEY (user_id, session_id, day, part, agent_name, model_id);
+-- The messages of a session, in the order of seq
+CREATE TABLE messages (
+    user_id          text COLLATE "C" NOT NULL,
+    session_id       uuid NOT NULL,
+    -- UUIDv7, or the id that the client chose; unique in the session
+    id               uuid NOT NULL,
+    created_at       timestamptz NOT NULL,
+    response_time_ms double precision,
+    -- Place in the session: 1, 2, 3 …; never changed, and not reused after a deletion
+    seq              integer NOT NULL,
+    token_count      integer NOT NULL,
+    is_error         boolean NOT NULL,
+    role             text NOT NULL,
+    content          text NOT NULL,
+    model_id         text,
+    agent_name       text,
+    -- SHA-256 of each image, in lower-case hexadecimal, a key of attachments
+    images           text[] NOT NULL,
+    -- Names of the documents of the message; their contents are not stored
+    documents        text[] NOT NULL,
+    -- Lexemes of the content, of the session and of the week; empty while the message streams
+    words            tsvector NOT NULL DEFAULT ''::tsvector,
+    -- Structured content, an array of objects as the client sent it; large data: URLs are replaced by links
+    -- to attachments
+    parts            json,
+    -- JSON object that the client stores with the message
+    metadata         jsonb NOT NULL DEFAULT '{}'::jsonb,
+    -- streaming while the message grows and has no lexemes or sums; then complete or interrupted
+    status           text NOT NULL DEFAULT 'complete'::text,
+    -- Time of the last change; null if the message has not changed since created_at
+    updated_at       timestamptz,
+    -- seq of the message before it in its branch; 0 if it is the first; null if that is the message with the
+    -- next lower seq
+    parent_seq       integer,
+    -- SHA-256 of each attachment that parts link to
+    part_attachments text[] NOT NULL DEFAULT '{}'::text[],
+    -- Serves list_messages and get_session: a range of a session, or the walk up a branch
+    CONSTRAINT messages_pkey PRIMARY KEY (user_id, session_id, seq),
+    CONSTRAINT messages_session_fkey
+        FOREIGN KEY (user_id, session_id) REFERENCES sessions(user_id, id)
+        ON DELETE CASCADE,
+    CONSTRAINT messages_agent_name_check CHECK (char_length(agent_name) <= 100),
+    CONSTRAINT messages_model_id_check CHECK (char_length(model_id) <= 255),
+    CONSTRAINT messages_parent_seq_check CHECK (parent_seq >= 0 AND parent_seq < seq),
+    CONSTRAINT messages_response_time_ms_check CHECK (response_time_ms >= 0::double precision),
+    CONSTRAINT messages_role_check CHECK (role = ANY (ARRAY['user', 'assistant', 'system', 'tool'])),
+    CONSTRAINT messages_seq_check CHECK (seq > 0),
+    CONSTRAINT messages_status_check CHECK (status = ANY (ARRAY['complete', 'streaming', 'interrupted'])),
+    CONSTRAINT messages_token_count_check CHECK (token_count >= 0)
+) WITH (autovacuum_vacuum_scale_factor=0.02);
 
-ALTER TABLE ONLY public.idempotency_keys
-    ADD CONSTRAINT idempotency_keys_pkey PRIMARY KEY (user_id, path, key);
+-- Serves clear_messages and delete_sessions: the few messages of a session with attachments
+CREATE INDEX messages_attachments_idx
+    ON messages (user_id, session_id)
+    WHERE images <> '{}'::text[] OR part_attachments <> '{}'::text[];
 
-ALTER TABLE ONLY public.messages
-    ADD CONSTRAINT messages_pkey PRIMARY KEY (user_id, session_id, seq);
+-- Serves rewrite_message_words and count_old_words: messages whose lexemes were made by older rules
+CREATE INDEX messages_old_words_idx
+    ON messages (user_id, session_id, seq)
+    WHERE NOT words @@ '''_2'''::tsquery;
 
-ALTER TABLE ONLY public.schema_migrations
-    ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
+-- Serves list_abandoned_streams; a PATCH to a streaming message changes none of its columns and stays HOT
+CREATE INDEX messages_streaming_idx
+    ON messages (created_at)
+    WHERE status = 'streaming';
 
-ALTER TABLE ONLY public.session_titles
-    ADD CONSTRAINT session_titles_pkey PRIMARY KEY (user_id, session_id);
+-- Serves get_message, patch_message, delete_message, and all that name a message by its id
+CREATE UNIQUE INDEX messages_user_id_session_id_id_key
+    ON messages (user_id, session_id, id);
 
-ALTER TABLE ONLY public.sessions
-    ADD CONSTRAINT sessions_pkey PRIMARY KEY (user_id, id);
+-- Serves search; user_id lets the planner estimate how few rows match
+CREATE INDEX messages_user_id_words_idx
+    ON messages USING gin (user_id, words)
+    WITH (gin_pending_list_limit='1024');
 
-ALTER TABLE ONLY public.users
-    ADD CONSTRAINT users_pkey PRIMARY KEY (user_id);
+-- Tells the planner that a session_id has one user_id: otherwise it expects one message a session, and reads
+-- whole sessions by the wrong index
+CREATE STATISTICS messages_user_id_session_id_stat (dependencies)
+    ON user_id, session_id FROM messages;
 
-CREATE INDEX attachments_unreferenced_idx ON public.attachments USING btree (user_id) WHERE (reference_count = 0);
+-- An image or other file of a user's messages, stored once for each user and content
+CREATE TABLE attachments (
+    user_id         text COLLATE "C" NOT NULL,
+    -- SHA-256 of the content, in lower-case hexadecimal
+    sha256          text COLLATE "C" NOT NULL,
+    -- Media type: of images found from their bytes, of other files as the client declared it
+    content_type    text NOT NULL,
+    size            integer NOT NULL,
+    -- Number of messages that name it; the statement that makes it 0 is followed by one that deletes the row
+    reference_count integer NOT NULL,
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    -- The bytes; images are compressed already, so PostgreSQL does not try to
+    content         bytea NOT NULL,
+    -- Name of a download: the first one that a message gave
+    file_name       text,
+    -- Serves get_attachment, and the statements that count references
+    CONSTRAINT attachments_pkey PRIMARY KEY (user_id, sha256),
+    CONSTRAINT attachments_content_type_check
+        CHECK (content_type ~ '^[!-~]+/[!-~]+$' AND char_length(content_type) <= 255),
+    CONSTRAINT attachments_file_name_check
+        CHECK (char_length(file_name) >= 1 AND char_length(file_name) <= 255),
+    CONSTRAINT attachments_reference_count_check CHECK (reference_count >= 0),
+    CONSTRAINT attachments_sha256_check CHECK (sha256 ~ '^[0-9a-f]{64}$'),
+    CONSTRAINT attachments_size_check CHECK (size = octet_length(content)),
+    CONSTRAINT attachments_user_id_check CHECK (char_length(user_id) >= 1 AND char_length(user_id) <= 255)
+);
 
-CREATE INDEX daily_usage_user_id_part_day_idx ON public.daily_usage USING btree (user_id, part, day);
+ALTER TABLE attachments ALTER COLUMN content SET STORAGE EXTERNAL;
 
-CREATE INDEX idempotency_keys_created_at_idx ON public.idempotency_keys USING btree (created_at);
+-- Serves sweep_attachments: attachments that no message names any more
+CREATE INDEX attachments_unreferenced_idx
+    ON attachments (user_id)
+    WHERE reference_count = 0;
 
-CREATE INDEX messages_attachments_idx ON public.messages USING btree (user_id, session_id) WHERE ((images <> '{}'::text[]) OR (part_attachments <> '{}'::text[]));
+-- An Idempotency-Key that was used; removed after a day
+CREATE TABLE idempotency_keys (
+    user_id     text COLLATE "C" NOT NULL,
+    -- The collection of the POST: sessions, sessions/batch, or sessions/<id>/messages
+    path        text COLLATE "C" NOT NULL,
+    key         text COLLATE "C" NOT NULL,
+    -- SHA-256 of the parsed request body, which a retry must match
+    fingerprint bytea NOT NULL,
+    -- id of the session or first message that the request made
+    id          uuid NOT NULL,
+    -- seq of that message, written by releases before 0.2
+    seq         integer,
+    -- Time of the first request
+    created_at  timestamptz NOT NULL,
+    -- The parts of the first response that cannot be made from the body of a retry
+    reply       json,
+    -- Serves every request with an Idempotency-Key
+    CONSTRAINT idempotency_keys_pkey PRIMARY KEY (user_id, path, key),
+    CONSTRAINT idempotency_keys_key_check CHECK (char_length(key) >= 1 AND char_length(key) <= 255),
+    CONSTRAINT idempotency_keys_user_id_check
+        CHECK (char_length(user_id) >= 1 AND char_length(user_id) <= 255)
+);
 
-CREATE INDEX messages_old_words_idx ON public.messages USING btree (user_id, session_id, seq) WHERE (NOT (words @@ '''_2'''::tsquery));
+-- Serves delete_expired_keys, and sql/dba/maintain/purge_idempotency_keys.sql
+CREATE INDEX idempotency_keys_created_at_idx
+    ON idempotency_keys (created_at);
 
-CREATE INDEX messages_streaming_idx ON public.messages USING btree (created_at) WHERE (status = 'streaming'::text);
+-- Sums over the messages of a session on a day, by agent and model; the statements that write messages
+-- maintain them
+CREATE TABLE daily_usage (
+    user_id          text COLLATE "C" NOT NULL,
+    session_id       uuid NOT NULL,
+    -- Lower bound of their created_at; exact until a message is deleted
+    first_at         timestamptz NOT NULL,
+    -- Upper bound of their created_at; exact until a message is deleted
+    last_at          timestamptz NOT NULL,
+    token_count      bigint NOT NULL,
+    -- Date of created_at in UTC
+    day              date NOT NULL,
+    -- Lower bound of their seq
+    first_seq        integer NOT NULL,
+    -- Upper bound of their seq
+    last_seq         integer NOT NULL,
+    -- Number of messages; 0 after all are deleted
+    message_count    integer NOT NULL,
+    -- Number of messages with is_error
+    error_count      integer NOT NULL,
+    -- Number of messages with a response_time_ms
+    timed_count      integer NOT NULL,
+    -- Messages of the sum: total, all of the day; assistant, those of the assistant; other, those of other
+    -- roles that have a model
+    part             text COLLATE "C" NOT NULL,
+    -- Empty if the messages have none, and for total
+    agent_name       text COLLATE "C" NOT NULL,
+    -- Empty if the messages have none, and for total
+    model_id         text COLLATE "C" NOT NULL,
+    -- Sum of response_time_ms; numeric, so that subtracting a deleted message leaves no rounding error
+    response_time_ms numeric NOT NULL,
+    -- Serves the statements that add to the sums of a session and day
+    CONSTRAINT daily_usage_pkey PRIMARY KEY (user_id, session_id, day, part, agent_name, model_id),
+    CONSTRAINT daily_usage_session_fkey
+        FOREIGN KEY (user_id, session_id) REFERENCES sessions(user_id, id)
+        ON DELETE CASCADE,
+    CONSTRAINT daily_usage_part_check CHECK (part = ANY (ARRAY['total', 'assistant', 'other']))
+) WITH (fillfactor=80);
 
-CREATE UNIQUE INDEX messages_user_id_session_id_id_key ON public.messages USING btree (user_id, session_id, id);
+-- Serves the analytics: a user's sums over a range of days
+CREATE INDEX daily_usage_user_id_part_day_idx
+    ON daily_usage (user_id, part, day);
 
-CREATE INDEX messages_user_id_words_idx ON public.messages USING gin (user_id, words) WITH (gin_pending_list_limit='1024');
-
-CREATE INDEX session_titles_old_words_idx ON public.session_titles USING btree (user_id, session_id) WHERE (NOT (words @@ '''_2'''::tsquery));
-
-CREATE INDEX session_titles_user_id_created_at_idx ON public.session_titles USING btree (user_id, created_at, session_id);
-
-CREATE INDEX session_titles_user_id_metadata_idx ON public.session_titles USING gin (user_id, metadata jsonb_path_ops) WHERE (metadata <> '{}'::jsonb);
-
-CREATE INDEX session_titles_user_id_words_idx ON public.session_titles USING gin (user_id, words) WITH (gin_pending_list_limit='1024');
-
-CREATE INDEX sessions_user_id_archived_updated_at_id_idx ON public.sessions USING btree (user_id, archived, updated_at DESC, id DESC);
-
-CREATE STATISTICS public.messages_user_id_session_id_stat (dependencies) ON user_id, session_id FROM public.messages;
-
-ALTER TABLE ONLY public.daily_usage
-    ADD CONSTRAINT daily_usage_session_fkey FOREIGN KEY (user_id, session_id) REFERENCES public.sessions(user_id, id) ON DELETE CASCADE;
-
-ALTER TABLE ONLY public.messages
-    ADD CONSTRAINT messages_session_fkey FOREIGN KEY (user_id, session_id) REFERENCES public.sessions(user_id, id) ON DELETE CASCADE;
-
-ALTER TABLE ONLY public.session_titles
-    ADD CONSTRAINT session_titles_session_fkey FOREIGN KEY (user_id, session_id) REFERENCES public.sessions(user_id, id) ON DELETE CASCADE;
+-- A row for each migration of sql/migrations that this database has
+CREATE TABLE schema_migrations (
+    version    integer NOT NULL,
+    name       text NOT NULL,
+    -- SHA-256 of the file; a released file never changes
+    sha256     text NOT NULL,
+    -- True if releases without this migration must not run on the schema
+    breaking   boolean NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now(),
+    applied_by text NOT NULL DEFAULT CURRENT_USER,
+    -- Serves the comparison of the schema with the code at start
+    CONSTRAINT schema_migrations_pkey PRIMARY KEY (version),
+    CONSTRAINT schema_migrations_sha256_check CHECK (sha256 ~ '^[0-9a-f]{64}$'),
+    CONSTRAINT schema_migrations_version_check CHECK (version > 0)
+);
