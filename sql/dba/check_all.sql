@@ -1,10 +1,10 @@
--- Runs every check of check/ and ends with one line for monitoring; the exit code is 0 if no check found a row.
+-- Runs every check of check/ and ends with one line for monitoring; exits with 0 if no check found a row.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f check_all.sql
--- Variables: user_id  whose rows are checked (default: everybody's)
+-- Variables: user_id  check only this user's rows (default: all users)
 -- Role:      readonly
--- Safety:    read only; reads every table whole, contents of attachments too, which may take long. Safe while serving.
---            Exit codes are those of psql: 0 all is well, 3 a check found rows or failed, 2 no connection.
+-- Safety:    read only; reads all tables, contents of attachments included, which may take long. Safe while
+--            serving. Exit codes: 0 if no check found a row, 3 if one did or failed, 2 without a connection.
 
 \set ON_ERROR_STOP on
 \set variables 'user_id'

@@ -1,16 +1,17 @@
--- Makes the roles owner (changes the schema), maintenance (repairs, purges, erases), app (the service) and readonly (reports, checks).
+-- Creates the roles owner (schema changes), maintenance (repair, purge, erasure), app (service), readonly (reports).
 --
 -- Usage:     psql -X "$DATABASE_URL" -f roles.sql
 --            then give each its password with \password, or its line in pg_hba.conf
 -- Variables: owner        name of the role that migrates, and owns the tables (default mai_sessions_owner)
 --            maintenance  name of the role that runs the scripts of maintain/ and subject/ (default mai_sessions_maintenance)
 --            app          name of the role of the service, to be started with MAI_SESSIONS_MIGRATE=check (default mai_sessions_app)
---            readonly     name of the role that reads, chats too (default mai_sessions_readonly)
+--            readonly     name of the role that reads all tables, chats included (default mai_sessions_readonly)
 --            statement_timeout  longest run of a statement of the service behind a pooler; elsewhere
 --                               MAI_SESSIONS_STATEMENT_TIMEOUT says (default 10s)
 -- Role:      administrator: a superuser, or a role with CREATEROLE that owns the database
--- Safety:    writes; the first run takes each table exclusively for a moment, and gives up after 5 s. Safe while serving. Run it
---            before the first migration, and again after each that makes a table. A name that is a role already gets the rights.
+-- Safety:    writes; the first run locks each table exclusively for a moment, and gives up after 5 s. Safe
+--            while serving. Run it before the first migration, and again after each migration that creates a
+--            table. An existing role of the name gets the rights.
 
 \set ON_ERROR_STOP on
 \set variables 'owner maintenance app readonly statement_timeout'
@@ -42,7 +43,8 @@ SELECT format('CREATE ROLE %I LOGIN', name)
  WHERE to_regrole(quote_ident(name)) IS NULL
 \gexec
 
--- An administrator who is no superuser hands tables over only as a member of their new owner: until the end of this script.
+-- Without superuser rights, an administrator can give a table only to a role it is a member of: join it until
+-- the end.
 SELECT NOT pg_has_role(current_user, :'owner', 'USAGE') AS joins_owner
 \gset
 \if :joins_owner
@@ -51,10 +53,10 @@ GRANT :"owner" TO CURRENT_USER;
 
 SELECT format('GRANT CONNECT ON DATABASE %I TO %I, %I, %I, %I', current_database(), :'owner', :'maintenance', :'app', :'readonly')
 \gexec
--- An extension is a schema change, too.
+-- Creating an extension is a schema change too.
 SELECT format('GRANT CREATE ON DATABASE %I TO %I', current_database(), :'owner')
 \gexec
--- Nobody needs temporary tables: they fill the disk without a row in any table of the schema.
+-- No role needs temporary tables, which can fill the disk.
 SELECT format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC, %I, %I', current_database(), :'app', :'readonly')
 \gexec
 SELECT 'REVOKE CREATE ON SCHEMA public FROM PUBLIC'
@@ -65,15 +67,15 @@ SELECT 'REVOKE CREATE ON SCHEMA public FROM PUBLIC'
 GRANT USAGE, CREATE ON SCHEMA public TO :"owner";
 GRANT USAGE ON SCHEMA public TO :"maintenance", :"app", :"readonly";
 \if :is_superuser
--- The functions that make large objects, which belong to no table either.
+-- Large objects can fill the disk too.
 REVOKE EXECUTE ON FUNCTION lo_creat(integer), lo_create(oid), lo_from_bytea(oid, bytea) FROM PUBLIC;
 \endif
 \if :may_grant_monitor
 GRANT pg_monitor TO :"readonly";
 \endif
 
--- What the service sets on each of its connections, for those that come through a pooler, where it cannot. Citus finds the shard by
--- the values, so there a plan for any value finds none.
+-- The session settings of the service, for connections through a pooler, where the service cannot set them.
+-- Citus finds the shard by the values, so a generic plan cannot work there.
 SELECT format('ALTER ROLE %I SET %I = %L', :'app', s.name, s.value)
   FROM (VALUES ('TimeZone',                      'UTC'),
                ('DateStyle',                     'ISO, MDY'),
@@ -91,14 +93,15 @@ SELECT format('ALTER ROLE %I SET %I = %L', :'app', s.name, s.value)
         WHERE r.setrole = to_regrole(quote_ident(:'app')) AND r.setdatabase = 0 AND s.name || '=' || s.value = ANY (r.setconfig))
 \gexec
 
--- Tables that a later migration makes serve at once; running this again cuts their rights down to the list below.
+-- Default rights let the service use tables of later migrations at once. The next run of this script reduces
+-- them to the list below.
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO :"maintenance", :"app";
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public GRANT SELECT ON TABLES TO :"readonly";
 \if :has_maintain
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public GRANT MAINTAIN ON TABLES TO :"maintenance";
 \endif
 
--- The tables that are there, what the service needs of each, and whether another role owns it.
+-- The existing tables, the rights that the service needs on each, and whether another role owns it.
 SELECT coalesce(json_agg(json_build_object('name', t.name, 'privileges', t.privileges, 'moves', p.tableowner <> :'owner')), '[]') AS tables,
        count(*) AS table_count, count(*) FILTER (WHERE p.tableowner <> :'owner') AS moved_count
   FROM (VALUES ('users',             'SELECT, INSERT, UPDATE'),

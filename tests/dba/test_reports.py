@@ -84,7 +84,7 @@ def test_statements_by_the_names_of_our_functions(
 ) -> None:
     preloaded = conn.execute("SHOW shared_preload_libraries").fetchone()
     if preloaded != ("pg_stat_statements",):
-        assert run_script("report/statements.sql")[0].startswith("pg_stat_statements is not there")
+        assert run_script("report/statements.sql")[0].startswith("pg_stat_statements is not installed")
         return
     with extension(conn, "pg_stat_statements"):
         client.post("/api/v1/sessions", json={"title": "x"})

@@ -9,11 +9,11 @@ from support.scripts import CHANGES, CHECKS, DBA, REPORTS, SCRIPTS, head, header
 README = DBA.parent / "README.md"
 FOLDERS = {
     "": "Roles, and all checks at once",
-    "check": "Is everything as it should be? A check prints nothing when it is",
-    "report": "What is going on",
-    "maintain": "Changes: a dry run, unless `-v apply=1`",
-    "subject": "What a user may ask for",
-    "citus": "Past one machine",
+    "check": "Checks: each prints the rows that are wrong",
+    "report": "Reports",
+    "maintain": "Maintenance: a dry run, unless `-v apply=1`",
+    "subject": "Requests of a user: export and erasure",
+    "citus": "Several machines",
 }
 
 
@@ -24,13 +24,10 @@ def markdown() -> str:
         "",
         "<!-- `make sql-readme` writes this from the headers of the scripts. -->",
         "",
-        "[schema.sql](schema.sql) is the schema on one page, [migrations](migrations) the steps that make "
-        "it, and [dba](dba)",
-        "what DBAs run with `psql`. The header of each script says how, and which variables it takes. The "
-        "roles are those of",
-        "`roles.sql`. [tuning.md](dba/tuning.md) names the settings that matter,",
-        "[citus/rebalance.md](dba/citus/rebalance.md) tells how to spread the database over several "
-        "machines.",
+        "[schema.sql](schema.sql) shows the schema on one page, [migrations](migrations) are the steps that",
+        "make it, and [dba](dba) has scripts for `psql`. The header of a script gives its usage and",
+        "variables. The roles are those of `roles.sql`. [tuning.md](dba/tuning.md) lists the settings that",
+        "matter, [citus/rebalance.md](dba/citus/rebalance.md) describes a cluster of several machines.",
     ]
     for folder, title in FOLDERS.items():
         lines += [

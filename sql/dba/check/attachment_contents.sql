@@ -1,10 +1,10 @@
--- Attachments whose content is not what their sha256 says.
+-- Attachments whose content does not match their sha256.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f attachment_contents.sql
--- Variables: user_id  whose rows are checked (default: everybody's)
+-- Variables: user_id  check only this user's rows (default: all users)
 -- Role:      readonly
--- Safety:    read only; reads every image, which may take long. Safe while serving.
---            The image comes out of a backup: docs/backup.md.
+-- Safety:    read only; reads every image, which may take long. Safe while serving. Restore the image from a
+--            backup: docs/backup.md.
 
 \set ON_ERROR_STOP on
 \set variables 'user_id'

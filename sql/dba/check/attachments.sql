@@ -1,10 +1,11 @@
--- Attachments that no message refers to or that are counted wrong, and images of messages that are not there.
+-- Attachments without references or with a wrong reference_count, and missing images of messages.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f attachments.sql
--- Variables: user_id  whose rows are checked (default: everybody's)
+-- Variables: user_id  check only this user's rows (default: all users)
 -- Role:      readonly
--- Safety:    read only; reads the messages with images, and attachments without their contents. Safe while serving.
---            maintain/repair_counters.sql counts them anew, maintain/purge_attachments.sql deletes those that nobody refers to.
+-- Safety:    read only; reads the messages with images, and attachments without their contents. Safe while
+--            serving. maintain/repair_counters.sql corrects the counts, maintain/purge_attachments.sql
+--            deletes attachments without references.
 
 \set ON_ERROR_STOP on
 \set variables 'user_id'
@@ -17,8 +18,8 @@ WITH named AS (
      WHERE images <> '{}'
      GROUP BY user_id, i)
 SELECT user_id, sha256, a.reference_count, coalesce(n.messages, 0) AS messages,
-       CASE WHEN a.reference_count IS NULL THEN 'not there'
-            WHEN n.messages IS NULL THEN 'nobody refers to it'
+       CASE WHEN a.reference_count IS NULL THEN 'missing'
+            WHEN n.messages IS NULL THEN 'not referenced'
             ELSE 'counted wrong' END AS problem
   FROM named AS n
   FULL JOIN attachments AS a USING (user_id, sha256)

@@ -1,10 +1,10 @@
--- Sums in daily_usage that are not those of the messages.
+-- Sums in daily_usage that differ from those of the messages.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f daily_usage.sql
--- Variables: user_id  whose rows are checked (default: everybody's)
+-- Variables: user_id  check only this user's rows (default: all users)
 -- Role:      readonly
 -- Safety:    read only; reads messages and daily_usage whole. Safe while serving.
---            maintain/repair_counters.sql puts them right.
+--            maintain/repair_counters.sql corrects them.
 
 \set ON_ERROR_STOP on
 \set variables 'user_id'

@@ -1,10 +1,10 @@
--- Sessions whose message_count is not the number of their messages.
+-- Sessions whose message_count differs from the number of their messages.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f message_counts.sql
--- Variables: user_id  whose rows are checked (default: everybody's)
+-- Variables: user_id  check only this user's rows (default: all users)
 -- Role:      readonly
 -- Safety:    read only; reads sessions, and an index of messages. Safe while serving.
---            maintain/repair_counters.sql puts them right.
+--            maintain/repair_counters.sql corrects them.
 
 \set ON_ERROR_STOP on
 \set variables 'user_id'

@@ -1,10 +1,10 @@
--- Sessions whose newest_seq is not that of their newest message, or whose last_message_preview is not of their head.
+-- Sessions whose newest_seq or last_message_preview does not match their newest message or head.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f newest_messages.sql
--- Variables: user_id  whose rows are checked (default: everybody's)
+-- Variables: user_id  check only this user's rows (default: all users)
 -- Role:      readonly
--- Safety:    read only; reads sessions, and of each its newest message. Safe while serving.
---            maintain/repair_counters.sql puts them right.
+-- Safety:    read only; reads all sessions, and the newest message of each. Safe while serving.
+--            maintain/repair_counters.sql corrects them.
 
 \set ON_ERROR_STOP on
 \set variables 'user_id'

@@ -1,11 +1,11 @@
--- Messages, titles and sums of sessions that are not there.
+-- Messages, titles and sums whose session does not exist.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f orphans.sql
--- Variables: user_id  whose rows are checked (default: everybody's)
+-- Variables: user_id  check only this user's rows (default: all users)
 -- Role:      readonly
--- Safety:    read only; reads indexes of messages, session_titles, daily_usage and sessions. Safe while serving.
---            The foreign keys allow none: they were switched off, or a restore was incomplete. maintain/delete_orphans.sql
---            deletes them.
+-- Safety:    read only; reads indexes of messages, session_titles, daily_usage and sessions. Safe while
+--            serving. The foreign keys prevent such rows, so they were disabled, or a restore was incomplete.
+--            maintain/delete_orphans.sql deletes the rows.
 
 \set ON_ERROR_STOP on
 \set variables 'user_id'

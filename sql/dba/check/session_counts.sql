@@ -1,10 +1,10 @@
--- Users whose session_count is not the number of their sessions.
+-- Users whose session_count differs from the number of their sessions.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f session_counts.sql
--- Variables: user_id  whose rows are checked (default: everybody's)
+-- Variables: user_id  check only this user's rows (default: all users)
 -- Role:      readonly
 -- Safety:    read only; reads users, and an index of sessions. Safe while serving.
---            maintain/repair_counters.sql puts them right.
+--            maintain/repair_counters.sql corrects them.
 
 \set ON_ERROR_STOP on
 \set variables 'user_id'

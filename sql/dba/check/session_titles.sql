@@ -1,10 +1,10 @@
--- Sessions whose title cannot be searched, or is searched as it was.
+-- Sessions whose title has no row in session_titles, or an outdated one.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f session_titles.sql
--- Variables: user_id  whose rows are checked (default: everybody's)
+-- Variables: user_id  check only this user's rows (default: all users)
 -- Role:      readonly
--- Safety:    read only; reads sessions and session_titles whole. Safe while serving.
---            `mai-sessions reindex` writes it again. Before PostgreSQL 18 only titles of ASCII are compared.
+-- Safety:    read only; reads sessions and session_titles whole. Safe while serving. `mai-sessions reindex`
+--            writes the row again. Before PostgreSQL 18 only ASCII titles are compared.
 
 \set ON_ERROR_STOP on
 \set variables 'user_id'
@@ -16,7 +16,7 @@ SELECT CASE WHEN current_setting('server_version_num')::int >= 180000 THEN 'norm
 \gset
 
 SELECT s.user_id, s.id AS session_id, s.title, t.title AS searched,
-       CASE WHEN t.title IS NULL THEN 'not there'
+       CASE WHEN t.title IS NULL THEN 'missing'
             WHEN t.words = '' THEN 'no words'
             WHEN t.created_at <> s.created_at THEN 'another created_at'
             ELSE 'another title' END AS problem

@@ -1,10 +1,11 @@
--- Messages and titles that a search does not find, finds for another user, or finds by the rules of an older release.
+-- Messages and titles whose lexemes are missing, belong to another user, or follow the rules of an older release.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f words.sql
--- Variables: user_id  whose rows are checked (default: everybody's)
+-- Variables: user_id  check only this user's rows (default: all users)
 -- Role:      readonly
--- Safety:    read only; reads the words of every message, which may take long. Safe while serving.
---            `mai-sessions reindex` writes the words of older rules again, and those of messages older than migration 0004.
+-- Safety:    read only; reads the words of every message, which may take long. Safe while serving. `mai-
+--            sessions reindex` rewrites the lexemes of older rules, and writes those of messages older than
+--            migration 0004.
 
 \set ON_ERROR_STOP on
 \set variables 'user_id'

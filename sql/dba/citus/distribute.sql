@@ -1,12 +1,13 @@
 -- Distributes the tables over the nodes of a Citus cluster, by user_id, and copies schema_migrations to every node.
 --
--- Usage:     psql -X "$DATABASE_URL" -f distribute.sql                            names the tables that are not distributed yet
+-- Usage:     psql -X "$DATABASE_URL" -f distribute.sql                            lists the tables that are not distributed
 --            psql -X "$DATABASE_URL" -v apply=1 -v shards=128 -f distribute.sql   distributes them
 -- Variables: apply   1 to distribute them (default 0)
---            shards  parts that the users are divided into, and most nodes that can hold some (default 64)
+--            shards  number of shards, and so the most nodes that can hold users (default 64)
 -- Role:      superuser
--- Safety:    writes; copies every row to its node in one transaction, which blocks all writers. Not safe while serving: stop the
---            service first. May be stopped and run again. Run it on the coordinator; docs/citus.md says what a cluster needs before.
+-- Safety:    writes; copies every row to its node in one transaction, which blocks all writers. Not safe
+--            while serving: stop the service first. May be stopped and run again. Run it on the coordinator;
+--            docs/citus.md says what a cluster needs before.
 
 \set ON_ERROR_STOP on
 \set variables 'apply shards'
@@ -33,7 +34,8 @@ SELECT c.oid, c.relname AS name
    AND NOT EXISTS (SELECT FROM pg_dist_partition AS p WHERE p.logicalrelid = c.oid);
 
 \if :apply
--- Sessions between the nodes do not inherit what the service sets on its own, and they write the values of its JSON.
+-- Connections between nodes do not inherit the service's session settings, and they format the values of its
+-- JSON.
 DO $$
 DECLARE
     failed record;
@@ -57,7 +59,8 @@ $$;
 
 \o /dev/null
 BEGIN;
--- Over one connection to each node: a second one would not see what the first has copied, and so could not check a foreign key.
+-- One connection to each node: a second one would not see the rows that the first has copied, and its foreign
+-- keys would fail.
 SET LOCAL citus.multi_shard_modify_mode = 'sequential';
 
 -- A distributed table cannot refer to one that is not distributed yet.
@@ -70,7 +73,7 @@ SELECT u.name, k.conname, pg_get_constraintdef(k.oid) AS definition
 SELECT format('ALTER TABLE public.%I DROP CONSTRAINT %I', name, conname)
   FROM foreign_keys
 \gexec
--- The rows of a user lie on one node, whatever table they are of.
+-- Colocate the tables: all rows of a user are on one node.
 SELECT CASE name
        WHEN 'schema_migrations' THEN 'SELECT create_reference_table(''public.schema_migrations'')'
        WHEN 'sessions' THEN format('SELECT create_distributed_table(%L, %L, colocate_with => %L, shard_count => %s)',
@@ -85,7 +88,7 @@ SELECT format('ALTER TABLE public.%I ADD CONSTRAINT %I %s', name, conname, defin
 \gexec
 COMMIT;
 
--- The rows that were copied still lie in the tables of the coordinator, where no statement sees them.
+-- The coordinator's tables still hold the copied rows, invisible to every statement.
 SELECT format('SELECT truncate_local_data_after_distributing_table(%L)', logicalrelid::regclass)
   FROM pg_dist_partition
  WHERE partmethod = 'h'

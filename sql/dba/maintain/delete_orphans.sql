@@ -1,12 +1,13 @@
--- Deletes messages, titles and sums of sessions that are not there.
+-- Deletes messages, titles and sums whose session does not exist.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f delete_orphans.sql                 counts them
 --            psql -X "$DATABASE_URL" -v apply=1 -f delete_orphans.sql      deletes them
 -- Variables: apply    1 to delete (default 0)
---            user_id  whose (default: everybody's)
+--            user_id  only this user's rows (default: all users)
 -- Role:      maintenance
--- Safety:    writes; row locks on what goes only. Safe while serving, may be stopped and run again. A backup may still have the
---            sessions: restore them first where they are missed. Run repair_counters.sql afterwards.
+-- Safety:    writes; locks only the rows it deletes. Safe while serving, may be stopped and run again. If a
+--            backup has the sessions and they are needed, restore them first. Run repair_counters.sql
+--            afterwards.
 
 \set ON_ERROR_STOP on
 \set variables 'apply user_id'

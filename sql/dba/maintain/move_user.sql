@@ -1,14 +1,15 @@
--- Gives everything of one user to another user id, which may have sessions of its own. Not on Citus: export and import there.
+-- Moves all rows of one user to another user id, which may have rows already. Not on Citus: export and import.
 --
 -- Usage:     psql -X "$DATABASE_URL" -v from=ann -v to=bob -f move_user.sql                 counts what would move
 --            psql -X "$DATABASE_URL" -v from=ann -v to=bob -v apply=1 -f move_user.sql      moves
--- Variables: from   the user id that is given up (no default)
---            to     the user id that gets everything (no default)
+-- Variables: from   the user id to move from (no default)
+--            to     the user id to move to (no default)
 --            apply  1 to move (default 0)
 -- Role:      maintenance
--- Safety:    writes; a session is one transaction, which locks it and its attachments. Safe while serving: a session answers 404 to
---            its old owner from then on. May be stopped and run again. Stops at a session id that the other user has, too.
---            Of an Idempotency-Key that both have used, the other user's stays.
+-- Safety:    writes; one transaction for each session, which locks the session and its attachments. Safe
+--            while serving: afterwards the session is a 404 for its old owner. May be stopped and run again.
+--            Stops at a session id that the other user has too. If both users have used an Idempotency-Key,
+--            the key of the other user is kept.
 
 \set ON_ERROR_STOP on
 \set variables 'from! to! apply'
@@ -40,7 +41,7 @@ DO $$
 DECLARE
     source text    := current_setting('mai_sessions.from');
     target text    := current_setting('mai_sessions.to');
-    -- What each lexeme of a user begins with: mai_sessions/content/lexemes.py, by its rules and by those of version 0.1.
+    -- The prefixes of a user's lexemes in mai_sessions/content/lexemes.py: the present one, and that of 0.1.
     old_target text := left(md5(current_setting('mai_sessions.to')), 5);
     new_target text := translate(left(encode(decode(md5(current_setting('mai_sessions.to')), 'hex'), 'base64'), 3), '+/', '-_');
     moving uuid;
@@ -57,7 +58,7 @@ BEGIN
           FROM sessions
          WHERE user_id = source AND id = moving;
 
-        -- In the order in which an append takes them.
+        -- Lock in the order in which an append locks.
         PERFORM FROM attachments AS a
           WHERE a.user_id = source
             AND a.sha256 IN (SELECT unnest(m.images) FROM messages AS m

@@ -1,14 +1,15 @@
--- Deletes attachments that no message refers to.
+-- Deletes attachments without references.
 --
--- Usage:     psql -X "$DATABASE_URL" -f purge_attachments.sql                counts what would go
+-- Usage:     psql -X "$DATABASE_URL" -f purge_attachments.sql                counts what it would delete
 --            psql -X "$DATABASE_URL" -v apply=1 -f purge_attachments.sql     deletes
 -- Variables: apply    1 to delete (default 0)
---            user_id  whose (default: everybody's)
+--            user_id  only this user's rows (default: all users)
 --            batch    attachments deleted in one transaction (default 100)
 -- Role:      maintenance
--- Safety:    writes; row locks on what goes only, released after each batch. Safe while serving, may be stopped and run again.
---            The service deletes them itself, so there are some only after repair_counters.sql, which finds them: run it first.
---            One that a message names stays, whatever was counted.
+-- Safety:    writes; locks only the rows it deletes, one batch at a time. Safe while serving, may be stopped
+--            and run again. Run repair_counters.sql first: the service deletes such attachments itself,
+--            unless their count was wrong. An attachment that a message names is kept, whatever its count
+--            says.
 
 \set ON_ERROR_STOP on
 \set variables 'apply user_id batch'
@@ -23,7 +24,7 @@ SELECT count(*) AS attachments, coalesce(sum(size), 0) AS bytes
 SELECT set_config('mai_sessions.user_id', :'user_id', false) AS user_id, set_config('mai_sessions.batch', :'batch', false) AS batch
 \gset
 
--- User by user: each statement touches one user's rows, so on Citus one shard.
+-- One user at a time, so that on Citus each statement runs on one shard.
 DO $$
 DECLARE
     only_user text    := current_setting('mai_sessions.user_id');

@@ -1,13 +1,14 @@
--- Deletes the Idempotency-Keys that are older than some hours; what was made under them stays.
+-- Deletes the Idempotency-Keys that are older than some hours, and nothing that was made with them.
 --
--- Usage:     psql -X "$DATABASE_URL" -f purge_idempotency_keys.sql                     counts what would go
+-- Usage:     psql -X "$DATABASE_URL" -f purge_idempotency_keys.sql                     counts what it would delete
 --            psql -X "$DATABASE_URL" -v apply=1 -f purge_idempotency_keys.sql          deletes
 -- Variables: apply  1 to delete (default 0)
 --            hours  age from which a key is deleted (default 24)
 --            batch  keys deleted in one transaction (default 1000)
 -- Role:      maintenance
--- Safety:    writes; row locks on old keys only, released after each batch. Safe while serving, may be stopped and run again.
---            The service does this by itself, unless MAI_SESSIONS_EXPIRY is off. A retry that comes after its key is deleted writes again.
+-- Safety:    writes; locks only old keys, one batch at a time. Safe while serving, may be stopped and run
+--            again. The service does this by itself, unless MAI_SESSIONS_EXPIRY is off. A retry after its key
+--            is deleted writes again.
 
 \set ON_ERROR_STOP on
 \set variables 'apply hours batch'
@@ -31,7 +32,7 @@ DECLARE
     total   bigint      := 0;
 BEGIN
     LOOP
-        -- The newest key of this batch; keys of the same moment go with it.
+        -- The newest key of this batch. Keys of the same time are deleted with it.
         SELECT k.created_at
           INTO newest
           FROM (SELECT created_at FROM idempotency_keys WHERE created_at < expired ORDER BY created_at LIMIT batch) AS k

@@ -1,14 +1,15 @@
--- Deletes sessions that were not written to for some days, with everything of them.
+-- Deletes sessions that were not written to for some days, with their messages and attachments.
 --
--- Usage:     psql -X "$DATABASE_URL" -v days=365 -f purge_sessions.sql                  counts what would go
+-- Usage:     psql -X "$DATABASE_URL" -v days=365 -f purge_sessions.sql                  counts what it would delete
 --            psql -X "$DATABASE_URL" -v days=365 -v apply=1 -f purge_sessions.sql       deletes
--- Variables: days     age of updated_at from which a session goes (no default)
+-- Variables: days     age of updated_at from which a session is deleted (no default)
 --            apply    1 to delete (default 0)
---            user_id  whose (default: everybody's)
+--            user_id  only this user's rows (default: all users)
 --            batch    sessions of one user deleted in one transaction (default 100)
 -- Role:      maintenance
--- Safety:    writes; row locks on the sessions of a batch and their attachments, released after it. Safe while serving, may be
---            stopped and run again. What goes is gone: subject/export_user.sql saves it.
+-- Safety:    writes; locks the sessions of a batch and their attachments, one batch at a time. Safe while
+--            serving, may be stopped and run again. Deletion is final: subject/export_user.sql writes a copy
+--            first.
 
 \set ON_ERROR_STOP on
 \set variables 'days! apply user_id batch'
@@ -44,7 +45,7 @@ BEGIN
                           ORDER BY updated_at, id
                           LIMIT batch FOR UPDATE);
             EXIT WHEN ids = '{}';
-            -- In the order in which an append takes them.
+            -- Lock in the order in which an append locks.
             PERFORM FROM attachments AS a
               WHERE a.user_id = owner
                 AND a.sha256 IN (SELECT unnest(m.images) FROM messages AS m

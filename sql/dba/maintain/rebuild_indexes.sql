@@ -1,4 +1,4 @@
--- Builds indexes anew beside the old ones, which takes bloat away and repairs what an interrupted build has left invalid.
+-- Rebuilds indexes concurrently: removes bloat, and replaces the invalid index of an interrupted build.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f rebuild_indexes.sql                                lists them with their sizes
 --            psql -X "$DATABASE_URL" -v apply=1 -f rebuild_indexes.sql                     rebuilds all, smallest first
@@ -6,8 +6,9 @@
 -- Variables: apply  1 to rebuild (default 0)
 --            like   pattern of the names of the indexes (default %)
 -- Role:      owner
--- Safety:    writes; REINDEX CONCURRENTLY, which waits for older transactions and lets reads and writes pass. Safe while serving,
---            may be stopped and run again. Needs room for the largest index, and much I/O. Run it outside of peak hours.
+-- Safety:    writes; REINDEX CONCURRENTLY, which waits for older transactions and blocks neither reads nor
+--            writes. Safe while serving, may be stopped and run again. Needs disk space for a copy of the
+--            largest index, and much I/O: avoid peak hours.
 
 \set ON_ERROR_STOP on
 \set variables 'apply like'
@@ -21,7 +22,7 @@ SELECT i.indexrelid::regclass AS index, pg_size_pretty(pg_relation_size(i.indexr
  ORDER BY pg_relation_size(i.indexrelid);
 
 \if :apply
--- What an interrupted rebuild has left: PostgreSQL calls it <name>_ccnew or <name>_ccold.
+-- The remains of an interrupted rebuild: PostgreSQL calls them <name>_ccnew or <name>_ccold.
 SELECT format('DROP INDEX CONCURRENTLY %s', i.indexrelid::regclass)
   FROM pg_index AS i
   JOIN pg_class AS c ON c.oid = i.indexrelid

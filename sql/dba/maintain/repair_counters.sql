@@ -1,12 +1,12 @@
--- Puts right what is counted on other rows: of sessions, users, attachments, and the sums in daily_usage.
+-- Corrects all derived values: the counters of sessions, users and attachments, and the sums in daily_usage.
 --
--- Usage:     psql -X "$DATABASE_URL" -f repair_counters.sql                  says what is wrong
---            psql -X "$DATABASE_URL" -v apply=1 -f repair_counters.sql       puts it right
+-- Usage:     psql -X "$DATABASE_URL" -f repair_counters.sql                  prints what is wrong
+--            psql -X "$DATABASE_URL" -v apply=1 -f repair_counters.sql       corrects it
 -- Variables: apply    1 to write (default 0)
---            user_id  whose rows (default: everybody's)
+--            user_id  only this user's rows (default: all users)
 -- Role:      maintenance
--- Safety:    writes; reads user by user, and locks one wrong row at a time, as an append does. Safe while serving, may be stopped
---            and run again. A session that was wrong gets a new ETag.
+-- Safety:    writes; reads one user at a time, and locks one wrong row at a time, as an append does. Safe
+--            while serving, may be stopped and run again. A corrected session gets a new ETag.
 
 \set ON_ERROR_STOP on
 \set variables 'apply user_id'
@@ -55,7 +55,7 @@ BEGIN
         LOOP
             wrong_sessions := wrong_sessions + 1;
             CONTINUE WHEN NOT apply;
-            -- First the lock, then the snapshot that counts: nobody appends between the two.
+            -- Lock first, then count in a new snapshot: no append can come between the two.
             PERFORM FROM sessions AS s WHERE s.user_id = owner AND s.id = wrong.id FOR UPDATE;
             new_version := gen_random_uuid();
             UPDATE sessions AS s

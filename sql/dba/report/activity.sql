@@ -1,9 +1,10 @@
--- What runs for long or waits for a lock now, and who holds it up.
+-- Statements that run long or wait for a lock now, and what blocks them.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f activity.sql
--- Variables: seconds  how long is long (default 1)
+-- Variables: seconds  minimum duration (default 1)
 -- Role:      readonly
--- Safety:    read only. Safe while serving. What users write is never shown: the service's statements carry it as parameters.
+-- Safety:    read only. Safe while serving. Never shows what users wrote: the service passes it as
+--            parameters.
 
 \set ON_ERROR_STOP on
 \set variables 'seconds'

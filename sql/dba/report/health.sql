@@ -1,4 +1,4 @@
--- The state of the database on one screen, with a remark where somebody should look.
+-- The state of the database on one screen, with a remark at each value that needs attention.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f health.sql
 -- Variables: none
@@ -11,7 +11,7 @@
 \ir ../one_node.psql
 
 BEGIN READ ONLY;
--- By themselves: beside a table of Citus the views of the catalogs are for superusers.
+-- A query of its own: a query that also names a Citus table may read these catalog views as a superuser only.
 SELECT count(*) AS expired_keys
   FROM (SELECT 1 FROM idempotency_keys WHERE created_at < now() - interval '25 hours' LIMIT 100000) AS k
 \gset

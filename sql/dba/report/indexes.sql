@@ -4,8 +4,9 @@
 -- Variables: none
 -- Role:      readonly
 -- Safety:    read only. Safe while serving. With the extension pgstattuple it reads each B-tree whole.
---            Unused counts since the statistics were reset, on this server alone: ask the replicas, too. A B-tree in use is 50 to
---            90 percent full; below that maintain/rebuild_indexes.sql wins room. The GIN indexes serve the search.
+--            "Unused" counts since the last reset of the statistics, on this server alone: run it on the
+--            replicas too. A B-tree in use is 50 to 90 percent full; below that, maintain/rebuild_indexes.sql
+--            frees space. The GIN indexes serve the search.
 
 \set ON_ERROR_STOP on
 \set variables ''

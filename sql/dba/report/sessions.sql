@@ -1,11 +1,12 @@
 -- The longest sessions, by messages.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f sessions.sql
--- Variables: top      how many (default 20)
---            user_id  whose (default: everybody's)
+-- Variables: top      number of sessions (default 20)
+--            user_id  only this user's rows (default: all users)
 -- Role:      readonly
--- Safety:    read only; reads sessions whole, and the messages of the sessions that it shows. Safe while serving.
---            Bytes are as stored, compressed, without indexes. No titles: they are the users'.
+-- Safety:    read only; reads sessions whole, and the messages of the sessions that it shows. Safe while
+--            serving. Bytes are as stored, compressed, without indexes. Titles are left out, as users wrote
+--            them.
 
 \set ON_ERROR_STOP on
 \set variables 'top user_id'

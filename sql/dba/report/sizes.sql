@@ -1,4 +1,4 @@
--- How large each table and index is, and how fast they grow.
+-- The size of each table and index, and the growth of each day.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f sizes.sql
 -- Variables: days  days of growth to show (default 14)

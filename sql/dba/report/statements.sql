@@ -1,10 +1,11 @@
--- Which statements take the most time of the server, by the names that they carry in the code.
+-- The statements that take the most time of the server, by their names in the code.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f statements.sql
--- Variables: top  how many (default 20)
+-- Variables: top  number of statements (default 20)
 -- Role:      readonly
--- Safety:    read only. Safe while serving. Needs pg_stat_statements in shared_preload_libraries and CREATE EXTENSION.
---            A name is that of a function in mai_sessions/repository/, and stands in its statement as a comment.
+-- Safety:    read only. Safe while serving. Needs pg_stat_statements in shared_preload_libraries and CREATE
+--            EXTENSION. A name is that of a function in mai_sessions/repository/, and a comment in its
+--            statements.
 
 \set ON_ERROR_STOP on
 \set variables 'top'
@@ -46,5 +47,5 @@ SELECT b.relname AS table, b.indexrelname AS index, a.amname AS kind, s.idx_scan
  LIMIT :top;
 COMMIT;
 \else
-\echo 'pg_stat_statements is not there: add it to shared_preload_libraries, restart, and CREATE EXTENSION pg_stat_statements'
+\echo 'pg_stat_statements is not installed: add it to shared_preload_libraries, restart, and CREATE EXTENSION pg_stat_statements'
 \endif

@@ -1,10 +1,10 @@
--- Who has the most messages or the largest images, with the bytes that they take.
+-- The users with the most messages and with the largest attachments, and the bytes that these take.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f users.sql
--- Variables: top  how many of each (default 20)
+-- Variables: top  number of users in each list (default 20)
 -- Role:      readonly
--- Safety:    read only; reads sessions whole, and the messages of the users that it shows. Safe while serving.
---            Bytes are as stored, compressed, without indexes.
+-- Safety:    read only; reads sessions whole, and the messages of the users that it shows. Safe while
+--            serving. Bytes are as stored, compressed, without indexes.
 
 \set ON_ERROR_STOP on
 \set variables 'top'

@@ -1,10 +1,10 @@
--- Whether autovacuum keeps up: dead rows, when each table was last seen to, what runs now, and how old the oldest row is.
+-- Whether autovacuum keeps up: dead rows, the last run on each table, runs in progress, transaction age.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f vacuum.sql
 -- Variables: none
 -- Role:      readonly
--- Safety:    read only. Safe while serving.
---            At 100 percent of due, autovacuum comes by. A table far above it is held up, by old transactions or too few workers.
+-- Safety:    read only. Safe while serving. Autovacuum starts at 100 percent of `due`. A table far above it
+--            is blocked by an old transaction, or by too few workers.
 
 \set ON_ERROR_STOP on
 \set variables ''

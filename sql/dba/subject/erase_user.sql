@@ -1,14 +1,14 @@
--- Erases everything of one user, and prints a receipt of how many rows went.
+-- Erases all rows of one user, and prints a receipt with the number of rows.
 --
--- Usage:     psql -X "$DATABASE_URL" -v user_id=ann -f erase_user.sql                counts what would go
+-- Usage:     psql -X "$DATABASE_URL" -v user_id=ann -f erase_user.sql                counts what it would erase
 --            psql -X "$DATABASE_URL" -v user_id=ann -v apply=1 -f erase_user.sql     erases
--- Variables: user_id  whose (no default)
+-- Variables: user_id  the user to erase (no default)
 --            apply    1 to erase (default 0)
 --            batch    sessions erased in one transaction (default 100)
 -- Role:      maintenance
--- Safety:    writes; row locks on the user's rows only, released after each batch. Safe while serving, may be stopped and run
---            again: a receipt is of its own run. Stop the user from writing first, or new sessions may follow. Backups and the
---            WAL keep what they have, and the disk what VACUUM has not reached.
+-- Safety:    writes; locks only the user's rows, one batch at a time. Safe while serving, may be stopped and
+--            run again; a receipt counts its own run. Stop the user from writing first, or new sessions may
+--            appear. Backups, the WAL and pages not yet vacuumed still hold the data.
 
 \set ON_ERROR_STOP on
 \set variables 'user_id! apply batch'
@@ -38,7 +38,7 @@ BEGIN
     LOOP
         ids := ARRAY(SELECT s.id FROM sessions AS s WHERE s.user_id = erased ORDER BY s.id LIMIT batch FOR UPDATE);
         IF ids = '{}' THEN
-            -- A new session waits for this row, so none can appear after the check below.
+            -- A new session needs a lock of this row, so none can appear after the check below.
             PERFORM FROM users AS u WHERE u.user_id = erased FOR UPDATE;
             EXIT WHEN NOT EXISTS (SELECT FROM sessions AS s WHERE s.user_id = erased);
             COMMIT;

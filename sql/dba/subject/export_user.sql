@@ -1,10 +1,11 @@
--- Writes everything of one user as JSON lines: the sessions with their messages, the images in base64, and the idempotency keys.
+-- Writes all rows of one user as JSON lines: sessions with messages, attachments in base64, idempotency keys.
 --
 -- Usage:     psql -X "$DATABASE_URL" -v user_id=ann -f export_user.sql > ann.jsonl
--- Variables: user_id  whose (no default)
+-- Variables: user_id  the user to export (no default)
 -- Role:      readonly
--- Safety:    read only; one snapshot, streamed row by row. Safe while serving, but VACUUM waits for a long one.
---            Each line has a type. What is made from other lines, the words of the search and daily_usage, is left out.
+-- Safety:    read only; one snapshot, streamed row by row. Safe while serving, but VACUUM cannot remove rows
+--            that died during a long export. Each line has a type. Derived rows, lexemes and daily_usage, are
+--            left out.
 
 \set ON_ERROR_STOP on
 \set variables 'user_id!'
@@ -15,7 +16,7 @@
 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
 SET LOCAL timezone = 'UTC';
 
--- As CSV that never quotes, because JSON holds no control characters: the text format would double its backslashes.
+-- CSV with a quote character that JSON never contains: the text format would double backslashes.
 COPY (
     SELECT row_to_json(r)
       FROM (SELECT 'user' AS type, u.user_id, u.session_count FROM users AS u WHERE u.user_id = :'user_id') AS r
