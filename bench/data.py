@@ -149,7 +149,7 @@ def _vector(c: Conversation, m: Message) -> str:
 LAYOUTS: dict[str, dict[str, Callable[[Conversation], list[tuple[Any, ...]]]]] = {
     "ours": {
         """sessions (user_id, id, title, agent_name, created_at, updated_at, version, message_count, last_seq,
-                     newest_seq, last_message_preview)""": lambda c: [
+                     newest_seq, head_seq, head_id, last_message_preview)""": lambda c: [
             (
                 c.user_id,
                 c.id,
@@ -161,6 +161,8 @@ LAYOUTS: dict[str, dict[str, Callable[[Conversation], list[tuple[Any, ...]]]]] =
                 m.seq,
                 m.seq,
                 m.seq,
+                m.seq,
+                m.id,
                 m.content[:100],
             )
             for m in c.messages[-1:]

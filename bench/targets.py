@@ -72,7 +72,7 @@ class References:
         subprocess.run(
             [self.bin("expert") / "python", "load_expert.py", "0"],
             cwd=self._path("expert"),
-            env=_environ(EXPERT_DATABASE_URL=database_url),
+            env=environ_with(EXPERT_DATABASE_URL=database_url),
             check=True,
         )
 
@@ -93,12 +93,22 @@ class References:
         )
 
 
-def ours(database_url: str, **environ: str) -> AbstractContextManager[Server]:
-    """Run our service as it is served."""
+def ours(database_url: str, tree: Path = TREE, **environ: str) -> AbstractContextManager[Server]:
+    """Run the service of a checkout as it is served. One of another release has a virtual environment of its
+    own.
+    """
     port = _free_port()
     environ = {"DATABASE_URL": database_url, "MAI_SESSIONS_BIND": f"127.0.0.1:{port}", **environ}
-    command = [str(_BIN / "gunicorn"), "--config=python:mai_sessions.server.gunicorn_conf"]
-    return _running("ours", port, [*command, "mai_sessions.server.wsgi:app"], TREE, environ)
+    # Release 0.1 has another layout.
+    package = "mai_sessions.server" if (tree / "mai_sessions" / "server").is_dir() else "mai_sessions"
+    app = f"{package}.wsgi:app" if package != "mai_sessions" else "wsgi:app"
+    command = [str(bin_of(tree) / "gunicorn"), f"--config=python:{package}.gunicorn_conf", app]
+    return _running("ours" if tree == TREE else "before", port, command, tree, environ)
+
+
+def bin_of(tree: Path) -> Path:
+    """Return the folder with the programs of a checkout."""
+    return _BIN if tree == TREE else tree / ".venv" / "bin"
 
 
 def limit() -> AbstractContextManager[Server]:
@@ -121,7 +131,8 @@ def _free_port() -> int:
         return port
 
 
-def _environ(**environ: str) -> dict[str, str]:
+def environ_with(**environ: str) -> dict[str, str]:
+    """Return the environment of a program: without the settings of whoever runs the benchmark."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAI_SESSIONS_")}
     return {**inherited, "MAI_SESSIONS_WORKERS": str(WORKERS), "PYTHONDONTWRITEBYTECODE": "1", **environ}
 
@@ -132,7 +143,9 @@ def _running(
 ) -> Iterator[Server]:
     log = CACHE / f"{name}.log"
     with log.open("ab") as output:
-        process = subprocess.Popen(command, cwd=cwd, env=_environ(**environ), stdout=output, stderr=output)
+        process = subprocess.Popen(
+            command, cwd=cwd, env=environ_with(**environ), stdout=output, stderr=output
+        )
     try:
         deadline = time.monotonic() + 60
         while not _listens(port):
