@@ -1,6 +1,9 @@
 """The whole application: the API with logs, metrics, security headers, CORS, documentation and health."""
 
 import logging
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
 
 from flask import Flask, Request, request
 from werkzeug.routing import MapAdapter
@@ -22,6 +25,14 @@ log = logging.getLogger(__name__)
 
 
 class _Application(Flask):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._ensure_sync = lru_cache(maxsize=512)(super().ensure_sync)
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Ask once for each function whether it is a coroutine. Flask asks six times a request."""
+        return self._ensure_sync(func)
+
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """Match by path and method alone.
 

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, validates_schema
+from marshmallow import Schema, ValidationError, fields
 
 from mai_sessions.content.attachments import Attachment
 from mai_sessions.content.message import NewMessage
 from mai_sessions.content.parts import Parts
+from mai_sessions.schemas.body import Body
 from mai_sessions.schemas.fields import (
     MAX_BIGINT,
     MAX_INTEGER,
@@ -70,11 +71,8 @@ class MessageListQuery(BranchQuery):
     )
 
 
-class _MessageFields(Schema):
+class _MessageFields(Body):
     """What a message is made with and may be changed to."""
-
-    class Meta:
-        unknown = EXCLUDE
 
     model_id = Text(max_length=255, allow_none=True)
     agent_name = Text(max_length=100, allow_none=True)
@@ -123,13 +121,13 @@ class MessageCreate(_MessageFields):
     )
     created_at = PastMoment(allow_none=True)
 
-    @validates_schema(pass_original=True, skip_on_field_errors=False)
-    def _check_content(self, data: dict[str, Any], given: Any, **_: Any) -> None:
+    def check(self, given: Any) -> None:
+        """Raise ValidationError for a message without content and parts."""
         if isinstance(given, dict) and "content" not in given and given.get("parts") is None:
             raise ValidationError({"content": [ErrorText("Missing data for required field.", "required")]})
 
-    @post_load
-    def _make(self, data: dict[str, Any], **_: Any) -> NewMessage:
+    def make(self, data: dict[str, Any]) -> NewMessage:
+        """Make the message."""
         data = {name: value for name, value in data.items() if value is not None or name == "parent_id"}
         parts: Parts | None = data.pop("parts", None)
         data = {"content": parts.text if parts else "", **data}
@@ -146,8 +144,8 @@ class MessagePatch(_MessageFields):
 
     content = Text(allow_none=True)
 
-    @post_load
-    def _make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+    def make(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Make the changes, as MessageChanges."""
         data = {name: value for name, value in data.items() if value is not None}
         parts: Parts | None = data.pop("parts", None)
         if parts is not None:
@@ -160,21 +158,21 @@ class MessagePatch(_MessageFields):
         return data
 
 
-class MessageBatch(Schema):
+class MessageBatch(Body):
     """Messages to add together, in their order, with changes of their session."""
-
-    class Meta:
-        unknown = EXCLUDE
 
     messages = List(fields.Nested(MessageCreate), max_items=MAX_BATCH, required=True)
     session = fields.Nested(SessionChanges, allow_none=True)
 
-    @post_load
-    def _check(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+    def make(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Refuse an empty batch, and ids that repeat."""
         if not data["messages"]:
             raise ValidationError({"messages": [ErrorText("Must hold 1 to 100 messages.", "too_few")]})
         refuse_repeated_ids(data["messages"])
         return {**data, "session": data.get("session") or {}}
+
+
+_BATCH = MessageBatch()
 
 
 class MessageAppend(MessageCreate):
@@ -183,7 +181,7 @@ class MessageAppend(MessageCreate):
     def load(self, data: Any, **kwargs: Any) -> Any:
         """Load a batch if there is one, else a single message, as `messages`, `session` and `is_batch`."""
         if isinstance(data, dict) and "messages" in data:
-            return {"is_batch": True, **MessageBatch().load(data, **kwargs)}
+            return {"is_batch": True, **_BATCH.load(data, **kwargs)}
         return {"session": {}, "is_batch": False, "messages": [super().load(data, **kwargs)]}
 
 

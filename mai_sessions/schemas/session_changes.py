@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from marshmallow import EXCLUDE, Schema, post_load
-
+from mai_sessions.schemas.body import Body
 from mai_sessions.schemas.fields import Flag, Identifier, Text
 from mai_sessions.schemas.json_fields import MetadataField
 
@@ -11,11 +10,8 @@ DEFAULT_TITLE = "New Chat"
 DEFAULT_AGENT_NAME = "chat"
 
 
-class SessionFields(Schema):
+class SessionFields(Body):
     """What a session is made with and may be changed to."""
-
-    class Meta:
-        unknown = EXCLUDE
 
     title = Text(
         max_length=255, allow_none=True, metadata={"description": f"Blank or null: `{DEFAULT_TITLE}`"}
@@ -34,8 +30,8 @@ class SessionFields(Schema):
 class SessionChanges(SessionFields):
     """What new messages change of their session beside themselves; null is "not given"."""
 
-    @post_load
-    def _drop_nulls(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+    def make(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Drop nulls, and put defaults."""
         return with_defaults({name: value for name, value in data.items() if value is not None})
 
 

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load
+from marshmallow import Schema, ValidationError, fields
 
+from mai_sessions.schemas.body import Body
 from mai_sessions.schemas.fields import (
     MAX_BIGINT,
     MAX_INTEGER,
@@ -67,8 +68,8 @@ class SessionCreate(SessionFields):
     created_at = PastMoment(allow_none=True)
     messages = List(fields.Nested(MessageCreate), max_items=MAX_BATCH, allow_none=True)
 
-    @post_load
-    def _complete(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+    def make(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Put defaults for nulls and blanks, and refuse ids that repeat."""
         data = {name: value for name, value in data.items() if value is not None}
         refuse_repeated_ids(data.get("messages", ()))
         return with_defaults({"id": None, "title": None, "agent_name": None, "model_id": None, **data})
@@ -80,17 +81,14 @@ class SessionPatch(SessionFields):
     """
 
 
-class SessionBatch(Schema):
+class SessionBatch(Body):
     """What to do with many sessions at once."""
-
-    class Meta:
-        unknown = EXCLUDE
 
     ids = List(Identifier(), max_items=MAX_SESSIONS_BATCH, required=True)
     action = Choice("delete", "archive", "unarchive", required=True)
 
-    @post_load
-    def _check(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+    def make(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Refuse an empty batch, and drop ids that repeat."""
         if not data["ids"]:
             raise ValidationError(
                 {"ids": [ErrorText(f"Must hold 1 to {MAX_SESSIONS_BATCH} ids.", "too_few")]}

@@ -24,20 +24,22 @@ def entity_tag(version: object) -> str:
 
 def is_known(tag: str) -> bool:
     """Tell whether the caller of a GET or HEAD has the representation with this entity tag already."""
-    return request.method in ("GET", "HEAD") and not {tag, "*"}.isdisjoint(_tags("If-None-Match"))
+    return request.method in ("GET", "HEAD") and not {tag, "*"}.isdisjoint(_tags("HTTP_IF_NONE_MATCH"))
 
 
 def if_none_match_versions() -> list[UUID]:
     """List the versions in If-None-Match whose image URLs have not changed since."""
+    if "HTTP_IF_NONE_MATCH" not in request.environ:
+        return []
     suffix = _tag_suffix()
-    return _versions(tag.removesuffix(suffix) for tag in _tags("If-None-Match") if tag.endswith(suffix))
+    return _versions(tag.removesuffix(suffix) for tag in _tags("HTTP_IF_NONE_MATCH") if tag.endswith(suffix))
 
 
 def if_match_versions() -> list[UUID] | None:
     """List the versions in If-Match, or return None where any version will do."""
-    if request.headers.get("If-Match", "*").strip() == "*":
+    if request.environ.get("HTTP_IF_MATCH", "*").strip() == "*":
         return None
-    return _versions(tag.partition(".")[0] for tag in _tags("If-Match"))
+    return _versions(tag.partition(".")[0] for tag in _tags("HTTP_IF_MATCH"))
 
 
 def environ_of_conditions() -> dict[str, Any]:
@@ -50,13 +52,14 @@ def environ_of_conditions() -> dict[str, Any]:
     if not _BYTE_RANGE(environ.get("HTTP_RANGE", "")):
         environ.pop("HTTP_RANGE", None)
     if "HTTP_IF_NONE_MATCH" in environ:
-        environ["HTTP_IF_NONE_MATCH"] = ", ".join(f'"{tag}"' for tag in _tags("If-None-Match"))
+        environ["HTTP_IF_NONE_MATCH"] = ", ".join(f'"{tag}"' for tag in _tags("HTTP_IF_NONE_MATCH"))
     return environ
 
 
 def must_be_new() -> bool:
     """Tell whether If-None-Match refuses what exists already: `*`, in a request that writes."""
-    return request.headers.get("If-None-Match", "").strip() == "*"
+    header: str = request.environ.get("HTTP_IF_NONE_MATCH", "")
+    return header.strip() == "*"
 
 
 def _tag_suffix() -> str:
@@ -81,7 +84,7 @@ def _tags(header: str) -> list[str]:
     the encoding (`"…-gzip"`). The tag still names the same version, so it counts in If-Match too, where
     RFC 9110 §13.1.1 would never match it.
     """
-    value = request.headers.get(header)
+    value = request.environ.get(header)
     if not value:
         return []
     return [_ENCODING.sub("", tag.strip().removeprefix("W/").strip('"')) for tag in value.split(",")]

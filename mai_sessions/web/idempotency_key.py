@@ -18,7 +18,7 @@ _WELL_FORMED = re.compile(r"[\x21-\x7e]{1,255}").fullmatch
 
 def idempotency_key(path: str, payload: Any) -> IdempotencyKey | None:
     """Return the key of this request with the fingerprint of its loaded body, or None. Raises Invalid."""
-    key = request.headers.get(HEADER)
+    key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
     if key is None:
         return None
     if not _WELL_FORMED(key):

@@ -13,7 +13,8 @@ from mai_sessions.web.state import current_state
 # The path of an image as the statements write it. A quotation mark inside a JSON string is escaped, so the
 # first pattern matches a key and never a text.
 _IMAGES = re.compile(rb'"images":\[[^\]]+\]')
-_IMAGE = re.compile(rb'"' + LINK.encode() + rb'([0-9a-f]{64})"')
+_LINK = LINK.encode()
+_IMAGE = re.compile(rb'"' + _LINK + rb'([0-9a-f]{64})"')
 # A link in `parts` as the statements write it: no text of a user holds U+0000, so none is taken for a link.
 _MARK = b'"\\u0000'
 _MARKED = re.compile(rb'"\\u0000(?:([0-9a-f]{64})")?')
@@ -37,14 +38,17 @@ def attachments_url() -> str:
 
 def with_attachment_urls(body: bytes) -> bytes:
     """Make the attachments in the `images` and `parts` of a JSON body into URLs that work for the caller."""
+    has_images, has_marks = _LINK in body, _MARK in body
+    if not has_images and not has_marks:
+        return body
     signer, base = current_state().url_signer, attachments_url()
 
     def url(link: re.Match[bytes]) -> bytes:
         if link[1] is None:
-            return b'"' + LINK.encode()
+            return b'"' + _LINK
         query = f"?{signer.sign(current_user_id(), link[1].decode())}" if signer else ""
         return b'"%s%s%s"' % (base.encode(), link[1], query.encode())
 
-    if (signer or base != LINK) and LINK.encode() in body:
+    if has_images and (signer or base != LINK):
         body = _IMAGES.sub(lambda images: _IMAGE.sub(url, images[0]), body)
-    return _MARKED.sub(url, body) if _MARK in body else body
+    return _MARKED.sub(url, body) if has_marks else body
