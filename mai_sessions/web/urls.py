@@ -16,7 +16,7 @@ _IMAGES = re.compile(rb'"images":\[[^\]]+\]')
 _LINK = LINK.encode()
 _IMAGE = re.compile(rb'"' + _LINK + rb'([0-9a-f]{64})"')
 # A link in `parts` as the statements write it: no text of a user holds U+0000, so none is taken for a link.
-_MARK = b'"\\u0000'
+_NUL = re.compile(rb"\\u0000").search
 _MARKED = re.compile(rb'"\\u0000(?:([0-9a-f]{64})")?')
 
 
@@ -38,9 +38,6 @@ def attachments_url() -> str:
 
 def with_attachment_urls(body: bytes) -> bytes:
     """Make the attachments in the `images` and `parts` of a JSON body into URLs that work for the caller."""
-    has_images, has_marks = _LINK in body, _MARK in body
-    if not has_images and not has_marks:
-        return body
     signer, base = current_state().url_signer, attachments_url()
 
     def url(link: re.Match[bytes]) -> bytes:
@@ -49,6 +46,7 @@ def with_attachment_urls(body: bytes) -> bytes:
         query = f"?{signer.sign(current_user_id(), link[1].decode())}" if signer else ""
         return b'"%s%s%s"' % (base.encode(), link[1], query.encode())
 
-    if has_images and (signer or base != LINK):
+    if (signer or base != LINK) and _LINK in body:
         body = _IMAGES.sub(lambda images: _IMAGE.sub(url, images[0]), body)
-    return _MARKED.sub(url, body) if has_marks else body
+    # Most bodies hold no backslash, which is found in a fiftieth of the time.
+    return _MARKED.sub(url, body) if b"\\" in body and _NUL(body) else body
