@@ -1,1 +1,1 @@
-"""What is recorded of each request: the log and the metrics."""
+"""The log and the metrics of requests."""

@@ -1,5 +1,5 @@
-"""The log: a line of JSON for each event, or plain text on a terminal. What users wrote, and tokens, are not
-in it.
+"""The log: a line of JSON for each event, or plain text on a terminal. It never contains texts of users or
+tokens.
 """
 
 import logging
@@ -19,32 +19,32 @@ from mai_sessions.telemetry.request_record import current
 
 _requests = logging.getLogger("mai_sessions.requests")
 
-# Their texts speak of the program or of the world around it. Any other error may quote the value that it met.
+# The texts of these errors do not quote values of users. Those of other errors may.
 _SAFE = (Error, OSError, ImportError, psycopg.OperationalError, psycopg.ProgrammingError)
 
 
 def configure(stream: TextIO = sys.stderr, level: int = logging.INFO) -> None:
-    """Write all that is logged to the stream."""
+    """Write the log to the stream."""
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_PlainFormatter() if stream.isatty() else json_formatter())
     handler.addFilter(_name_request)
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
-    # It logs every attempt to connect; telemetry/outage.py says once a minute that a server is away.
+    # The pool logs every attempt to connect; telemetry/outage.py logs an outage once a minute.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
-    # No format of ours tells them, and looking them up costs a third of a line.
+    # No format here contains them, and finding them takes time on each line.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
 
 
 def json_formatter() -> logging.Formatter:
-    """Make what writes an event as a line of JSON."""
+    """Make the formatter that writes an event as a line of JSON."""
     return _JsonFormatter()
 
 
 def describe(error: BaseException | None) -> str:
-    """Name an error in one line, with its text when that cannot quote what a user wrote.
+    """Describe an error in one line: its type, and its text if that cannot quote values of users.
 
-    PostgreSQL's DETAIL and CONTEXT can hold whole rows, so of its errors only the first part is told.
+    PostgreSQL's DETAIL and CONTEXT can contain whole rows, so only the primary message is used.
     """
     name = type(error).__name__
     if isinstance(error, psycopg.Error) and error.sqlstate:
@@ -59,20 +59,17 @@ def describe(error: BaseException | None) -> str:
 
 
 def log_request(summary: str, fields: Mapping[str, object], *, failed: bool, is_probe: bool = False) -> None:
-    """Log a request: its summary, and its fields where the log is of JSON.
-
-    A probe that succeeds is logged at DEBUG.
-    """
+    """Log a request: the summary, and in a JSON log the fields. A successful probe is logged at DEBUG."""
     level = logging.ERROR if failed else logging.DEBUG if is_probe else logging.INFO
     if not _requests.isEnabledFor(level):
         return
-    # As log() does, without its look at the stack for a place in the source, which says nothing here.
+    # Logger.log() would also search the stack for the place in the source, which is always this one.
     record = _requests.makeRecord(_requests.name, level, "", 0, summary, (), None, extra={"request": fields})
     _requests.handle(record)
 
 
 class _NoValues(logging.Formatter):
-    """Tells an error by its place and its kind."""
+    """Writes tracebacks without the values that error texts may quote."""
 
     def formatException(  # noqa: N802 - logging's own name
         self, ei: tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
@@ -100,7 +97,7 @@ class _JsonFormatter(_NoValues, OrjsonFormatter):
         fields = getattr(record, "request", None)
         if fields is None:
             return super().format(record)
-        # What every request pays for: the same line at a third of the cost.
+        # The line of a request, without the slower general formatter.
         head = {
             "time": datetime.fromtimestamp(record.created, UTC),
             "level": record.levelname,

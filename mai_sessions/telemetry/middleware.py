@@ -1,4 +1,4 @@
-"""One line of the log, and one set of numbers, for each request, whatever becomes of it."""
+"""Writes a log line and metrics for each request, also for one that fails or whose client disconnects."""
 
 import re
 import sys
@@ -17,37 +17,37 @@ from mai_sessions.telemetry.request_record import QUEUE_SECONDS, RequestRecord, 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-# A caller who sends this, with any value, is told where the time went.
-_ASKS_FOR_TIMING = "HTTP_X_SERVER_TIMING"
-# A name that somebody made up must not become a label.
+# With this header, whatever its value, the response has Server-Timing.
+_TIMING_HEADER = "HTTP_X_SERVER_TIMING"
+# A client can invent methods, which must not become labels.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS", "PUT"})
 
 
-# Asked every few seconds by load balancers and monitors.
+# Load balancers and monitors request these every few seconds.
 _PROBES = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
 
 
 @cache
 def _template(rule: str) -> str:
-    """Return a rule of werkzeug's as the documentation writes its path: /sessions/{session_id}."""
+    """Write a rule of werkzeug as a path of OpenAPI: /sessions/{session_id}."""
     return re.sub(r"<(?:[^<>:]+:)?(\w+)>", r"{\1}", rule)
 
 
 def init_app(app: Flask, metrics: Metrics) -> None:
-    """Observe every request of the application."""
-    app.after_request(_complete)
-    app.wsgi_app = _Observed(app.wsgi_app, metrics)  # type: ignore[method-assign]
+    """Log and measure every request of the application."""
+    app.after_request(_complete_record)
+    app.wsgi_app = RequestLogMiddleware(app.wsgi_app, metrics)  # type: ignore[method-assign]
 
 
-class _Observed:
-    """Around the application, and not among its hooks, so that it sees the end: the last byte sent, or a
-    client that has gone.
+class RequestLogMiddleware:
+    """Logs and measures a request when its last byte is sent or its client has disconnected, which no hook of
+    Flask can see.
     """
 
     def __init__(self, app: "WSGIApplication", metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
-        # To find its histogram takes as long as to enter a request into it.
+        # Finding the histogram of the labels takes as long as the observation itself.
         self._histogram = cache(metrics.request_duration.labels)
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -59,7 +59,7 @@ class _Observed:
         current.set(record)
         self._metrics.request_begins()
         try:
-            return _Answer(self._app(environ, start_response), record, self._finish)
+            return _ClosingBody(self._app(environ, start_response), record, self._finish)
         except BaseException:
             self._finish(record)
             raise
@@ -90,7 +90,7 @@ class _Observed:
             "db_ms": round(record.statement_seconds * 1000, 2),
             "bytes": record.size,
         }
-        # The server closes an answer that it could not send while it handles that error.
+        # If sending failed, the server closes the body while it handles that error.
         if isinstance(sys.exc_info()[1], OSError):
             fields["disconnected"] = True
         log_request(
@@ -102,8 +102,11 @@ class _Observed:
         current.set(None)
 
 
-class _Answer:
-    """A body, and what is to be done when the server closes it."""
+class _ClosingBody:
+    """A body that finishes its record when the server closes it.
+
+    werkzeug's ClosingIterator would not, if closing the body itself failed.
+    """
 
     __slots__ = ("_body", "_finish", "_record")
 
@@ -123,9 +126,9 @@ class _Answer:
             self._finish(self._record)
 
 
-def _complete(response: Response) -> Response:
+def _complete_record(response: Response) -> Response:
     record = current.get()
-    # None: the application was called without its wrapper.
+    # None if the application was called without the middleware, as some tests do.
     if record is not None:
         rule = request.url_rule
         record.route = _template(rule.rule) if rule else None
@@ -133,7 +136,7 @@ def _complete(response: Response) -> Response:
         record.size = 0 if record.method == "HEAD" else response.calculate_content_length() or 0
         record.replayed = record.method == "POST" and "Idempotency-Replayed" in response.headers
         response.headers["X-Request-ID"] = record.request_id
-        if _ASKS_FOR_TIMING in request.environ:
+        if _TIMING_HEADER in request.environ:
             response.headers["Server-Timing"] = (
                 f'db;dur={record.statement_seconds * 1000:.2f};desc="{record.statements} statements", '
                 f"app;dur={(time.perf_counter() - record.started) * 1000:.2f}"

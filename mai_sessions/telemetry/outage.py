@@ -1,4 +1,4 @@
-"""The log of a server that is away: one line when it goes, one a minute, and one when it is back."""
+"""Logs the outage of a server: one line at its start, one a minute, and one at its end."""
 
 import logging
 import threading
@@ -10,17 +10,17 @@ REPEAT_INTERVAL = 60.0  # seconds
 
 
 class Outage:
-    """Whether one server answers this process, and since when it does not."""
+    """Whether a server responds to this process, and since when it does not."""
 
     def __init__(self, server: str) -> None:
-        """Make it for a server that is there; `server` is its name in the log."""
+        """Begin with a server that responds. `server` is its name in the log."""
         self._server = server
         self._lock = threading.Lock()
         self._began: float | None = None
         self._logged = 0.0
 
     def fails(self, reason: str) -> None:
-        """Note that the server did not answer, and why."""
+        """Record that the server did not respond, and why."""
         now = time.monotonic()
         with self._lock:
             is_first = self._began is None
@@ -36,7 +36,7 @@ class Outage:
             log.warning("the %s has been away for %.0f s: %s", self._server, seconds, reason)
 
     def answers(self) -> None:
-        """Note that the server answered."""
+        """Record that the server responded."""
         if self._began is None:
             return
         with self._lock:

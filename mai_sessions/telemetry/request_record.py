@@ -1,4 +1,4 @@
-"""What is learned of the request that this thread serves, for the log, the metrics and the answer."""
+"""The record of the request that this thread serves, for the log, the metrics and the response."""
 
 import re
 import time
@@ -12,8 +12,8 @@ _WELL_FORMED = re.compile(r"[A-Za-z0-9._~+/=:-]{1,128}").fullmatch
 
 @dataclass(slots=True)
 class RequestRecord:
-    """One request: times in seconds, sizes in bytes. `reasons` are the words for what was wrong with the
-    input. `queue_seconds` is the time for which it queued for a thread.
+    """One request. Times are in seconds, sizes in bytes. `reasons` are the types of the validation errors;
+    `queue_seconds` is the time that the request waited for a thread.
     """
 
     request_id: str
@@ -35,12 +35,13 @@ class RequestRecord:
 # The key of the WSGI environment in which the worker passes `queue_seconds`.
 QUEUE_SECONDS = "mai_sessions.queue_seconds"
 
-# None: this thread serves no request.
+# None if this thread serves no request.
 current: ContextVar[RequestRecord | None] = ContextVar("request_record", default=None)
 
 
 def request_id(given: str) -> str:
-    """Return the caller's name for a request if it is well-formed, else a new one, so that the response, our
-    log and the caller's can be matched.
+    """Return the caller's id of a request if it is well-formed, otherwise a new one.
+
+    The id is in the response and in the log, so that a caller can match its own log.
     """
     return given if _WELL_FORMED(given) else new_name()
