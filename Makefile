@@ -93,10 +93,14 @@ e2e: install  ## Test /docs, the TypeScript store, its example and its adapters 
 	@if command -v npm >/dev/null; then $(MAKE) clients/typescript/node_modules/.installed && cd clients/typescript && npm run e2e; \
 	else echo "e2e: skipped, node is missing"; fi
 
-# The tests of the cluster stop and kill nodes, so they run alone.
-citus: install  ## Run the tests of the routes and of the cluster on the Citus cluster of CITUS_URL
+# The tests of lost nodes stop and kill nodes, so they run alone.
+CITUS_TESTS = tests/api tests/importers tests/repository/test_races.py tests/repository/test_reindex.py \
+              tests/repository/test_shards.py tests/dba/test_expiry.py tests/citus
+
+citus: install  ## Run the tests of the routes, imports, expiry and scripts, and those of lost nodes, on the Citus cluster of CITUS_URL
 	@if [ -z "$$CITUS_URL" ]; then echo "citus: skipped, no CITUS_URL"; else \
-	.venv/bin/pytest --quiet --numprocesses auto --dist loadscope tests/api && .venv/bin/pytest --quiet tests/citus; fi
+	.venv/bin/pytest --quiet --numprocesses auto --dist loadscope $(CITUS_TESTS) --deselect tests/citus/test_nodes.py && \
+	.venv/bin/pytest --quiet tests/citus/test_nodes.py; fi
 
 deploy-test: install  ## Follow docs/deploy.md, and the steps of the Dockerfile, in a bare Debian; needs root, debootstrap and apt
 	DEPLOY=full .venv/bin/pytest --quiet tests/e2e/test_deploy.py

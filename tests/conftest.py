@@ -61,6 +61,8 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     url = citus.CITUS_URL or os.environ.get("TEST_DATABASE_URL") or _start_server()
     config.stash[_SERVER_URL] = url
+    if citus.CITUS_URL and not citus.has_nodes(url):
+        pytest.exit("CITUS_URL names a database without citus_add_node: docs/citus.md", returncode=2)
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(TEMPLATE)))
         conn.execute(

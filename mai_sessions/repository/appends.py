@@ -88,7 +88,7 @@ FORGET_KEY: LiteralString = f"""
 KEEP_KEY: LiteralString = f"""
     INSERT /* append_messages */ INTO idempotency_keys AS k (user_id, path, key, fingerprint, id, created_at,
                                                              reply)
-    SELECT %(user_id)s, %(path)s, %(key)s, %(fingerprint)s, kept.first_id, now(), kept.reply
+    SELECT kept.user_id, %(path)s, %(key)s, %(fingerprint)s, kept.first_id, now(), kept.reply
       FROM ({KEPT_REPLY}) AS kept
         ON CONFLICT (user_id, path, key) DO NOTHING"""
 

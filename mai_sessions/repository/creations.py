@@ -52,7 +52,7 @@ REPLACE_KEY: LiteralString = """
        AND s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
 KEEP_REPLY: LiteralString = f"""
     INSERT /* create_session */ INTO idempotency_keys (user_id, path, key, fingerprint, id, created_at, reply)
-    SELECT %(user_id)s, %(path)s, %(key)s, %(fingerprint)s, %(session_id)s, now(), kept.reply
+    SELECT kept.user_id, %(path)s, %(key)s, %(fingerprint)s, %(session_id)s, now(), kept.reply
       FROM ({KEPT_REPLY}) AS kept"""
 
 # Where the id was there already, nothing was made for the key.

@@ -1,107 +1,19 @@
-"""What the coordinator sends to the nodes for each request: one transaction on one node, whatever the
-values.
+"""What the coordinator sends to the nodes for each request that writes: one transaction on one node, whatever
+the values.
 """
 
-import re
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import uuid4
 
 import pytest
-from flask.testing import FlaskClient
-from psycopg.errors import Diagnostic
+from support.chats import SESSIONS
+from support.remote_commands import Wire
 from support.samples import data_url, png
 
-SESSIONS = "/api/v1/sessions"
-# Parts of commands that copy rows between the nodes, or commit in two phases.
-BETWEEN_NODES = ["PREPARE TRANSACTION", "COMMIT PREPARED", "intermediate_result", "COPY ", "fetch_inter"]
-
-
-class Command(NamedTuple):
-    """A command that the coordinator has sent, and the node that it was sent to."""
-
-    text: str
-    node: str
-
-    @property
-    def verb(self) -> str:
-        return "BEGIN" if "BEGIN" in self.text else re.sub(r"\W.*", "", self.text, flags=re.DOTALL).upper()
-
-
-class Wire:
-    """A client, and what the coordinator sends for its requests."""
-
-    def __init__(self, client: FlaskClient, commands: list[Command]) -> None:
-        self._client = client
-        self._commands = commands
-
-    def request(
-        self, method: str, path: str, body: Any = None, expected: int | None = None, **headers: str
-    ) -> Any:
-        """Send a request and return the body of the response; `commands` are then those of this request."""
-        self._commands.clear()
-        names = {name.replace("_", "-"): value for name, value in headers.items()}
-        response = self._client.open(path, method=method, json=body, headers=names)
-        assert response.status_code == (expected or {"POST": 201, "DELETE": 204}.get(method, 200)), (
-            response.text
-        )
-        return response.get_json(silent=True)
-
-    @property
-    def verbs(self) -> list[str]:
-        """The commands of the last request, but for those that set up a connection between nodes."""
-        return [command.verb for command in self._commands if command.verb != "SET"]
-
-    def assert_one_node(self) -> None:
-        """Check that the commands of the last request went to one node, and none moved rows between nodes."""
-        assert len({command.node for command in self._commands}) == 1, self._commands
-        for command in self._commands:
-            assert not [part for part in BETWEEN_NODES if part in command.text], command
-
-    def write(
-        self, method: str, path: str, body: Any = None, expected: int | None = None, **headers: str
-    ) -> Any:
-        """Send a request that writes, and check that it is one transaction on one node."""
-        result = self.request(method, path, body, expected, **headers)
-        self.assert_one_node()
-        assert self.verbs[0] == "BEGIN"
-        assert self.verbs[-1] == "COMMIT"
-        assert (self.verbs.count("BEGIN"), self.verbs.count("COMMIT")) == (1, 1)
-        return result
-
-
-@pytest.fixture
-def wire(make_app: Callable[..., Any]) -> Wire:
-    """A client of an application with one connection, whose commands to the nodes are collected."""
-    commands: list[Command] = []
-
-    def collect(notice: Diagnostic) -> None:
-        text = notice.message_primary or ""
-        if text.startswith("issuing "):
-            commands.append(
-                Command(text.removeprefix("issuing ").strip(), (notice.message_detail or "").split()[2])
-            )
-
-    app = make_app(threads=1)
-    with app.extensions["mai_sessions"].database.connection() as conn:
-        conn.execute("SET citus.log_remote_commands = on")
-        conn.execute("SET client_min_messages = log")
-        conn.add_notice_handler(collect)
-    return Wire(app.test_client(), commands)
-
-
-@pytest.fixture
-def session(wire: Wire) -> str:
-    """The path of a session."""
-    return f"{SESSIONS}/{wire.request('POST', SESSIONS, {'title': 'Trip'})['id']}"
-
-
-def test_append_is_a_transaction_of_plain_statements(wire: Wire, session: str) -> None:
-    wire.write("POST", f"{session}/messages", {"role": "user", "content": "hi"})
-    assert set(wire.verbs) == {"BEGIN", "UPDATE", "INSERT", "COMMIT"}
-
-
+BATCH = f"{SESSIONS}/batch"
 MESSAGE = {"role": "user", "content": "hi"}
+FILE = data_url(b"%PDF-1.7 " + b"x" * 2000, "application/pdf")
+PARTS = [{"type": "text", "text": "hi"}, {"type": "file", "data": FILE}]
 ANSWER = {
     "role": "assistant",
     "content": "A lighthouse",
@@ -111,97 +23,182 @@ ANSWER = {
     "is_error": True,
     "token_count": 3,
     "documents": ["a.pdf"],
+    "metadata": {"usage": {"output": 3}},
 }
-APPENDS = [
-    MESSAGE,
-    ANSWER,
-    {**MESSAGE, "content": ""},
-    {**MESSAGE, "model_id": None, "agent_name": None, "response_time_ms": None},
-    {**ANSWER, "images": [data_url(png()), data_url(png(noise=b"2"))]},
-    {**MESSAGE, "images": [data_url(png())] * 2},
-]
+IMAGES = {**ANSWER, "images": [data_url(png()), data_url(png(noise=b"2"))]}
+MESSAGES = {
+    "plain": MESSAGE,
+    "of an assistant": ANSWER,
+    "empty": {**MESSAGE, "content": ""},
+    "nulls": {**MESSAGE, "model_id": None, "agent_name": None, "response_time_ms": None, "metadata": None},
+    "images": IMAGES,
+    "an image twice": {**MESSAGE, "images": [data_url(png())] * 2},
+    "parts": {"role": "user", "parts": PARTS[:1]},
+    "parts with a file": {"role": "user", "parts": PARTS, "images": [data_url(png())]},
+    "streaming": {**ANSWER, "status": "streaming"},
+    "an own id": {**MESSAGE, "id": "{new_id}"},
+    "another first message": {**MESSAGE, "parent_id": None},
+    "a parent": {**MESSAGE, "parent_id": "{first_id}"},
+    "a link to an image": {**MESSAGE, "images": ["{image}"]},
+    "a time": {**MESSAGE, "created_at": "2024-01-01T00:00:00Z"},
+}
+SESSION_CHANGES = {
+    "title": {"title": "Tour"},
+    "names": {"agent_name": "coder", "model_id": "opus"},
+    "metadata": {"metadata": {"pinned": True, "colour": None}},
+    "archived": {"archived": True},
+    "open": {"archived": False},
+    "head": {"head_id": "{first_id}"},
+    "all": {"title": "Tour", "metadata": {"a": 1}, "archived": True, "head_id": "{first_id}"},
+    "nothing": {},
+}
+MESSAGE_CHANGES = {
+    "nothing": {},
+    "content": {"content": "changed"},
+    "no content": {"content": ""},
+    "nulls": {"content": None, "model_id": None},
+    "names": {"model_id": "opus", "agent_name": "coder"},
+    "numbers": {"response_time_ms": 3, "is_error": True, "token_count": 9},
+    "parts": {"parts": PARTS},
+    "metadata": {"metadata": {"feedback": "up", "usage": None}},
+    "status": {"status": "interrupted"},
+    "streaming": {"status": "streaming", "content": "chan"},
+    "images": {"images": [data_url(png(noise=b"3"))], "documents": ["b.pdf"]},
+    "no images": {"images": [], "documents": []},
+}
 
 
-@pytest.mark.parametrize("message", APPENDS)
-def test_append_stays_on_one_node(wire: Wire, session: str, message: dict[str, Any]) -> None:
-    for headers in ({}, {"Idempotency_Key": str(uuid4())}):
-        wire.write("POST", f"{session}/messages", message, **headers)
+@pytest.fixture(params=["linear", "branched"])
+def path(request: pytest.FixtureRequest, wire: Wire) -> str:
+    """The path of a session, without branches or with some."""
+    if request.param == "branched":
+        return wire.session
+    wire.ids["first_id"] = str(uuid4())
+    messages = [{**IMAGES, "id": wire.ids["first_id"]}, MESSAGE]
+    return f"{SESSIONS}/{wire.request('POST', SESSIONS, {'messages': messages})['id']}"
 
 
-@pytest.mark.parametrize("path", [SESSIONS, "messages"])
-def test_key_and_its_replay_stay_on_one_node(wire: Wire, session: str, path: str) -> None:
-    path = f"{session}/messages" if path == "messages" else path
-    key = str(uuid4())
-    first = wire.write("POST", path, {**MESSAGE, "title": "Trip"}, Idempotency_Key=key)
-    again = wire.request("POST", path, {**MESSAGE, "title": "Trip"}, Idempotency_Key=key)
-    wire.assert_one_node()
-    assert again == first
-    wire.request("POST", path, {**MESSAGE, "content": "ho", "title": "Tour"}, 422, Idempotency_Key=key)
-    wire.assert_one_node()
+def key() -> str:
+    return str(uuid4())
 
 
-PATCHES = [
-    {},
-    {"content": "changed"},
-    {"content": ""},
-    {"content": None, "model_id": None},
-    {"model_id": "opus", "agent_name": "coder"},
-    {"response_time_ms": 3, "is_error": True, "token_count": 9},
-]
+def test_append_is_a_transaction_of_plain_statements(wire: Wire) -> None:
+    path = f"{SESSIONS}/{wire.write('POST', SESSIONS, {})['id']}/messages"
+    wire.write("POST", path, MESSAGE)
+    assert wire.commands.verbs == ["BEGIN", "UPDATE", "INSERT", "INSERT", "COMMIT"]
 
 
-@pytest.mark.parametrize("patch", PATCHES)
-@pytest.mark.parametrize("message", [MESSAGE, APPENDS[-1]])
+@pytest.mark.parametrize("message", MESSAGES.values(), ids=MESSAGES)
+def test_append_stays_on_one_node(wire: Wire, path: str, message: dict[str, Any]) -> None:
+    if message.get("id") or "parent_id" in message or not path.endswith(wire.ids["session_id"]):
+        wire.write("POST", f"{path}/messages", message)
+    else:
+        # The short way finds the branches, and then the whole one goes.
+        wire.request("POST", f"{path}/messages", message)
+    wire.ids["new_id"] = str(uuid4())
+    wire.write("POST", f"{path}/messages", message, Idempotency_Key=key())
+    wire.ids["new_id"] = str(uuid4())
+    version = wire.request("GET", path)["version"]
+    wire.write("POST", f"{path}/messages", message, If_Match=f'"{version}"')
+    wire.request("POST", f"{path}/messages", {**message, "id": str(uuid4())}, 412, If_Match=f'"{version}"')
+
+
+def test_appended_id_is_found_on_one_node(wire: Wire, path: str) -> None:
+    message = {**MESSAGE, "id": "{new_id}"}
+    for status in (201, 200):
+        wire.request("POST", f"{path}/messages", message, status)
+
+
+@pytest.mark.parametrize(
+    ("message", "changes"),
+    [*((message, "all") for message in MESSAGES), *(("images", changes) for changes in SESSION_CHANGES)],
+)
+def test_batch_of_messages_stays_on_one_node(wire: Wire, path: str, message: str, changes: str) -> None:
+    own_id = {**MESSAGES[message], "id": str(uuid4())}
+    body = {"messages": [own_id, ANSWER], "session": SESSION_CHANGES[changes]}
+    wire.write("POST", f"{path}/messages", body)
+    body["messages"] = [IMAGES, {**own_id, "id": str(uuid4())}]
+    own_key = key()
+    first = wire.write("POST", f"{path}/messages", body, Idempotency_Key=own_key)
+    assert wire.request("POST", f"{path}/messages", body, Idempotency_Key=own_key) == first
+
+
+@pytest.mark.parametrize("kind", ["session", "append", "batch", "sessions"])
+def test_key_and_its_replay_stay_on_one_node(wire: Wire, kind: str) -> None:
+    method_path, body, other = {
+        "session": (SESSIONS, {"title": "Trip"}, {"title": "Tour"}),
+        "append": (wire.messages, IMAGES, MESSAGE),
+        "batch": (wire.messages, {"messages": [IMAGES]}, {"messages": [MESSAGE]}),
+        "sessions": (
+            BATCH,
+            {"ids": ["{session_id}"], "action": "archive"},
+            {"ids": ["{session_id}"], "action": "delete"},
+        ),
+    }[kind]
+    status = 200 if kind == "sessions" else 201
+    own_key = key()
+    first = wire.write("POST", method_path, body, status, Idempotency_Key=own_key)
+    assert wire.request("POST", method_path, body, status, Idempotency_Key=own_key) == first
+    wire.request("POST", method_path, other, 422, Idempotency_Key=own_key)
+
+
+@pytest.mark.parametrize("changes", MESSAGE_CHANGES.values(), ids=MESSAGE_CHANGES)
+@pytest.mark.parametrize("message", ["plain", "images", "parts with a file", "streaming"])
 def test_patch_of_a_message_stays_on_one_node(
-    wire: Wire, session: str, message: dict[str, Any], patch: dict[str, Any]
+    wire: Wire, path: str, message: str, changes: dict[str, Any]
 ) -> None:
-    path = f"{session}/messages/{wire.request('POST', f'{session}/messages', message)['id']}"
-    wire.request("PATCH", path, patch)
-    wire.assert_one_node()
-    wire.request("PATCH", path, patch, 412, If_Match=f'"{uuid4()}"')
-    wire.assert_one_node()
+    added = wire.request("POST", f"{path}/messages", MESSAGES[message])["id"]
+    wire.request("PATCH", f"{path}/messages/{added}", changes, 412, If_Match=f'"{uuid4()}"')
+    wire.request("PATCH", f"{path}/messages/{added}", changes)
+    # A content asks first whether the message streams; nothing to change is a read.
+    assert wire.commands.transactions <= 2
 
 
-@pytest.mark.parametrize("message", [MESSAGE, APPENDS[-1], APPENDS[-2]])
-def test_removals_stay_on_one_node(wire: Wire, session: str, message: dict[str, Any]) -> None:
-    paths = [
-        f"{session}/messages/{wire.request('POST', f'{session}/messages', message)['id']}" for _ in range(3)
-    ]
-    for path in (paths[0], f"{session}/messages", session):
-        wire.request("DELETE", path, expected=412, If_Match=f'"{uuid4()}"')
-        wire.assert_one_node()
-        wire.write("DELETE", path)
+@pytest.mark.parametrize("changes", SESSION_CHANGES.values(), ids=SESSION_CHANGES)
+def test_patch_of_a_session_stays_on_one_node(wire: Wire, path: str, changes: dict[str, Any]) -> None:
+    wire.request("PATCH", path, changes, 412, If_Match=f'"{uuid4()}"')
+    wire.request("PATCH", path, changes)
+    assert wire.commands.transactions <= 1
 
 
-def test_session_writes_stay_on_one_node(wire: Wire, session: str) -> None:
-    for body in ({}, {"title": "Tour"}, {"title": "Tour", "agent_name": "coder", "model_id": "opus"}):
-        wire.write("POST", SESSIONS, body)
-    for patch in ({"title": "Voyage"}, {"agent_name": "coder"}, {"model_id": "opus", "title": "Voyage"}):
-        wire.request("PATCH", session, patch)
-        wire.assert_one_node()
-    identifier = str(uuid4())
-    assert wire.write("POST", SESSIONS, {"id": identifier})["id"] == identifier
-    wire.request("POST", SESSIONS, {"id": identifier}, 200)
-    wire.assert_one_node()
+@pytest.mark.parametrize("target", ["first", "head", "all", "session"])
+def test_removal_stays_on_one_node(wire: Wire, target: str) -> None:
+    """The children of the first message are handed to its parent, and the head's parent becomes the head."""
+    path = {"all": wire.messages, "session": wire.session}.get(target) or wire.message(target)
+    wire.request("DELETE", path, expected=412, If_Match=f'"{uuid4()}"')
+    wire.write("DELETE", path)
+    wire.request("DELETE", path, expected=204 if target == "all" else 404)
 
 
-def test_reads_are_one_command(wire: Wire, session: str) -> None:
-    message = wire.request("POST", f"{session}/messages", APPENDS[-2])
-    for path in (
-        SESSIONS,
-        f"{SESSIONS}?search=tri",
-        session,
-        f"{session}/messages",
-        f"{session}/messages?before_seq=9&limit=3",
-        f"{session}/messages/{message['id']}",
-        "/api/v1/search?q=lighthouse",
-        "/api/v1/search?q=light*&role=assistant&limit=3",
-        "/api/v1/analytics/usage",
-        "/api/v1/analytics/agents",
-        "/api/v1/analytics/models",
-        "/api/v1/analytics/summary",
-        message["images"][0],
-    ):
-        wire.request("GET", path)
-        wire.assert_one_node()
-        assert wire.verbs in (["SELECT"], ["WITH"]), (path, wire.verbs)
+@pytest.mark.parametrize("message", MESSAGES)
+def test_message_of_each_kind_is_removed_on_one_node(wire: Wire, path: str, message: str) -> None:
+    added = wire.request("POST", f"{path}/messages", MESSAGES[message])["id"]
+    wire.write("DELETE", f"{path}/messages/{added}")
+    wire.write("DELETE", f"{path}/messages")
+    wire.write("DELETE", path)
+
+
+@pytest.mark.parametrize("given", [{}, *SESSION_CHANGES.values()])
+@pytest.mark.parametrize("messages", [[], [MESSAGE], [IMAGES, {**MESSAGE, "parent_id": None}]])
+def test_creation_stays_on_one_node(
+    wire: Wire, given: dict[str, Any], messages: list[dict[str, Any]]
+) -> None:
+    body = {**given, "id": str(uuid4()), "messages": messages}
+    body.pop("head_id", None)
+    wire.write("POST", SESSIONS, body)
+    wire.request("POST", SESSIONS, body, 200)
+    wire.write("POST", SESSIONS, {**body, "id": None}, Idempotency_Key=key())
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_creation_with_a_message_stays_on_one_node(wire: Wire, message: str) -> None:
+    given = {name: value for name, value in MESSAGES[message].items() if value != "{first_id}"}
+    wire.write("POST", SESSIONS, {"messages": [given]})
+
+
+@pytest.mark.parametrize("action", ["archive", "unarchive", "delete"])
+def test_batch_of_sessions_stays_on_one_node(wire: Wire, action: str) -> None:
+    ids = ["{session_id}", str(uuid4()), *(wire.request("POST", SESSIONS, {})["id"] for _ in range(3))]
+    for headers in ({}, {"Idempotency_Key": key()}):
+        result = wire.write("POST", BATCH, {"ids": ids, "action": action}, 200, **headers)
+    assert len(result["done"]) == (0 if action == "delete" else 4)

@@ -3,17 +3,33 @@ themselves.
 """
 
 import re
+from datetime import UTC, datetime
+from typing import Any
 
 import psycopg
 import pytest
+from psycopg.types.json import Json, Jsonb
+from support import citus
 from support.shards import schema_faults, statement_faults, tables_made
-from test_plans import STATEMENTS
+from test_plans import MESSAGE, OTHERWISE, PARAMETERS, STATEMENTS
 
 from mai_sessions.postgres import migrations
 from mai_sessions.postgres.connection import to_positional
 
 MIGRATIONS = {migration.name: migration.sql for migration in migrations.discover()}
 TABLES = {table for migration in MIGRATIONS.values() for table in tables_made(migration)}
+
+# Parameters with a value in test_plans that may be null, and values for those that are null there.
+NULLABLE = {"content", "if_match", "limit", "members", "messages_limit", "metadata", "parts"}
+OF_TYPE: dict[str, Any] = {
+    "json": Json([]),
+    "jsonb": Jsonb({}),
+    "text": "complete",
+    "text[]": ["a" * 64],
+    "timestamptz": datetime(2026, 1, 1, tzinfo=UTC),
+    "uuid": MESSAGE,
+    "uuid[]": [MESSAGE],
+}
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +57,22 @@ def test_without_any_one_of_its_conditions_it_does_not(volatility: dict[str, str
     for condition in re.finditer(rf"(\w+\.)?user_id = \${user}\b", statement):
         start, end = condition.span()
         assert statement_faults(f"{statement[:start]}true{statement[end:]}", user, TABLES, volatility)
+
+
+@pytest.mark.skipif(not citus.CITUS_URL, reason="no CITUS_URL names a cluster")
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_statement_is_one_task_of_a_cluster(conn: psycopg.Connection[Any], name: str) -> None:
+    given = {key: value for key, (_, value) in PARAMETERS.items()} | OTHERWISE.get(name, {})
+    # A head that moves nowhere has no task.
+    given["new_head_id"] = MESSAGE
+    names = to_positional(STATEMENTS[name]).names
+    flipped: dict[str, Any] = {each: None for each in names if each in NULLABLE}
+    flipped |= {each: OF_TYPE[PARAMETERS[each][0]] for each in names if given[each] is None}
+    for changes in ({}, *({each: value} for each, value in flipped.items())):
+        explain = f"EXPLAIN (COSTS off) {STATEMENTS[name]}"
+        plan = [line.strip() for (line,) in conn.execute(explain.encode(), given | changes).fetchall()]
+        assert "Task Count: 1" in plan, (changes, plan)
+        assert not [line for line in plan if "Subplan" in line or "INSERT/SELECT" in line]
 
 
 @pytest.mark.parametrize("name", MIGRATIONS)
@@ -77,6 +109,8 @@ def test_what_is_held_to_one_user_passes(volatility: dict[str, str], statement: 
 
 
 REFUSED = {
+    # Its rows are copied through the coordinator.
+    "INSERT INTO users (session_count, user_id) SELECT 1, $1 FROM sessions AS s WHERE s.user_id = $1": "not the source's",
     # Not every table is held to the user.
     "SELECT title FROM sessions WHERE id = $2": "sessions is not held",
     "SELECT title FROM sessions WHERE user_id = $1 OR id = $2": "sessions is not held",

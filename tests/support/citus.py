@@ -87,6 +87,13 @@ class Node:
 STOPPED, KILLED, HUNG = SIGINT, SIGKILL, SIGSTOP
 
 
+def has_nodes(url: str) -> bool:
+    """Tell whether a database is the coordinator's of a cluster with worker nodes."""
+    with psycopg.connect(url) as conn:
+        [(has_citus,)] = conn.execute("SELECT to_regclass('pg_dist_node') IS NOT NULL").fetchall()
+        return has_citus and bool(conn.execute("SELECT FROM pg_dist_node WHERE groupid > 0").rowcount)
+
+
 def nodes(coordinator_url: str) -> list[Node]:
     """The servers of a cluster, the coordinator first, in the database that the URL names."""
     with psycopg.connect(coordinator_url) as conn:

@@ -132,6 +132,8 @@ class _Checker:
             if any(isinstance(inner, ast.SubLink) for inner in _nodes(node.selectStmt)):
                 self.faults.append(f"INSERT INTO {table}: a subquery in VALUES")
         else:
+            if not _takes_user_id(node):
+                self.faults.append(f"INSERT INTO {table}: user_id is not the source's")
             sources = {inner.relname for inner in _nodes(node.selectStmt) if isinstance(inner, ast.RangeVar)}
             if sources & ctes.keys() and sources - ctes.keys():
                 self.faults.append(f"INSERT INTO {table} reads both a table and a part of WITH")
@@ -293,6 +295,18 @@ class _Checker:
 
 def _is_interval(node: Any) -> bool:
     return isinstance(node, ast.TypeCast) and node.typeName.names[-1].sval == "interval"
+
+
+def _takes_user_id(node: ast.InsertStmt) -> bool:
+    """Tell whether an INSERT takes `user_id` from a column of its SELECT. With a value Citus copies the rows
+    through the coordinator.
+    """
+    if node.selectStmt.op != SetOperation.SETOP_NONE:
+        return True
+    targets = zip(node.cols or (), node.selectStmt.targetList, strict=False)
+    return any(
+        column.name == "user_id" and isinstance(target.val, ast.ColumnRef) for column, target in targets
+    )
 
 
 def _returned(node: Any) -> Any:
