@@ -83,6 +83,14 @@ class Settings:
         unit="bytes",
         check=validate.Range(min=1),
     )
+    max_response: int = _setting(
+        "MAI_SESSIONS_MAX_RESPONSE",
+        64 * 1024 * 1024,
+        "The most JSON of messages in one response, unless it is one message. A read of more is a `422`; the "
+        "response to a write holds the newest that fit",
+        unit="bytes",
+        check=validate.Range(min=1024, max=256 * 1024 * 1024),
+    )
     max_json_depth: int = _setting(
         "MAI_SESSIONS_MAX_JSON_DEPTH",
         32,

@@ -38,7 +38,12 @@ def list_messages(query: dict[str, Any], session_id: UUID) -> Response:
     """List the messages of a session, oldest first"""
     with connection() as conn:
         page = messages.list_messages(
-            conn, current_user_id(), session_id, known_versions=if_none_match_versions(), **query
+            conn,
+            current_user_id(),
+            session_id,
+            known_versions=if_none_match_versions(),
+            max_bytes=current_state().settings.max_response,
+            **query,
         )
     return json_response(page.body, version=page.version, headers=_links(page, query, session_id))
 
@@ -65,6 +70,7 @@ def append_messages(payload: dict[str, Any], session_id: UUID) -> Response:
             is_batch=is_batch,
             key=key,
             if_match=if_match_versions(),
+            max_bytes=current_state().settings.max_response,
         )
     path = f"/sessions/{session_id}/messages"
     if is_batch:

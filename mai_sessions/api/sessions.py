@@ -61,6 +61,7 @@ def create_session(payload: dict[str, Any]) -> Response:
             head_id=head_id,
             key=key,
             must_be_new=must_be_new(),
+            max_bytes=current_state().settings.max_response,
         )
     return created_response(
         f"/sessions/{reply.id}", reply.body, version=reply.version, status=201 if reply.is_new else 200
@@ -74,7 +75,12 @@ def get_session(query: dict[str, Any], session_id: UUID) -> Response:
     """Read a session with its messages"""
     with connection() as conn:
         reply = sessions.get_session(
-            conn, current_user_id(), session_id, known_versions=if_none_match_versions(), **query
+            conn,
+            current_user_id(),
+            session_id,
+            known_versions=if_none_match_versions(),
+            max_bytes=current_state().settings.max_response,
+            **query,
         )
     return json_response(reply.body, version=reply.version)
 
@@ -99,6 +105,7 @@ def patch_session(query: dict[str, Any], payload: dict[str, Any], session_id: UU
             session_id,
             if_match=if_match_versions(),
             messages_limit=query["messages_limit"],
+            max_bytes=current_state().settings.max_response,
             clear_model_id=clear_model_id,
             **with_defaults(changes),
         )

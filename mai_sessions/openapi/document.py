@@ -19,7 +19,11 @@ Stores the chats of an LLM frontend: sessions, and the messages in them.
 
 Ids are UUIDs, timestamps ISO 8601 in UTC. Every path matches with and without a slash at its end. Unknown
 keys of a body and unknown query parameters are ignored; an empty query parameter counts as not given. Every
-error is a problem document (RFC 9457)."""
+error is a problem document (RFC 9457).
+
+The messages of one response are at most 64 MiB of JSON by default, or one message. A read of more is a
+`422` whose error is of the type `too_large` and names the parameter that asks for fewer: `messages_limit`,
+`limit` or `max_tokens`. The response to a write of a session holds the newest messages that fit."""
 
 _TEXT = {"type": "string"}
 _TAG = {"schema": {"type": "string"}, "description": "The version of the resource, a strong entity tag"}

@@ -33,6 +33,7 @@ from mai_sessions.repository.new_messages import (
     unknown_references,
 )
 from mai_sessions.repository.plain_appends import append_plain_message, is_plain
+from mai_sessions.repository.response_size import NO_LIMIT, too_large
 from mai_sessions.repository.session_changes import (
     CHANGE_SESSION,
     METADATA_FIT,
@@ -80,6 +81,13 @@ CLAIM_SESSION: LiteralString = f"""
                     WHERE NOT EXISTS (SELECT FROM messages AS o
                                        WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s
                                          AND o.id = r.id))"""
+# Of a batch with ids of its own, messages may be there, and larger than those that were sent.
+_STORED_FIT: LiteralString = """
+(SELECT count(*) <= 1 OR sum(octet_length(o.content)) <= %(max_stored_bytes)s
+   FROM messages AS o
+  WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s AND o.id = ANY (%(message_ids)s::uuid[]))"""
+CLAIM_FITTING: LiteralString = f"""{CLAIM_SESSION}
+       AND {_STORED_FIT}"""
 
 FORGET_KEY: LiteralString = f"""
     DELETE /* append_messages */ FROM idempotency_keys AS k
@@ -97,6 +105,13 @@ READ_MESSAGES: LiteralString = f"""
       FROM messages AS m
      WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
        AND m.id = ANY (%(message_ids)s::uuid[])"""
+READ_FITTING: LiteralString = f"""
+    SELECT /* append_messages */ m.id, CASE WHEN s.version = %(version)s OR {_STORED_FIT}
+           THEN (SELECT row_to_json(r) FROM (SELECT {MESSAGE_COLUMNS}) AS r) END
+      FROM sessions AS s
+      JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s
+       AND m.id = ANY (%(message_ids)s::uuid[])
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
 READ_SUMMARY: LiteralString = f"""
     SELECT /* append_messages */ s.version, (SELECT row_to_json(r) FROM (SELECT {SUMMARY_COLUMNS}) AS r)
       FROM sessions AS s
@@ -113,6 +128,7 @@ def append_messages(
     is_batch: bool = False,
     key: IdempotencyKey | None = None,
     if_match: Sequence[UUID] | None = None,
+    max_bytes: int = NO_LIMIT,
 ) -> AppendReply:
     """Add messages, the first one after the session's head and each other one after the one before it, unless
     they name their parents. The last one becomes the head, unless `changes` name another.
@@ -120,8 +136,8 @@ def append_messages(
     A message whose id the session has already is left as it stands; with all of them nothing is written,
     whatever `if_match` and the key say. A key that was used gives the first reply again. Raises NotFound,
     Stale unless the session's version is one of `if_match`, and Invalid for a key that was used with another
-    body, for a parent, a head or an image that is not there, and for metadata of the session that become too
-    large.
+    body, for a parent, a head or an image that is not there, for metadata of the session that become too
+    large, and for messages that are there, if more than `max_bytes` of JSON, and more than was sent.
     """
     if not (is_batch or key or if_match is not None) and is_plain(messages[0]):
         plain = append_plain_message(conn, user_id, session_id, messages[0])
@@ -137,7 +153,12 @@ def append_messages(
         "version": (version := new_id()),
         "if_match": if_match,
     }
+    # A character takes at most six bytes of JSON.
+    params["max_stored_bytes"] = max(max_bytes // 6, len(params["messages"]))
     has_own_ids = any(message.id for message in messages)
+    claim, read = (
+        (CLAIM_FITTING, READ_FITTING) if is_batch and has_own_ids else (CLAIM_SESSION, READ_MESSAGES)
+    )
     links = bool(params["named_sha256s"])
     needs = bool(params["needed_ids"] or params["needed_sha256s"])
     reads = is_batch or has_own_ids or links or bool(params["child_ids"])
@@ -147,12 +168,12 @@ def append_messages(
     statements: list[LiteralString] = [
         *([LOCK_SESSION] if is_conditional or links else []),
         *([LOCK_UPLOADS, LOCK_ATTACHMENTS] if links else []),
-        *([CLAIM_SESSION] if is_conditional else []),
+        *([claim] if is_conditional else []),
         insert,
         *statements_after_insert(params),
         *([CHANGE_SESSION, *change_statements(changes)] if changes else []),
         *([FORGET_KEY, KEEP_KEY, GET_KEY] if key else []),
-        *([READ_MESSAGES] if reads else []),
+        *([read] if reads else []),
         *([READ_SUMMARY] if is_batch else []),
         *([FIND_UNKNOWN] if needs else []),
     ]
@@ -162,7 +183,11 @@ def append_messages(
         placement = Placement(message_id, seq, time_as_json(created_at), parent_id)
         body = message_json(session_id, messages[0], placement)
         return AppendReply(ids, [body], None, version, is_new=True)
-    stored: dict[UUID, bytes] = dict(rows.get(READ_MESSAGES, ()))
+    stored: dict[UUID, bytes] = dict(rows.get(read, ()))
+    if None in stored.values():
+        raise too_large(
+            ("body", "messages"), max_bytes, "Messages of these ids are there: read them in pages."
+        )
     if rows[insert] or (has_own_ids and len(stored) == len(ids)):
         session = rows[READ_SUMMARY][0][1] if is_batch else None
         now = version if rows[insert] else rows[LOCK_SESSION][0][0]

@@ -12,14 +12,23 @@ from uuid import UUID
 
 from mai_sessions.errors import Invalid
 from mai_sessions.postgres.connection import Connection, fetch_one
-from mai_sessions.repository.columns import PARENT_ID, message_columns
+from mai_sessions.repository.columns import IN_PAGE, PARENT_ID, message_columns
 
 # In a range, a message that names no parent follows the one before it; in a branch, each does. Only the first
 # one's has to be looked up.
 RANGE_COLUMNS: LiteralString = message_columns(
-    f"coalesce(CASE WHEN m.parent_seq IS NULL THEN lag(m.id) OVER (ORDER BY m.seq) END, {PARENT_ID})"
+    f"coalesce(CASE WHEN m.parent_seq IS NULL THEN lag(m.id) OVER {IN_PAGE} END, {PARENT_ID})", is_page=True
 )
-BRANCH_COLUMNS: LiteralString = message_columns(f"coalesce(lag(m.id) OVER (ORDER BY m.seq), {PARENT_ID})")
+BRANCH_COLUMNS: LiteralString = message_columns(
+    f"coalesce(lag(m.id) OVER {IN_PAGE}, {PARENT_ID})", is_page=True
+)
+# In a window, the messages of the system stand apart from the others.
+WINDOW_COLUMNS: LiteralString = message_columns(PARENT_ID, is_page=True)
+# A page as JSON, or, where it may be too large for a response, the seq of its messages instead.
+AS_JSON: LiteralString = """
+           SELECT array_to_json(array_agg(r) FILTER (WHERE r.content IS NOT NULL)) AS messages,
+                  array_agg(r.seq) FILTER (WHERE r.content IS NULL) AS unread_seqs,
+                  min(r.seq) AS first_seq, max(r.seq) AS last_seq"""
 
 # The message that the branch ends at, null where there is none, and whether the branch has to be walked.
 BRANCH: LiteralString = """
@@ -65,12 +74,14 @@ WALK: LiteralString = _walk("b.head_seq")
 # The oldest messages after a seq, and the newest ones before one. Who knows the version already gets none.
 FIRST_IN_RANGE: LiteralString = f"""
            SELECT {RANGE_COLUMNS}
-             FROM messages AS m
-            WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
-              AND m.seq > %(after_seq)s AND m.seq <= b.head_seq AND NOT b.is_walked
-              AND s.version <> ALL (%(known_versions)s::uuid[])
-            ORDER BY m.seq
-            LIMIT %(limit)s OFFSET %(offset)s"""
+             FROM (SELECT *
+                     FROM messages AS m
+                    WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
+                      AND m.seq > %(after_seq)s AND m.seq <= b.head_seq AND NOT b.is_walked
+                      AND s.version <> ALL (%(known_versions)s::uuid[])
+                    ORDER BY m.seq
+                    LIMIT %(limit)s OFFSET %(offset)s) AS m
+            ORDER BY m.seq"""
 FIRST_IN_BRANCH: LiteralString = f"""
            SELECT {BRANCH_COLUMNS}
              FROM (SELECT w.seq

@@ -56,22 +56,34 @@ PARENT_ID: LiteralString = """
   LIMIT 1)"""
 
 
-def message_columns(parent_id: LiteralString) -> LiteralString:
+# The window over a page of messages, the same for all its functions, so that PostgreSQL makes one pass.
+IN_PAGE: LiteralString = "(ORDER BY m.seq ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)"
+# Whether the JSON of a page surely fits into a response, by sizes that PostgreSQL knows without reading the
+# values. A character takes at most six bytes, as U+0001 does. Parts count by their limit of 256 KiB, and all
+# that is small or rare by 9,600 bytes a message.
+_FITS: LiteralString = f"""
+6 * sum(octet_length(m.content) + CASE WHEN m.parts IS NULL THEN 1600 ELSE 45300 END) OVER {IN_PAGE}
+  <= %(max_bytes)s"""
+
+
+def message_columns(parent_id: LiteralString, *, is_page: bool = False) -> LiteralString:
     """Make the columns of a message `m`, in the order of its JSON. `parent_id` is the expression for that
-    one.
+    one. In a page that may be too large for a response, what is large is null, the content always.
 
     Links in `parts` begin with U+0000, which no text of a user holds: web/urls.py turns them into URLs.
     """
+    content: LiteralString = f"CASE WHEN {_FITS} THEN m.content END" if is_page else "m.content"
+    if_fits: LiteralString = f"WHEN {_FITS} THEN" if is_page else "ELSE"
     return f"""
-m.id, m.session_id, m.seq, m.role, m.content,
+m.id, m.session_id, m.seq, m.role, {content} AS content,
 CASE WHEN m.part_attachments = '{{}}' THEN m.parts
-     ELSE replace(m.parts::text, '"/api/v1/attachments/', '"\\u0000')::json END AS parts,
+     {if_fits} replace(m.parts::text, '"/api/v1/attachments/', '"\\u0000')::json END AS parts,
 m.token_count, m.model_id, m.agent_name, m.response_time_ms, m.is_error,
 CASE WHEN m.images = '{{}}' THEN '[]'::json
      ELSE (SELECT array_to_json(array_agg('/api/v1/attachments/' || i)) FROM unnest(m.images) AS i)
           END AS images,
-m.documents, CASE WHEN m.metadata = '{{}}' THEN '{{}}' ELSE {compact_json("m.metadata")}::json
-END AS metadata, m.status,
+m.documents, CASE WHEN m.metadata = '{{}}' THEN '{{}}'
+     {if_fits} {compact_json("m.metadata")}::json END AS metadata, m.status,
 {parent_id} AS parent_id, m.created_at, coalesce(m.updated_at, m.created_at) AS updated_at"""
 
 

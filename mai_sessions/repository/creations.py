@@ -25,6 +25,7 @@ from mai_sessions.repository.new_messages import (
     statements_after_insert,
     unknown_references,
 )
+from mai_sessions.repository.response_size import NO_LIMIT
 from mai_sessions.repository.session_changes import MOVE_HEAD
 from mai_sessions.repository.sessions import GET_SESSION, GET_SESSION_BRANCH, SessionReply, get_session
 
@@ -120,13 +121,14 @@ def create_session(
     head_id: UUID | None = None,
     key: IdempotencyKey | None = None,
     must_be_new: bool = False,
+    max_bytes: int = NO_LIMIT,
 ) -> SessionReply:
     """Make a session with its first messages, or give the first reply again when the key was used. The last
     message becomes the head, or `head_id` does.
 
-    A session of the user's that has this id already is returned as it stands, or raises Stale if it
-    `must_be_new`. Raises Invalid for a key that was used with another body, and for a parent, a head or an
-    image that is not there.
+    A session of the user's that has this id already is returned as it stands, with the newest messages that
+    fit into `max_bytes` of JSON, or raises Stale if it `must_be_new`. Raises Invalid for a key that was used
+    with another body, and for a parent, a head or an image that is not there.
     """
     version = new_id()
     params = _params(user_id, session, version, key)
@@ -138,7 +140,7 @@ def create_session(
         if params["needed_ids"]:
             raise unknown_references(messages, head_id, params["needed_ids"], [], is_batch=True)
         params |= {"claimed": version, "new_head_id": head_id, "head_id": None, "all_branches": False}
-        params |= {"messages_limit": None, "known_versions": []}
+        params |= {"messages_limit": None, "known_versions": [], "max_bytes": NO_LIMIT}
         if params["child_ids"] or head_id:
             reply_statement = GET_SESSION_BRANCH
         added = [
@@ -165,7 +167,7 @@ def create_session(
     if key is None or rows[DROP_KEY]:
         if must_be_new:
             raise Stale("The session is there already")
-        return get_session(conn, user_id, session.id)
+        return get_session(conn, user_id, session.id, max_bytes=max_bytes, must_fit=False)
     [(same_body, session_id, kept_at, reply)] = rows[GET_KEY]
     check_same_body(same_body)
     return SessionReply(

@@ -17,6 +17,8 @@ from mai_sessions.repository.columns import MESSAGE_COLUMNS, SUMMARY_COLUMNS
 Connect = Callable[[], AbstractContextManager[Connection]]
 
 _PAGE = 50
+# A page of messages ends with the one that takes its texts above this size, in bytes.
+_PAGE_BYTES = 1024 * 1024
 _PIECE_BYTES = 64 * 1024
 # Before every session in the order of an export.
 START = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
@@ -75,18 +77,32 @@ def get_exported_session(conn: Connection, user_id: str, session_id: UUID) -> Ex
 
 LIST_MESSAGES: LiteralString = f"""
     SELECT /* list_exported_messages */ m.seq, row_to_json(r), m.images, m.part_attachments
-      FROM messages AS m
+      FROM (SELECT m.*, sum(octet_length(m.content)) OVER (ORDER BY m.seq ROWS UNBOUNDED PRECEDING)
+                   - octet_length(m.content) AS bytes_before
+              FROM (SELECT *
+                      FROM messages AS m
+                     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
+                       AND m.seq > %(after_seq)s
+                     ORDER BY m.seq
+                     LIMIT %(limit)s) AS m) AS m
      CROSS JOIN LATERAL (SELECT {MESSAGE_COLUMNS}) AS r
-     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.seq > %(after_seq)s
-     ORDER BY m.seq
-     LIMIT %(limit)s"""
+     WHERE m.bytes_before < %(max_bytes)s
+     ORDER BY m.seq"""
 
 
 def list_exported_messages(
-    conn: Connection, user_id: str, session_id: UUID, *, after_seq: int = 0, limit: int
+    conn: Connection, user_id: str, session_id: UUID, *, after_seq: int = 0, limit: int, max_bytes: int
 ) -> list[ExportedMessage]:
-    """Read a page of the messages of all branches of a session, oldest first."""
-    params = {"user_id": user_id, "session_id": session_id, "after_seq": after_seq, "limit": limit}
+    """Read a page of the messages of all branches of a session, oldest first. It ends at `limit` messages, or
+    with the one that takes their texts to `max_bytes`.
+    """
+    params = {
+        "user_id": user_id,
+        "session_id": session_id,
+        "after_seq": after_seq,
+        "limit": limit,
+        "max_bytes": max_bytes,
+    }
     return [ExportedMessage(*row) for row in fetch_all(conn, LIST_MESSAGES, params)]
 
 
@@ -145,9 +161,11 @@ def _messages(connect: Connect, user_id: str, session_id: UUID) -> Iterator[Expo
     after_seq = 0
     while True:
         with connect() as conn:
-            page = list_exported_messages(conn, user_id, session_id, after_seq=after_seq, limit=_PAGE)
+            page = list_exported_messages(
+                conn, user_id, session_id, after_seq=after_seq, limit=_PAGE, max_bytes=_PAGE_BYTES
+            )
         yield from page
-        if len(page) < _PAGE:
+        if len(page) < _PAGE and sum(len(message.body) for message in page) < _PAGE_BYTES:
             return
         after_seq = page[-1].seq
 

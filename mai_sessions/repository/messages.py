@@ -4,8 +4,8 @@ Each write takes the lock of the session's row before any message's, so that wri
 deadlock.
 """
 
-from collections.abc import Sequence
-from typing import LiteralString, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, LiteralString, NamedTuple
 from uuid import UUID
 
 from mai_sessions.errors import NotFound
@@ -13,6 +13,7 @@ from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection, fetch_one, run_transaction
 from mai_sessions.repository.attachments import SWEEP_ATTACHMENTS, release_attachments
 from mai_sessions.repository.branches import (
+    AS_JSON,
     BRANCH,
     FIRST_IN_BRANCH,
     FIRST_IN_RANGE,
@@ -20,11 +21,13 @@ from mai_sessions.repository.branches import (
     LAST_IN_BRANCH,
     LAST_IN_RANGE,
     WINDOW,
+    WINDOW_COLUMNS,
     check_head,
     fetch_branch,
 )
 from mai_sessions.repository.columns import LOCK_SESSION, MESSAGE_COLUMNS, NEXT_UPDATED_AT, check_locked
 from mai_sessions.repository.daily_usage import count_messages
+from mai_sessions.repository.response_size import NO_LIMIT, count_fitting, too_large
 
 
 class MessageReply(NamedTuple):
@@ -73,12 +76,11 @@ def get_message(conn: Connection, user_id: str, session_id: UUID, message_id: UU
 
 def _list_messages(page: LiteralString, before: LiteralString, is_left: LiteralString) -> LiteralString:
     return f"""
-    SELECT /* list_messages */ s.version, coalesce(p.body, '[]'), p.first_seq, p.last_seq, b.head_seq,
-           EXISTS ({before}), {is_left}
+    SELECT /* list_messages */ s.version, coalesce(p.messages, '[]'), p.unread_seqs, p.first_seq, p.last_seq,
+           b.head_seq, EXISTS ({before}), {is_left}
       FROM sessions AS s
      CROSS JOIN LATERAL ({BRANCH}) AS b
-     CROSS JOIN LATERAL (
-           SELECT array_to_json(array_agg(r)) AS body, min(r.seq) AS first_seq, max(r.seq) AS last_seq
+     CROSS JOIN LATERAL ({AS_JSON}
              FROM ({page}) AS r) AS p
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
 
@@ -96,19 +98,21 @@ LIST_LAST_MESSAGES: LiteralString = _list_messages(LAST_IN_RANGE, _BEFORE_IN_RAN
 LIST_BRANCH: LiteralString = _list_messages(FIRST_IN_BRANCH, _BEFORE_IN_BRANCH, "false")
 LIST_LAST_OF_BRANCH: LiteralString = _list_messages(LAST_IN_BRANCH, _BEFORE_IN_BRANCH, "false")
 LIST_WINDOW: LiteralString = f"""
-    SELECT /* list_messages */ s.version, coalesce(p.body, '[]'), w.first_seq, b.head_seq, b.head_seq,
+    SELECT /* list_messages */ s.version, coalesce(p.messages, '[]'), p.unread_seqs, w.first_seq, b.head_seq,
+           b.head_seq,
            coalesce(w.has_previous, false), false
       FROM sessions AS s
      CROSS JOIN LATERAL ({BRANCH}) AS b
      CROSS JOIN LATERAL ({WINDOW}) AS w
-     CROSS JOIN LATERAL (
-           SELECT array_to_json(array_agg(r)) AS body
-             FROM (SELECT {MESSAGE_COLUMNS}
+     CROSS JOIN LATERAL ({AS_JSON}
+             FROM (SELECT {WINDOW_COLUMNS}
                      FROM messages AS m
                     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.seq = ANY (w.seqs)
                       AND s.version <> ALL (%(known_versions)s::uuid[])
                     ORDER BY m.seq) AS r) AS p
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
+
+_UNREAD_SEQS = 2
 
 
 def list_messages(
@@ -124,12 +128,14 @@ def list_messages(
     head_id: UUID | None = None,
     branches: str | None = None,
     known_versions: Sequence[UUID] = (),
+    max_bytes: int = NO_LIMIT,
 ) -> MessagePage:
     """Read a page of messages, oldest first: the first ones after `after_seq`, or the last ones before
     `before_seq`; or the newest ones, however many, with at most `max_tokens`.
 
     They are those of the session's branch, of the branch that ends at `head_id`, or with `all` for `branches`
-    all. Raises NotFound, and Invalid for a `head_id` that is not a message of the session.
+    all. Raises NotFound, and Invalid for a `head_id` that is not a message of the session, and for messages
+    that are more than `max_bytes` of JSON and not one alone.
     """
     params = {
         "user_id": user_id,
@@ -142,16 +148,17 @@ def list_messages(
         "head_id": head_id,
         "all_branches": branches == "all",
         "known_versions": list(known_versions),
+        "max_bytes": max_bytes,
     }
-    if max_tokens is not None:
-        row = fetch_one(conn, LIST_WINDOW, params)
-    elif before_seq is not None:
-        row = fetch_branch(conn, LIST_LAST_MESSAGES, LIST_LAST_OF_BRANCH, params)
-    else:
-        row = fetch_branch(conn, LIST_MESSAGES, LIST_BRANCH, params)
+    row = _fetch_page(conn, params)
+    if row is not None and (unread_seqs := row[_UNREAD_SEQS]):
+        if count_fitting(conn, user_id, session_id, unread_seqs, max_bytes) is not None:
+            name = "limit" if max_tokens is None else "max_tokens"
+            raise too_large(("query", name), max_bytes, f"Ask for fewer messages with {name}.")
+        row = _fetch_page(conn, {**params, "max_bytes": NO_LIMIT})
     if row is None:
         raise NotFound("Session not found")
-    version, body, first_seq, last_seq, head_seq, has_previous, _ = row
+    version, body, _, first_seq, last_seq, head_seq, has_previous, _ = row
     check_head(head_id, head_seq, "query")
     if first_seq is None:
         # Past the end all messages are before the page, past the beginning all after it.
@@ -159,6 +166,14 @@ def list_messages(
         is_before_the_first = before_seq is not None and head_seq is not None
         return MessagePage(version, body, None, None, is_past_the_end, is_before_the_first)
     return MessagePage(version, body, first_seq, last_seq, has_previous, last_seq < head_seq)
+
+
+def _fetch_page(conn: Connection, params: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    if params["max_tokens"] is not None:
+        return fetch_one(conn, LIST_WINDOW, params)
+    if params["before_seq"] is not None:
+        return fetch_branch(conn, LIST_LAST_MESSAGES, LIST_LAST_OF_BRANCH, params)
+    return fetch_branch(conn, LIST_MESSAGES, LIST_BRANCH, params)
 
 
 # The message before `m` in its branch.

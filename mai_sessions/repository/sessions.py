@@ -8,6 +8,7 @@ from mai_sessions.errors import NotFound
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection, fetch_one, run_transaction
 from mai_sessions.repository.branches import (
+    AS_JSON,
     BRANCH,
     BRANCH_COLUMNS,
     IS_LEFT,
@@ -22,6 +23,7 @@ from mai_sessions.repository.columns import (
     SUMMARY_COLUMNS,
     check_locked,
 )
+from mai_sessions.repository.response_size import NO_LIMIT, count_fitting, too_large
 from mai_sessions.repository.session_changes import (
     FIND_HEAD,
     METADATA_FIT,
@@ -71,17 +73,20 @@ def _get_session(newest_messages: LiteralString, is_left: LiteralString) -> Lite
     return f"""
     SELECT /* get_session */ s.id, s.version, (
            SELECT row_to_json(d) FROM (
-               SELECT {SUMMARY_COLUMNS}, (
-                      SELECT coalesce(array_to_json(array_agg(r)),
-                                      '[]') FROM ({newest_messages}) AS r) AS messages) AS d),
-           b.head_seq, {is_left}
+               SELECT {SUMMARY_COLUMNS}, coalesce(p.messages, '[]') AS messages) AS d),
+           b.head_seq, p.unread_seqs, {is_left}
       FROM sessions AS s
      CROSS JOIN LATERAL ({BRANCH}) AS b
+     CROSS JOIN LATERAL ({AS_JSON}
+             FROM ({newest_messages}) AS r) AS p
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
 
 
 GET_SESSION: LiteralString = _get_session(_NEWEST_IN_RANGE, IS_LEFT)
 GET_SESSION_BRANCH: LiteralString = _get_session(_NEWEST_IN_BRANCH, "false")
+
+_UNREAD_SEQS = -2
+_ADVICE = "Ask for the newest messages with messages_limit, or read all in pages of /messages."
 
 
 def get_session(
@@ -93,11 +98,15 @@ def get_session(
     head_id: UUID | None = None,
     branches: str | None = None,
     known_versions: Sequence[UUID] = (),
+    max_bytes: int = NO_LIMIT,
+    must_fit: bool = True,
 ) -> SessionReply:
     """Read a session with the newest messages of its branch, all of them by default.
 
-    `head_id` asks for the branch that ends at that message, `all` for `branches` for every message. Raises
-    NotFound, and Invalid for a `head_id` that is not a message of the session.
+    `head_id` asks for the branch that ends at that message, `all` for `branches` for every message. Where the
+    messages are more than `max_bytes` of JSON and not one alone, they are refused if they `must_fit`, and
+    else the newest that fit are given. Raises NotFound, and Invalid for a `head_id` that is not a message of
+    the session and for messages that do not fit.
     """
     params = {
         "user_id": user_id,
@@ -106,13 +115,25 @@ def get_session(
         "head_id": head_id,
         "all_branches": branches == "all",
         "known_versions": list(known_versions),
+        "max_bytes": max_bytes,
     }
     row = fetch_branch(conn, GET_SESSION, GET_SESSION_BRANCH, params)
+    if row is not None and (unread_seqs := row[_UNREAD_SEQS]):
+        fitting = count_fitting(conn, user_id, session_id, unread_seqs, max_bytes)
+        if fitting is not None and must_fit:
+            raise too_large(("query", "messages_limit"), max_bytes, _ADVICE)
+        limit = messages_limit if fitting is None else fitting
+        row = fetch_branch(
+            conn,
+            GET_SESSION,
+            GET_SESSION_BRANCH,
+            {**params, "messages_limit": limit, "max_bytes": NO_LIMIT},
+        )
     if row is None:
         raise NotFound("Session not found")
-    *reply, head_seq, _ = row
+    session_id, version, body, head_seq, *_ = row
     check_head(head_id, head_seq, "query")
-    return SessionReply(*reply)
+    return SessionReply(session_id, version, body)
 
 
 # A version that is new tells the statements after it that the conditions held.
@@ -144,13 +165,15 @@ def patch_session(
     clear_model_id: bool = False,
     messages_limit: int | None = None,
     if_match: Sequence[UUID] | None = None,
+    max_bytes: int = NO_LIMIT,
     **changes: Unpack[SessionChanges],
 ) -> SessionReply:
     """Change what is given of a session; metadata are merged.
 
-    Metadata, `archived` and the head alone leave `updated_at` as it is. Raises NotFound, Stale unless the
-    version is one of `if_match`, and Invalid for metadata that become too large, or a head that is not a
-    message of the session.
+    Metadata, `archived` and the head alone leave `updated_at` as it is. The reply has the newest messages
+    that fit into `max_bytes` of JSON, one at least. Raises NotFound, Stale unless the version is one of
+    `if_match`, and Invalid for metadata that become too large, or a head that is not a message of the
+    session.
     """
     version = new_id()
     params = {
@@ -160,6 +183,7 @@ def patch_session(
         "all_branches": False,
         "messages_limit": messages_limit,
         "known_versions": [],
+        "max_bytes": max_bytes,
         "version": version,
         "if_match": if_match,
     }
@@ -181,4 +205,8 @@ def patch_session(
     shown = fetch_one(conn, GET_SESSION_BRANCH, params) if row[-1] else row
     if shown is None:
         raise NotFound("Session not found")
+    if shown[_UNREAD_SEQS]:
+        return get_session(
+            conn, user_id, session_id, messages_limit=messages_limit, max_bytes=max_bytes, must_fit=False
+        )
     return SessionReply(*shown[:3])

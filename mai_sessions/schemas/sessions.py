@@ -54,7 +54,10 @@ class MessagesLimitQuery(BranchQuery):
         min=0,
         max=500,
         load_default=None,
-        metadata={"description": "Only this number of the newest messages. By default all"},
+        metadata={
+            "description": "Only this number of the newest messages. By default all, if one response may be "
+            "as large"
+        },
     )
 
 

@@ -2108,7 +2108,7 @@ export interface operations {
                 head_id?: string;
                 /** @description Every message of every branch, in the order of `seq` */
                 branches?: "all";
-                /** @description Only this number of the newest messages. By default all */
+                /** @description Only this number of the newest messages. By default all, if one response may be as large */
                 messages_limit?: number | null;
             };
             header?: {
@@ -2242,7 +2242,7 @@ export interface operations {
                 head_id?: string;
                 /** @description Every message of every branch, in the order of `seq` */
                 branches?: "all";
-                /** @description Only this number of the newest messages. By default all */
+                /** @description Only this number of the newest messages. By default all, if one response may be as large */
                 messages_limit?: number | null;
             };
             header?: {
