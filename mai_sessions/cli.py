@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC
 from functools import partial
@@ -24,7 +24,7 @@ from mai_sessions.embedded import backup, psql
 from mai_sessions.errors import StartupError, Unavailable
 from mai_sessions.expiry import Expiry
 from mai_sessions.importers.reader import SOURCES
-from mai_sessions.importers.run import export_file, import_files
+from mai_sessions.importers.run import IMPORT_CONNECTIONS, Import, export_file, import_files
 from mai_sessions.postgres import migrations
 from mai_sessions.postgres.connection import Connection
 from mai_sessions.postgres.database import Database
@@ -394,15 +394,14 @@ def import_(files: tuple[Path, ...], user_id: str, source: str, dry_run: bool, d
 
     It may be run again: it adds only what is new. It ends with 1 if anything was refused.
     """
-    with _connected(data_dir, make=True) as conn:
-        complete = import_files(
-            conn,
-            files,
-            user_id=user_id,
-            source=None if source == "auto" else source,
-            dry_run=dry_run,
-            count_tokens=load_tokenizer(_settings().tokenizer),
-        )
+    options = Import(
+        user_id=user_id,
+        source=None if source == "auto" else source,
+        dry_run=dry_run,
+        count_tokens=load_tokenizer(_settings().tokenizer),
+    )
+    with _connected(data_dir, make=True, count=IMPORT_CONNECTIONS) as conns:
+        complete = import_files(conns, files, options)
     if not complete:
         sys.exit(1)
 
@@ -414,22 +413,25 @@ def import_(files: tuple[Path, ...], user_id: str, source: str, dry_run: bool, d
 @_DATA_DIR
 def export(file: str, user_id: str, force: bool, data_dir: Path | None) -> None:
     """Write all sessions of a user to FILE, or to the standard output, for `import` to read."""
-    with _connected(data_dir) as conn:
+    with _connected(data_dir) as [conn]:
         export_file(conn, user_id, file, force=force)
 
 
 @contextmanager
-def _connected(data_dir: Path | None, *, make: bool = False) -> Generator[Connection]:
-    """Give a connection to the migrated database, whether it is served or not."""
+def _connected(data_dir: Path | None, *, make: bool = False, count: int = 1) -> Generator[list[Connection]]:
+    """Give connections to the migrated database, whether it is served or not."""
     with _reached(data_dir, make=make) as (database_url, _):
-        settings = replace(_settings(), database_url=database_url)
+        settings = replace(_settings(), database_url=database_url, threads=count)
         migrations.migrate(database_url, settings.migrate)
         pool = Pool(settings, "command")
         pool.check()
         try:
-            # A command waits for its own work as long as that takes.
-            with pool.checkout(settings.pool_timeout, max_seconds=math.inf) as conn:
-                yield conn
+            with ExitStack() as checked_out:
+                # A command waits for its own work as long as that takes.
+                connections = (
+                    pool.checkout(settings.pool_timeout, max_seconds=math.inf) for _ in range(count)
+                )
+                yield [checked_out.enter_context(connection) for connection in connections]
         except Unavailable as error:
             raise StartupError(f"{error}: run the same command again") from None
         finally:

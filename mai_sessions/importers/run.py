@@ -3,24 +3,38 @@
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import click
 
 from mai_sessions.errors import StartupError
 from mai_sessions.importers.model import Conversation, UnreadableConversation, UnreadableFile
+from mai_sessions.importers.parallel import map_connections
 from mai_sessions.importers.prepare import Preparation
 from mai_sessions.importers.reader import Export, Refused
 from mai_sessions.importers.writer import Outcome, store
 from mai_sessions.postgres.connection import Connection
 from mai_sessions.repository.exports import stream_export
 
+# While PostgreSQL stores a conversation, the next one is prepared.
+IMPORT_CONNECTIONS = 2
 _WORDS = ("new", "grown", "unchanged", "refused")
 _BAR = 30
 _TITLE = 70
+
+
+class Line(NamedTuple):
+    """What became of a conversation, and how many messages were added."""
+
+    word: str
+    title: str
+    detail: str
+    added: int = 0
 
 
 class Report:
@@ -34,13 +48,14 @@ class Report:
         self._err = sys.stderr
         self._has_bar = self._err.isatty()
 
-    def line(self, word: str, title: str, detail: str) -> None:
+    def line(self, line: Line) -> None:
         """Count and print what became of a conversation."""
-        self.words[word] += 1
-        shown = " ".join(title.split())
+        self.words[line.word] += 1
+        self.added += line.added
+        shown = " ".join(line.title.split())
         shown = shown if len(shown) <= _TITLE else shown[: _TITLE - 1] + "…"
         self._clear_bar()
-        click.echo(f"{word:<9}  {_printable(shown)}  ({detail})")
+        click.echo(f"{line.word:<9}  {_printable(shown)}  ({line.detail})")
         self._show_bar()
 
     def error(self, path: Path, reason: str) -> None:
@@ -75,39 +90,39 @@ class Report:
             self._err.flush()
 
 
-def import_files(
-    conn: Connection,
-    paths: Iterable[Path],
-    *,
-    user_id: str,
-    source: str | None,
-    dry_run: bool,
-    count_tokens: Callable[[str], int],
-) -> bool:
-    """Import files for a user, and return whether nothing was refused. Raises Unavailable."""
+@dataclass(frozen=True, slots=True)
+class Import:
+    """What is the same for all files of a command: whose chats they become, and how they are stored."""
+
+    user_id: str
+    count_tokens: Callable[[str], int]
+    source: str | None = None
+    dry_run: bool = False
+
+
+def import_files(conns: Sequence[Connection], paths: Iterable[Path], options: Import) -> bool:
+    """Import files on all connections at once, and return whether nothing was refused. Raises Unavailable."""
     with ExitStack() as opened:
-        exports, refused = _open_all(opened, paths, source)
+        exports, refused = _open_all(opened, paths, options.source)
         report = Report(sum(export.count for export in exports.values()))
         for path, reason in refused.items():
             report.error(path, reason)
         for path, export in exports.items():
             for name in export.ignored:
                 click.echo(f"{path}: {_printable(name)} holds no conversations and is passed over", err=True)
-            try:
-                for found in export.conversations():
-                    _import(
-                        conn,
-                        found,
-                        report,
-                        path=path,
-                        user_id=user_id,
-                        dry_run=dry_run,
-                        count_tokens=count_tokens,
-                    )
-            except UnreadableFile as error:
-                report.error(path, str(error))
-    report.summary(dry_run=dry_run)
+            work = partial(_import, path=path, options=options)
+            for line in map_connections(work, conns, _readable(export, path, report)):
+                report.line(line)
+    report.summary(dry_run=options.dry_run)
     return not report.has_refused
+
+
+def _readable(export: Export, path: Path, report: Report) -> Iterator[Conversation | Refused]:
+    """Yield the conversations of a file, up to where it cannot be read."""
+    try:
+        yield from export.conversations()
+    except UnreadableFile as error:
+        report.error(path, str(error))
 
 
 def _open_all(
@@ -124,28 +139,16 @@ def _open_all(
     return exports, refused
 
 
-def _import(
-    conn: Connection,
-    found: Conversation | Refused,
-    report: Report,
-    *,
-    path: Path,
-    user_id: str,
-    dry_run: bool,
-    count_tokens: Callable[[str], int],
-) -> None:
+def _import(conn: Connection, found: Conversation | Refused, *, path: Path, options: Import) -> Line:
     title = found.title or "New Chat"
     if isinstance(found, Refused):
-        report.line("refused", title, found.reason)
-        return
+        return Line("refused", title, found.reason)
     try:
-        preparation = Preparation(found, file_name=path.name, count_tokens=count_tokens)
-        outcome = store(conn, user_id, preparation, dry_run=dry_run)
+        preparation = Preparation(found, file_name=path.name, count_tokens=options.count_tokens)
+        outcome = store(conn, options.user_id, preparation, dry_run=options.dry_run)
     except UnreadableConversation as error:
-        report.line("refused", title, str(error))
-        return
-    report.added += outcome.added
-    report.line(outcome.word, title, _detail(outcome, found, preparation.notes))
+        return Line("refused", title, str(error))
+    return Line(outcome.word, title, _detail(outcome, found, preparation.notes), outcome.added)
 
 
 def _detail(outcome: Outcome, conversation: Conversation, notes: Mapping[str, int]) -> str:

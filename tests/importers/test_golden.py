@@ -15,7 +15,7 @@ from support.chats import SESSIONS
 from support.samples import png
 
 from mai_sessions.auth.identity import DEFAULT_USER
-from mai_sessions.importers.run import import_files
+from mai_sessions.importers.run import Import, import_files
 from mai_sessions.postgres.connection import Connection
 
 HERE = Path(__file__).parent
@@ -47,9 +47,9 @@ def test_imported_zip_file_reads_as_its_golden_file_says(
 
 
 def _compare(client: FlaskClient, conn: Connection, capsys: pytest.CaptureFixture[str], path: Path) -> None:
-    import_files(conn, [path], user_id=DEFAULT_USER, source=None, dry_run=False, count_tokens=len)
+    import_files([conn], [path], Import(DEFAULT_USER, count_tokens=len))
     *lines, _ = capsys.readouterr().out.splitlines()
-    summaries = client.get(f"{SESSIONS}?archived=any&limit=100").json["sessions"]
+    summaries = _get(client, f"{SESSIONS}?archived=any&limit=100")["sessions"]
     found = {"lines": lines, "sessions": [_read(client, each["id"]) for each in summaries]}
     golden = HERE / "golden" / f"{path.name}.json"
     if "WRITE_GOLDEN" in os.environ:
@@ -59,6 +59,12 @@ def _compare(client: FlaskClient, conn: Connection, capsys: pytest.CaptureFixtur
 
 def _read(client: FlaskClient, session_id: str) -> dict[str, Any]:
     """A session with the messages of all branches, without the version, which is new each time."""
-    detail: dict[str, Any] = client.get(f"{SESSIONS}/{session_id}?branches=all").json
+    detail = _get(client, f"{SESSIONS}/{session_id}?branches=all")
     del detail["version"]
     return detail
+
+
+def _get(client: FlaskClient, path: str) -> dict[str, Any]:
+    found = client.get(path).json
+    assert isinstance(found, dict)
+    return found
