@@ -92,6 +92,9 @@ def open_container(path: Path) -> Container:
         size = path.stat().st_size
         if path.is_dir():
             raise UnreadableFile("it is a directory")
+        if not path.is_file():
+            # A file is read twice, which a pipe cannot be.
+            raise UnreadableFile("it is a pipe or device: save it as a file first")
         if not size:
             raise UnreadableFile("it is empty")
         with path.open("rb") as file:
@@ -124,6 +127,8 @@ def _open_zip(archive: zipfile.ZipFile, path: Path, size: int) -> Container:
         (member for member in members if member.filename.lower().endswith(_DOCUMENT_SUFFIXES)),
         key=lambda member: member.filename,
     )
+    if not documents and any(member.filename.lower().endswith(".zip") for member in members):
+        raise UnreadableFile("it holds another zip file: unpack it first")
     return Container(
         [Document(member.filename, member.file_size, path, archive) for member in documents],
         Files(archive, sorted((PurePosixPath(member.filename).name, member.filename) for member in members)),

@@ -16,6 +16,15 @@ from mai_sessions.importers.model import UnreadableConversation, UnreadableFile
 MAX_ELEMENT_BYTES = 512 * 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
+# The first bytes of what other programs pack.
+_PACKED = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"7z\xbc\xaf": "7-Zip",
+    b"Rar!": "RAR",
+}
 
 _NEXT_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+([{}\[\]])', re.DOTALL)
 _CONVERSATIONS_KEY = re.compile(rb'"conversations"\s*:\s*\Z')
@@ -37,18 +46,20 @@ class Readable(Protocol):
 
 def elements(stream: Readable) -> Iterator[bytes]:
     """Yield each element of an array or of `{"conversations": […]}`, each object of NDJSON, or the only
-    object.
+    object. What stands between them and is no element is yielded too, for `parse` to refuse.
 
     Raises UnreadableFile for what is not JSON, ends too early, or has an element of more than
     MAX_ELEMENT_BYTES.
     """
-    buffer = bytearray(stream.read(_CHUNK_BYTES))
+    buffer = bytearray(stream.read(_CHUNK_BYTES).removeprefix(_BOM))
     _check_beginning(bytes(buffer[:_CHUNK_BYTES]))
     depth = element_depth = position = 0
     start: int | None = None
     while True:
         while match := _NEXT_BRACKET.match(buffer, position):
             bracket, previous, position = match.start(1), position, match.end()
+            if start is None and depth in (0, element_depth) and (odd := _odd(buffer[previous:bracket])):
+                yield odd
             if buffer[bracket] in b"{[":
                 if depth == 0:
                     element_depth = int(buffer[bracket] == ord("["))
@@ -79,16 +90,32 @@ def elements(stream: Readable) -> Iterator[bytes]:
         if not chunk:
             break
         buffer += chunk
+    yield from _ending(buffer[position:], depth)
+
+
+def _ending(rest: bytearray, depth: int) -> Iterator[bytes]:
     if depth:
         raise UnreadableFile("it ends too early: it was not downloaded or copied completely")
+    if odd := _odd(rest):
+        yield odd
+
+
+def _odd(text: bytearray) -> bytes:
+    """Give what stands between two elements beside blanks and commas."""
+    return bytes(text.strip(b" \t\r\n,"))
 
 
 def _check_beginning(first: bytes) -> None:
     if not first.strip():
         raise UnreadableFile("it is empty")
-    if first.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if first.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in first[:2]:
         raise UnreadableFile("it is UTF-16; save it as UTF-8")
-    if first.removeprefix(_BOM).lstrip()[:1] not in (b"{", b"["):
+    for beginning, name in _PACKED.items():
+        if first.startswith(beginning):
+            raise UnreadableFile(f"it is packed by {name}: unpack it first")
+    if first[257:262] == b"ustar":
+        raise UnreadableFile("it is a tar file: unpack it first")
+    if first.lstrip()[:1] not in (b"{", b"["):
         raise UnreadableFile("it is neither a zip file nor JSON")
 
 

@@ -147,4 +147,6 @@ def _nothing_found(parts: list[_Part], wanted: str | None) -> str:
         return "it is a zip file without JSON documents"
     if len(parts) == 1 and parts[0].reason:
         return parts[0].reason
+    if not any(part.count for part in parts):
+        return "it holds no conversations"
     return f"it holds no conversations of {wanted or 'a kind that is known: ' + ', '.join(SOURCES)}"

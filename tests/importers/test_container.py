@@ -1,8 +1,10 @@
 """Files that are handed to the importer: what is refused, and in which words."""
 
+import gzip
 import io
 import json
 import os
+import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from support.samples import png
 
 from mai_sessions.importers import container
-from mai_sessions.importers.model import UnreadableFile
+from mai_sessions.importers.model import Conversation, UnreadableFile
 from mai_sessions.importers.reader import Export
 
 CHAT = {"id": "c", "mapping": {"m": {"message": {"author": {"role": "user"}, "content": {"parts": ["hi"]}}}}}
@@ -33,6 +35,13 @@ def encrypted() -> bytes:
     return bytes(data)
 
 
+def tar() -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("conversations.json"))
+    return file.getvalue()
+
+
 def damaged() -> bytes:
     data = bytearray(zip_of({"conversations.json": json.dumps([CHAT] * 50).encode()}, zipfile.ZIP_STORED))
     data[100] ^= 0xFF
@@ -49,13 +58,23 @@ FILES: dict[str, tuple[Callable[[], bytes], str]] = {
     "image": (png, "neither a zip file nor JSON"),
     "other JSON": (lambda: b'{"name": "x", "dependencies": []}', "no conversations of a kind that is known"),
     "numbers": (lambda: b"[1, 2, 3]", "no conversations of a kind that is known"),
-    "empty array": (lambda: b"[]", "no conversations of a kind that is known"),
+    "empty array": (lambda: b"[]", "it holds no conversations$"),
+    "UTF-16": (lambda: json.dumps([CHAT]).encode("utf-16"), "it is UTF-16; save it as UTF-8"),
+    "UTF-16 without a mark": (lambda: json.dumps([CHAT]).encode("utf-16-le"), "it is UTF-16"),
+    "gzip": (lambda: gzip.compress(json.dumps([CHAT]).encode()), "packed by gzip: unpack it first"),
+    "7-Zip": (lambda: b"7z\xbc\xaf\x27\x1c\0\4", "packed by 7-Zip: unpack it first"),
+    "tar": (tar, "it is a tar file: unpack it first"),
+    "web page": (lambda: b"<!DOCTYPE html><html>Log in</html>", "neither a zip file nor JSON"),
     "truncated JSON": (lambda: json.dumps([CHAT, CHAT]).encode()[:-5], "it ends too early"),
     "truncated NDJSON": (lambda: json.dumps(CHAT).encode() + b'\n{"id": "', "it ends too early"),
     "truncated zip": (lambda: zip_of({"conversations.json": b"[]"})[:-30], "damaged or incomplete zip"),
     "beginning of a zip": (lambda: b"PK\3\4", "damaged or incomplete zip"),
     "damaged member": (damaged, "it is damaged"),
     "zip of text": (lambda: zip_of({"readme.txt": b"hi"}), "a zip file without JSON documents"),
+    "zip in a zip": (
+        lambda: zip_of({"export/chats.zip": zip_of({"conversations.json": b"[]"})}),
+        "it holds another zip file: unpack it first",
+    ),
     "empty zip": (lambda: zip_of({}), "a zip file without JSON documents"),
     "path upwards": (lambda: zip_of({"../conversations.json": b"[]"}), "a path outside of itself"),
     "path upwards inside": (lambda: zip_of({"a/../../x.json": b"[]"}), "a path outside of itself"),
@@ -84,6 +103,39 @@ def test_file_that_cannot_be_imported_is_refused_with_its_reason(
 def test_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFile, match="it is a directory"):
         Export(tmp_path)
+
+
+def test_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UnreadableFile, match="it is a pipe or device"):
+        Export(tmp_path / "pipe")
+
+
+def test_bad_line_of_ndjson_is_refused_alone(tmp_path: Path) -> None:
+    file = tmp_path / "export"
+    lines = [CHAT, CHAT | {"id": "d"}, CHAT | {"id": "e"}]
+    good, better, best = (json.dumps(line).encode() for line in lines)
+    file.write_bytes(
+        b"\n".join([b"\xef\xbb\xbf" + good, b"not JSON", better, b'{"id": nonsense}', best, b"end"])
+    )
+    with Export(file) as export:
+        found = [
+            each.id if isinstance(each, Conversation) else each.reason for each in export.conversations()
+        ]
+    bad = "it is malformed JSON"
+    assert found == ["c", bad, "d", bad, "e", bad]
+
+
+@pytest.mark.parametrize("name", ["photo.png", "export.txt", "conversations.json"])
+def test_zip_file_is_recognized_under_any_name(tmp_path: Path, name: str) -> None:
+    with (
+        zipfile.ZipFile(tmp_path / name, "w") as archive,
+        archive.open("a.json", "w", force_zip64=True) as member,
+    ):
+        member.write(json.dumps([CHAT]).encode())
+    (tmp_path / "link").symlink_to(tmp_path / name)
+    with Export(tmp_path / "link") as export:
+        assert export.count == 1
 
 
 def test_missing_file_is_refused(tmp_path: Path) -> None:
