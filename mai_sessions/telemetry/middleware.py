@@ -116,7 +116,13 @@ class _ClosingBody:
         self._body, self._record, self._finish = body, record, finish
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._body)
+        return iter(self._body) if self._record.size else self._count()
+
+    def _count(self) -> Iterator[bytes]:
+        """Yield a body whose size is known only when it was sent."""
+        for piece in self._body:
+            self._record.size += len(piece)
+            yield piece
 
     def close(self) -> None:
         try:
@@ -133,7 +139,9 @@ def _complete_record(response: Response) -> Response:
         rule = request.url_rule
         record.route = _template(rule.rule) if rule else None
         record.status = response.status_code
-        record.size = 0 if record.method == "HEAD" else response.calculate_content_length() or 0
+        # werkzeug would read a stream to its end to tell its length.
+        if record.method != "HEAD" and not response.is_streamed:
+            record.size = response.calculate_content_length() or 0
         record.replayed = record.method == "POST" and "Idempotency-Replayed" in response.headers
         response.headers["X-Request-ID"] = record.request_id
         if _TIMING_HEADER in request.environ:

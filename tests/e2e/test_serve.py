@@ -1,6 +1,7 @@
 """`mai-sessions serve` and gunicorn's own command, as an operator meets them."""
 
 import http.client
+import json
 import os
 import signal
 import socket
@@ -130,6 +131,23 @@ def test_worker_that_dies_is_replaced(start: Start) -> None:
     [worker] = process.children()
     worker.kill()
     assert get(f"{origin}/health/ready") == 200
+
+
+def test_private_database_is_imported_into_and_exported_while_it_is_served(
+    start: Start, data_dir: Path, tmp_path: Path
+) -> None:
+    _, origin = start()
+    program, options = SCRIPTS / "mai-sessions", ["--user", "default-user", "--data-dir", data_dir]
+    arguments: list[list[object]] = [
+        ["import", TREE / "tests/importers/files/claude_single.json", *options],
+        ["export", tmp_path / "export.ndjson", *options],
+    ]
+    for argument in arguments:
+        subprocess.run([program, *argument], env=ENVIRON, check=True, capture_output=True)
+    with urlopen(f"{origin}/api/v1/sessions") as response:
+        [session] = json.load(response)["sessions"]
+    assert session["title"] == "From an extension"
+    assert json.loads((tmp_path / "export.ndjson").read_text())["id"] == session["id"]
 
 
 def test_port_taken(data_dir: Path) -> None:
