@@ -179,10 +179,21 @@ CREATE INDEX messages_old_words_idx
     ON messages (user_id, session_id, seq)
     WHERE NOT words @@ '''_2'''::tsquery;
 
+-- Serves list_messages, get_session and delete_message of branched sessions: the messages that name their
+-- parent, where a walk leaves the range that it reads
+CREATE INDEX messages_parents_idx
+    ON messages (user_id, session_id, seq) INCLUDE (parent_seq)
+    WHERE parent_seq IS NOT NULL;
+
 -- Serves list_abandoned_streams; a PATCH to a streaming message changes none of its columns and stays HOT
 CREATE INDEX messages_streaming_idx
     ON messages (created_at)
     WHERE status = 'streaming';
+
+-- Serves list_messages with max_tokens: system messages, whose tokens count before those of all others
+CREATE INDEX messages_system_idx
+    ON messages (user_id, session_id, seq)
+    WHERE role = 'system';
 
 -- Serves get_message, patch_message, delete_message, and all that name a message by its id
 CREATE UNIQUE INDEX messages_user_id_session_id_id_key

@@ -30,8 +30,15 @@ MEANING = {
     "search_path": "public",
 }
 # One plan for each prepared statement: they are written so that the values make no difference, and planning
-# the search again costs more than running it, as compiling it (jit) would.
-PLANS = {"plan_cache_mode": "force_generic_plan", "jit": "off"}
+# the search again costs more than running it, as compiling it (jit) or running it in parallel would. Such a
+# plan takes a page for a tenth of what it is a page of: where a user has most of the rows, it would read and
+# sort them all if pages in the order of an index cost four times as much as others.
+PLANS = {
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+    "max_parallel_workers_per_gather": "0",
+    "random_page_cost": "1.1",
+}
 
 # Each row is a setting, its value, and a regular expression of the values that the service works with.
 # Citus finds the shard by the values, so a plan for any value (force_generic_plan) is refused there: it needs
@@ -54,7 +61,10 @@ CHECK_SESSION_SETTINGS = r"""
            ('statement_timeout',             current_setting('statement_timeout'),             '[1-9].*'),
            ('plan_cache_mode',               current_setting('plan_cache_mode'),
                           needed.plan_cache_mode),
-           ('jit',                           current_setting('jit'),                           'off'))
+           ('jit',                           current_setting('jit'),                           'off'),
+           ('max_parallel_workers_per_gather', current_setting('max_parallel_workers_per_gather'), '0'),
+           ('random_page_cost',              current_setting('random_page_cost'),
+            '1(\.[0-9]+)?'))
            AS s (name, value, pattern)
      WHERE s.value IS NULL OR s.value !~ ('^(' || s.pattern || ')$')"""
 

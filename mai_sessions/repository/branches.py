@@ -1,9 +1,9 @@
 """How the messages of a branch are read.
 
-A session without branches is a range of the primary key. A branch is walked from its head to its first
-message, a step of the primary key for each. Each has a statement, as PostgreSQL takes longer to start a walk
-than to read a short range. The queries here belong into a statement that has the session as `s` and, from
-BRANCH, what is asked for as `b`.
+A session without branches is a range of the primary key. A branch is a few such ranges, its runs: they are
+walked from its head to its first message, a step for each message that names its parent. Each has a
+statement, as PostgreSQL takes longer to start a walk than to read a short range. The queries here belong into
+a statement that has the session as `s` and, from BRANCH, what is asked for as `b`.
 """
 
 from collections.abc import Mapping
@@ -22,8 +22,12 @@ RANGE_COLUMNS: LiteralString = message_columns(
 BRANCH_COLUMNS: LiteralString = message_columns(
     f"coalesce(lag(m.id) OVER {IN_PAGE}, {PARENT_ID})", is_page=True
 )
-# In a window, the messages of the system stand apart from the others.
-WINDOW_COLUMNS: LiteralString = message_columns(PARENT_ID, is_page=True)
+# In a window, the messages of the system may stand apart from the others.
+WINDOW_COLUMNS: LiteralString = message_columns(
+    f"""CASE WHEN lag(m.seq) OVER {IN_PAGE} = coalesce(m.parent_seq, m.seq - 1)
+                 THEN lag(m.id) OVER {IN_PAGE} ELSE {PARENT_ID} END""",
+    is_page=True,
+)
 # A page as JSON, or, where it may be too large for a response, the seq of its messages instead.
 AS_JSON: LiteralString = """
            SELECT array_to_json(array_agg(r) FILTER (WHERE r.content IS NOT NULL)) AS messages,
@@ -43,33 +47,32 @@ BRANCH: LiteralString = """
 IS_LEFT: LiteralString = "b.is_walked AND s.version <> ALL (%(known_versions)s::uuid[])"
 
 
-def _walk(head_seq: LiteralString) -> LiteralString:
-    """Make the query for the seq of each message from the head on, the newest first: as one step makes one
-    row, a LIMIT ends the walk.
+def _runs(after_seq: LiteralString) -> LiteralString:
+    """Make the query for the runs of a branch that end after a seq, the newest first.
+
+    In a run, each message follows the one before it by seq. It begins with a message that names its parent,
+    which is where the next run ends. The first row tells only where the newest run ends. As each step makes
+    one row, a LIMIT ends the walk.
     """
     return f"""
-             WITH RECURSIVE branch AS (
-                  SELECT head.seq, head.parent_seq
-                    FROM (SELECT h.seq, h.parent_seq
-                            FROM messages AS h
-                           WHERE h.user_id = %(user_id)s AND h.session_id = %(session_id)s
-                             AND h.seq <= {head_seq}
-                           ORDER BY h.seq DESC
-                           LIMIT 1) AS head
+             WITH RECURSIVE run (first_seq, last_seq, parent_seq) AS (
+                  SELECT NULL::int, NULL::int, b.head_seq
                    UNION ALL
-                  SELECT parent.seq, parent.parent_seq
-                    FROM branch
-                   CROSS JOIN LATERAL (
-                         SELECT p.seq, p.parent_seq
-                           FROM messages AS p
-                          WHERE p.user_id = %(user_id)s AND p.session_id = %(session_id)s
-                            AND p.seq <= coalesce(branch.parent_seq, branch.seq - 1)
-                          ORDER BY p.seq DESC
-                          LIMIT 1) AS parent)
-             SELECT branch.seq FROM branch"""
+                  SELECT coalesce(jump.seq, 1), run.parent_seq, jump.parent_seq
+                    FROM run
+                    LEFT JOIN LATERAL (
+                         SELECT j.seq, j.parent_seq
+                           FROM messages AS j
+                          WHERE j.user_id = %(user_id)s AND j.session_id = %(session_id)s
+                            AND j.seq <= run.parent_seq AND j.parent_seq IS NOT NULL AND b.is_walked
+                          ORDER BY j.seq DESC
+                          LIMIT 1) AS jump ON true
+                   WHERE run.parent_seq > {after_seq})
+             SELECT run.first_seq, run.last_seq FROM run"""
 
 
-WALK: LiteralString = _walk("b.head_seq")
+_RUNS: LiteralString = _runs("0")
+_RUNS_AFTER: LiteralString = _runs("%(after_seq)s")
 
 # The oldest messages after a seq, and the newest ones before one. Who knows the version already gets none.
 FIRST_IN_RANGE: LiteralString = f"""
@@ -84,12 +87,17 @@ FIRST_IN_RANGE: LiteralString = f"""
             ORDER BY m.seq"""
 FIRST_IN_BRANCH: LiteralString = f"""
            SELECT {BRANCH_COLUMNS}
-             FROM (SELECT w.seq
-                     FROM ({WALK}) AS w
-                    WHERE w.seq > %(after_seq)s AND s.version <> ALL (%(known_versions)s::uuid[])
-                    ORDER BY w.seq
-                    LIMIT %(limit)s OFFSET %(offset)s) AS w
-             JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.seq = w.seq
+             FROM (SELECT m.*
+                     FROM (SELECT run.first_seq, run.last_seq
+                             FROM ({_RUNS_AFTER}) AS run
+                            ORDER BY run.first_seq) AS run
+                    CROSS JOIN LATERAL (
+                          SELECT *
+                            FROM messages AS m
+                           WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
+                             AND m.seq >= run.first_seq AND m.seq <= run.last_seq AND m.seq > %(after_seq)s
+                           ORDER BY m.seq) AS m
+                    LIMIT %(limit)s OFFSET %(offset)s) AS m
             ORDER BY m.seq"""
 LAST_IN_RANGE: LiteralString = f"""
            SELECT {RANGE_COLUMNS}
@@ -104,43 +112,88 @@ LAST_IN_RANGE: LiteralString = f"""
             ORDER BY m.seq"""
 LAST_IN_BRANCH: LiteralString = f"""
            SELECT {BRANCH_COLUMNS}
-             FROM (SELECT w.seq
-                     FROM ({WALK}) AS w
-                    WHERE w.seq > %(after_seq)s AND w.seq < %(before_seq)s
-                      AND s.version <> ALL (%(known_versions)s::uuid[])
-                    LIMIT %(limit)s OFFSET %(offset)s) AS w
-             JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.seq = w.seq
+             FROM (SELECT m.*
+                     FROM ({_RUNS_AFTER}) AS run
+                    CROSS JOIN LATERAL (
+                          SELECT *
+                            FROM messages AS m
+                           WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
+                             AND m.seq >= run.first_seq AND m.seq <= run.last_seq
+                             AND m.seq > %(after_seq)s AND m.seq < %(before_seq)s
+                           ORDER BY m.seq DESC) AS m
+                    LIMIT %(limit)s OFFSET %(offset)s) AS m
+            ORDER BY m.seq"""
+# The newest messages of a branch, all of them without a limit.
+NEWEST_IN_BRANCH: LiteralString = f"""
+           SELECT {BRANCH_COLUMNS}
+             FROM (SELECT m.*
+                     FROM ({_RUNS}) AS run
+                    CROSS JOIN LATERAL (
+                          SELECT *
+                            FROM messages AS m
+                           WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
+                             AND m.seq >= run.first_seq AND m.seq <= run.last_seq
+                           ORDER BY m.seq DESC) AS m
+                    LIMIT %(messages_limit)s::int) AS m
             ORDER BY m.seq"""
 
-# The tokens of each message and of those after it in the branch, but for the system's, whose sum stands
-# apart.
-_TOKENS: LiteralString = f"""
-           SELECT t.seq, t.role,
-                  sum(t.token_count) FILTER (WHERE t.role <> 'system') OVER (ORDER BY t.seq DESC) AS tokens,
-                  sum(t.token_count) FILTER (WHERE t.role = 'system') OVER () AS system_tokens
-             FROM (SELECT m.seq, m.role, m.token_count
-                     FROM messages AS m
-                    WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
-                      AND m.seq <= b.head_seq AND NOT b.is_walked
-                    UNION ALL
-                   SELECT m.seq, m.role, m.token_count
-                     FROM ({_walk("CASE WHEN b.is_walked THEN b.head_seq END")}) AS w
-                     JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s
-                      AND m.seq = w.seq) AS t"""
+# How many messages are read at once until the tokens of a window are spent.
+_PIECE: LiteralString = "64"
 # The window begins at the oldest message of a user that the tokens suffice for, or else is the newest
-# message. The system's messages before it belong to it, unless it is that one message.
+# message. The system's messages before it belong to it and count first, unless it is that one message. The
+# others are read from the head on, a piece of a run at a time, with the tokens of each and of those after it;
+# `next_seq` of the oldest of a piece is where the next piece ends.
 WINDOW: LiteralString = f"""
-           SELECT array_agg(f.seq) FILTER (WHERE f.is_in) AS seqs,
-                  min(coalesce(f.start, b.head_seq)) AS first_seq, bool_or(NOT f.is_in) AS has_previous
-             FROM (SELECT c.seq, c.start, CASE WHEN c.start IS NULL THEN c.seq = b.head_seq
-                               ELSE c.seq >= c.start OR c.role = 'system' END AS is_in
-                     FROM (SELECT c.seq, c.role,
-                                  min(c.seq) FILTER (
-                                      WHERE c.role = 'user'
-                                        AND coalesce(c.tokens, 0) + coalesce(c.system_tokens,
-                                               0) <= %(max_tokens)s
-                                  ) OVER () AS start
-                             FROM ({_TOKENS}) AS c) AS c) AS f"""
+             WITH RECURSIVE system_message AS (
+                  SELECT m.seq, m.token_count
+                    FROM ({_RUNS}) AS run
+                    JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s
+                     AND m.role = 'system' AND m.seq >= run.first_seq AND m.seq <= run.last_seq),
+                  message (seq, role, tokens, next_seq) AS (
+                  SELECT NULL::int, NULL::text, coalesce(sum(m.token_count), 0)::bigint, b.head_seq
+                    FROM system_message AS m
+                   UNION ALL
+                  SELECT older.seq, older.role, message.tokens + older.tokens, older.next_seq
+                    FROM message
+                   CROSS JOIN LATERAL (
+                         SELECT m.seq, m.role,
+                                sum(CASE WHEN m.role = 'system' THEN 0 ELSE m.token_count END) OVER newer
+                                    AS tokens,
+                                CASE WHEN lead(m.seq) OVER newer IS NULL
+                                     THEN coalesce(m.parent_seq, m.seq - 1) END AS next_seq
+                           FROM (SELECT m.seq, m.role, m.token_count, m.parent_seq
+                                   FROM messages AS m
+                                  WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
+                                    AND m.seq <= message.next_seq AND m.seq >= coalesce((
+                                        SELECT j.seq
+                                          FROM messages AS j
+                                         WHERE j.user_id = %(user_id)s AND j.session_id = %(session_id)s
+                                           AND j.seq <= message.next_seq AND j.parent_seq IS NOT NULL
+                                           AND b.is_walked
+                                         ORDER BY j.seq DESC
+                                         LIMIT 1), 1)
+                                  ORDER BY m.seq DESC
+                                  LIMIT {_PIECE}) AS m
+                         WINDOW newer AS (ORDER BY m.seq DESC)) AS older
+                   WHERE message.next_seq > 0 AND message.tokens <= %(max_tokens)s)
+           SELECT coalesce(start.seq, b.head_seq) AS first_seq,
+                  CASE WHEN start.seq IS NULL THEN ARRAY[b.head_seq]
+                       ELSE ARRAY(SELECT message.seq FROM message WHERE message.seq >= start.seq
+                                   UNION ALL
+                                  SELECT m.seq FROM system_message AS m WHERE m.seq < start.seq)
+                        END AS seqs,
+                  CASE WHEN start.seq IS NOT NULL
+                       THEN EXISTS (SELECT FROM message
+                                     WHERE message.seq < start.seq AND message.role <> 'system')
+                       ELSE EXISTS (SELECT FROM messages AS h
+                                      JOIN messages AS o
+                                        ON o.user_id = %(user_id)s AND o.session_id = %(session_id)s
+                                       AND o.seq <= coalesce(h.parent_seq, h.seq - 1)
+                                     WHERE h.user_id = %(user_id)s AND h.session_id = %(session_id)s
+                                       AND h.seq = b.head_seq) END AS has_previous
+             FROM (SELECT min(message.seq) AS seq
+                     FROM message
+                    WHERE message.role = 'user' AND message.tokens <= %(max_tokens)s) AS start"""
 
 
 def fetch_branch(

@@ -99,8 +99,7 @@ LIST_BRANCH: LiteralString = _list_messages(FIRST_IN_BRANCH, _BEFORE_IN_BRANCH, 
 LIST_LAST_OF_BRANCH: LiteralString = _list_messages(LAST_IN_BRANCH, _BEFORE_IN_BRANCH, "false")
 LIST_WINDOW: LiteralString = f"""
     SELECT /* list_messages */ s.version, coalesce(p.messages, '[]'), p.unread_seqs, w.first_seq, b.head_seq,
-           b.head_seq,
-           coalesce(w.has_previous, false), false
+           b.head_seq, w.has_previous, false
       FROM sessions AS s
      CROSS JOIN LATERAL ({BRANCH}) AS b
      CROSS JOIN LATERAL ({WINDOW}) AS w
@@ -232,15 +231,21 @@ MOVE_CHILDREN: LiteralString = f"""
       JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s
        AND m.id = %(message_id)s
       LEFT JOIN LATERAL ({_PARENT}) AS parent ON true
-     WHERE c.user_id = %(user_id)s AND c.session_id = %(session_id)s AND c.seq > m.seq
+     WHERE c.user_id = %(user_id)s AND c.session_id = %(session_id)s
        AND s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s AND s.is_branched
-       AND (c.parent_seq = m.seq
-            OR (c.parent_seq IS NULL AND m.parent_seq IS NOT NULL AND c.seq = (
-                SELECT n.seq
-                  FROM messages AS n
-                 WHERE n.user_id = %(user_id)s AND n.session_id = %(session_id)s AND n.seq > m.seq
-                 ORDER BY n.seq
-                 LIMIT 1)))"""
+       AND c.seq = ANY (ARRAY(
+           SELECT j.seq
+             FROM messages AS j
+            WHERE j.user_id = %(user_id)s AND j.session_id = %(session_id)s
+              AND j.seq > m.seq AND j.parent_seq = m.seq
+            UNION ALL
+           SELECT n.seq
+             FROM (SELECT n.seq, n.parent_seq
+                     FROM messages AS n
+                    WHERE n.user_id = %(user_id)s AND n.session_id = %(session_id)s AND n.seq > m.seq
+                    ORDER BY n.seq
+                    LIMIT 1) AS n
+            WHERE n.parent_seq IS NULL AND m.parent_seq IS NOT NULL))"""
 
 _REMOVED_MESSAGE: LiteralString = """
            SELECT -1 AS sign, s.user_id, m.session_id, m.seq, m.role, m.token_count, m.model_id, m.agent_name,

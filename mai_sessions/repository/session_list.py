@@ -57,15 +57,21 @@ _SESSION_COUNT: LiteralString = """
         SELECT CASE WHEN %(archived)s THEN u.archived_count ELSE u.session_count - u.archived_count END
           FROM users AS u
          WHERE u.user_id = %(user_id)s"""
-# Two ranges of one index, which the planner merges.
+# What the page may show of each of two ranges of one index, and one session after it.
 _ALL_SESSIONS: LiteralString = f"""
-        SELECT {SESSION_ROW}
-          FROM sessions AS s
-         WHERE s.user_id = %(user_id)s AND s.archived = false
+        (SELECT {SESSION_ROW}
+           FROM sessions AS s
+          WHERE s.user_id = %(user_id)s AND s.archived = false
+            AND (s.updated_at, s.id) < (%(after_updated_at)s, %(after_id)s)
+          ORDER BY s.updated_at DESC, s.id DESC
+          LIMIT %(limit)s + %(offset)s + 1)
          UNION ALL
-        SELECT {SESSION_ROW}
-          FROM sessions AS s
-         WHERE s.user_id = %(user_id)s AND s.archived = true"""
+        (SELECT {SESSION_ROW}
+           FROM sessions AS s
+          WHERE s.user_id = %(user_id)s AND s.archived = true
+            AND (s.updated_at, s.id) < (%(after_updated_at)s, %(after_id)s)
+          ORDER BY s.updated_at DESC, s.id DESC
+          LIMIT %(limit)s + %(offset)s + 1)"""
 _ALL_SESSIONS_COUNT: LiteralString = """
         SELECT u.session_count FROM users AS u WHERE u.user_id = %(user_id)s"""
 _FOUND_COUNT: LiteralString = """
@@ -86,7 +92,7 @@ _SESSIONS_BY_BOTH: LiteralString = f"""{_SESSIONS_BY_METADATA}
            AND t.words @@ %(pieces)s::tsquery AND strpos(t.title, %(part)s) > 0"""
 
 LIST_SESSIONS: LiteralString = _list_sessions(_SESSIONS, _SESSION_COUNT, kept="NOT MATERIALIZED")
-LIST_ALL_SESSIONS: LiteralString = _list_sessions(_ALL_SESSIONS, _ALL_SESSIONS_COUNT, kept="NOT MATERIALIZED")
+LIST_ALL_SESSIONS: LiteralString = _list_sessions(_ALL_SESSIONS, _ALL_SESSIONS_COUNT, kept="MATERIALIZED")
 SEARCH_SESSIONS: LiteralString = _list_sessions(_SESSIONS_BY_TITLE, _FOUND_COUNT, kept="MATERIALIZED")
 FILTER_SESSIONS: LiteralString = _list_sessions(_SESSIONS_BY_METADATA, _FOUND_COUNT, kept="MATERIALIZED")
 SEARCH_AND_FILTER_SESSIONS: LiteralString = _list_sessions(

@@ -10,10 +10,9 @@ from mai_sessions.postgres.connection import Connection, fetch_one, run_transact
 from mai_sessions.repository.branches import (
     AS_JSON,
     BRANCH,
-    BRANCH_COLUMNS,
     IS_LEFT,
+    NEWEST_IN_BRANCH,
     RANGE_COLUMNS,
-    WALK,
     check_head,
     fetch_branch,
 )
@@ -59,14 +58,6 @@ _NEWEST_IN_RANGE: LiteralString = f"""
                       OFFSET %(messages_limit)s::int LIMIT 1), 0) END
               AND s.version <> ALL (%(known_versions)s::uuid[])
             ORDER BY m.seq"""
-_NEWEST_IN_BRANCH: LiteralString = f"""
-           SELECT {BRANCH_COLUMNS}
-             FROM (SELECT w.seq
-                     FROM ({WALK}) AS w
-                    WHERE s.version <> ALL (%(known_versions)s::uuid[])
-                    LIMIT %(messages_limit)s::int) AS w
-             JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.seq = w.seq
-            ORDER BY m.seq"""
 
 
 def _get_session(newest_messages: LiteralString, is_left: LiteralString) -> LiteralString:
@@ -83,7 +74,7 @@ def _get_session(newest_messages: LiteralString, is_left: LiteralString) -> Lite
 
 
 GET_SESSION: LiteralString = _get_session(_NEWEST_IN_RANGE, IS_LEFT)
-GET_SESSION_BRANCH: LiteralString = _get_session(_NEWEST_IN_BRANCH, "false")
+GET_SESSION_BRANCH: LiteralString = _get_session(NEWEST_IN_BRANCH, "false")
 
 _UNREAD_SEQS = -2
 _ADVICE = "Ask for the newest messages with messages_limit, or read all in pages of /messages."

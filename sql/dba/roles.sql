@@ -87,7 +87,9 @@ SELECT format('ALTER ROLE %I SET %I = %L', :'app', s.name, s.value)
                ('statement_timeout',             :'statement_timeout'),
                ('plan_cache_mode',               CASE WHEN EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')
                                                       THEN 'auto' ELSE 'force_generic_plan' END),
-               ('jit',                           'off')) AS s (name, value)
+               ('jit',                           'off'),
+               ('max_parallel_workers_per_gather', '0'),
+               ('random_page_cost',              '1.1')) AS s (name, value)
  WHERE NOT EXISTS (
        SELECT FROM pg_db_role_setting AS r
         WHERE r.setrole = to_regrole(quote_ident(:'app')) AND r.setdatabase = 0 AND s.name || '=' || s.value = ANY (r.setconfig))

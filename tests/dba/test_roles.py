@@ -124,6 +124,8 @@ def test_roles_may_have_other_names(new_database: str, run_script: RunScript) ->
             "statement_timeout=5s",
             "plan_cache_mode=auto",
             "jit=off",
+            "max_parallel_workers_per_gather=0",
+            "random_page_cost=1.1",
         ]
         conn.execute("DELETE FROM pg_extension WHERE extname = 'citus'")
         conn.execute('REASSIGN OWNED BY "owner of ""test\'s" TO current_user')

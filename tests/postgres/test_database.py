@@ -38,8 +38,7 @@ def test_without_options_the_role_sets_what_matters(make_app: Callable[..., Flas
             **MEANING,
             "datestyle": "ISO, MDY",
             "statement_timeout": "10s",
-            "plan_cache_mode": "force_generic_plan",
-            "jit": "off",
+            **PLANS,
         }.items():
             assert pooled.execute(f"SHOW {name}".encode()).fetchone() == (value,)
 
@@ -54,6 +53,8 @@ UNFIT = {
     "search_path": "pg_temp",
     "plan_cache_mode": "auto",
     "jit": "on",
+    "max_parallel_workers_per_gather": "2",
+    "random_page_cost": "4",
     "statement_timeout": "0",
 }
 

@@ -46,7 +46,9 @@ BEGIN
                         format('ALTER DATABASE %I SET extra_float_digits = 1', current_database()),
                         format('ALTER DATABASE %I SET standard_conforming_strings = on', current_database()),
                         format('ALTER DATABASE %I SET default_transaction_isolation = %L', current_database(), 'read committed'),
-                        format('ALTER DATABASE %I SET jit = off', current_database())]) AS command
+                        format('ALTER DATABASE %I SET jit = off', current_database()),
+                        format('ALTER DATABASE %I SET max_parallel_workers_per_gather = 0', current_database()),
+                        format('ALTER DATABASE %I SET random_page_cost = 1.1', current_database())]) AS command
      CROSS JOIN LATERAL run_command_on_all_nodes(command) AS r
       JOIN pg_dist_node AS n USING (nodeid)
      WHERE NOT r.success
