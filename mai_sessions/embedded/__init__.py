@@ -1,1 +1,1 @@
-"""All that runs PostgreSQL's own programs."""
+"""The code that runs PostgreSQL's programs."""

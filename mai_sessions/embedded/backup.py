@@ -1,5 +1,6 @@
-"""Backup and restore by PostgreSQL's own programs: pg_dump writes an archive, pg_restore reads it, and psql
-runs what it says.
+"""Backup and restore with PostgreSQL's programs.
+
+pg_dump writes an archive, pg_restore turns it into a script, and psql runs the script.
 """
 
 import os
@@ -16,19 +17,19 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from mai_sessions.errors import StartupError
 
-# Called with the number of bytes so far.
+# Called with the number of bytes written so far.
 Progress = Callable[[int], None]
 _Process = subprocess.Popen[bytes]
-# Commands for psql, and programs that write some.
+# Commands for psql, and programs whose output is commands.
 _Script = Sequence[str | AbstractContextManager[_Process]]
 _CHUNK = 1024 * 1024
 
-# Owners and rights are those of the site: sql/dba/roles.sql gives them again.
+# Owners and rights differ between sites: sql/dba/roles.sql sets them.
 _PORTABLE = ["--no-owner", "--no-privileges"]
 
-# On a cluster, one connection to each node reads all rows there, so that those of a user are of one moment.
+# On a cluster, read all rows of a node over one connection, so that the rows of a user are consistent.
 _ONE_CONNECTION_A_NODE = "-c citus.max_adaptive_executor_pool_size=1"
-# An archive of a cluster can be restored anywhere: Citus belongs to the server.
+# The extension Citus belongs to the server, so that an archive of a cluster can be restored anywhere.
 _EXTENSION_CITUS = re.compile(r"(EXTENSION - |COMMENT - EXTENSION )citus")
 
 # psql's \gexec runs each row as a statement.
@@ -38,7 +39,7 @@ SELECT format('DROP TABLE IF EXISTS public.%I CASCADE', relname)
  WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
 \\gexec
 """
-# Whether the rows are to be distributed, over how many shards: as before, or as distribute.sql would.
+# Whether to distribute the tables, and over how many shards: as before, or the default of distribute.sql.
 _FIND_CLUSTER = """
 \\set is_cluster false
 SELECT to_regclass('pg_catalog.pg_dist_node') IS NOT NULL AS has_citus
@@ -52,7 +53,7 @@ SELECT EXISTS (SELECT FROM pg_dist_node WHERE groupid <> 0 AND shouldhaveshards)
 SET LOCAL citus.multi_shard_modify_mode = 'sequential';
 \\endif
 """
-# While they are empty, so that each row goes to its node at once.
+# Distribute the empty tables, so that each row goes directly to its node.
 _DISTRIBUTE_TABLES = """
 \\if :is_cluster
 SELECT CASE relname
@@ -79,7 +80,7 @@ BEGIN
                    AND relname <> 'schema_migrations' LOOP
         EXECUTE format('SELECT EXISTS (SELECT 1 FROM public.%I)', name) INTO has_rows;
         IF has_rows THEN
-            RAISE EXCEPTION 'the database has rows in %: --force replaces all it holds', name;
+            RAISE EXCEPTION 'the database has rows in %: --force replaces them all', name;
         END IF;
     END LOOP;
 END
@@ -90,14 +91,13 @@ $$;
 def backup(
     database_url: str, file: Path, *, programs: Path | None = None, force: bool = False, progress: Progress
 ) -> None:
-    """Write everything of a database to a file that only its owner may read. It has its name when it is
-    whole.
+    """Write a database to a file that only its owner can read, and that gets its name when it is complete.
 
-    It shows the database as of one moment; on a cluster, what each node has as of one moment of that node.
-    `programs` is where pg_dump is, by default on the PATH. Raises StartupError, also for a file that exists,
-    unless `force`."""
+    It is a snapshot of the database; on a cluster, of each node. `programs` is the directory of pg_dump, by
+    default the PATH. Raises StartupError, also if the file exists, unless `force`.
+    """
     if file.exists() and not force:
-        raise StartupError(f"{file} is there already: --force replaces it")
+        raise StartupError(f"{file} exists: --force replaces it")
     part = file.with_name(f"{file.name}.part")
     try:
         os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
@@ -122,10 +122,10 @@ def backup(
 def restore(
     database_url: str, file: Path, *, programs: Path | None = None, force: bool = False, progress: Progress
 ) -> None:
-    """Make the tables of a database those of a backup, in one transaction.
+    """Replace the tables of a database by those of a backup, in one transaction.
 
-    On a cluster with worker nodes the tables are distributed. Raises StartupError, also where the database
-    has rows, unless `force`; then nothing has changed.
+    On a cluster with worker nodes the tables are distributed. Raises StartupError and changes nothing if it
+    fails, or if the database has rows, unless `force`.
     """
     with tempfile.NamedTemporaryFile("w", encoding="utf-8") as contents:
         with _program(programs, "pg_restore", "--list", str(file), stdout=subprocess.PIPE) as lister:
@@ -146,9 +146,8 @@ def restore(
 def copy(
     source_url: str, source_programs: Path, target_url: str, *, programs: Path, progress: Progress
 ) -> None:
-    """Make the tables of a database those of one on a server of another version. Raises StartupError."""
-    # Its own pg_dump: that knows what its catalogs may hold, and psql of the target reads what an older one
-    # writes.
+    """Replace the tables of a database by those of a server of another version. Raises StartupError."""
+    # The old pg_dump can read the old catalogs, and the new psql can read its dump.
     pg_dump = _program(
         source_programs, "pg_dump", *_PORTABLE, database_url=source_url, stdout=subprocess.PIPE
     )
@@ -161,10 +160,7 @@ def _run_script(
     programs: Path | None,
     progress: Progress,
 ) -> None:
-    """Run commands for psql, and the output of programs, in one transaction.
-
-    It ends when all have succeeded.
-    """
+    """Run commands, and the output of programs, by psql in one transaction."""
     arguments = ["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--file=-"]
     psql = _program(
         programs,
@@ -174,7 +170,7 @@ def _run_script(
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
     )
-    # A pipe breaks when psql has ended, and it says itself why.
+    # The pipe breaks if psql fails, and psql prints the reason.
     with psql as reader, suppress(BrokenPipeError):
         assert reader.stdin
         with closing(reader.stdin):
@@ -202,7 +198,7 @@ def _program(
     stdin: int | None = None,
     stdout: int | None = None,
 ) -> Generator[_Process]:
-    """Run a program, and see that it succeeds. Raises StartupError."""
+    """Run a program, and wait for it. Raises StartupError if it fails."""
     with ExitStack() as stack:
         command = [str(programs / name) if programs else name, *arguments]
         if database_url:
@@ -214,7 +210,7 @@ def _program(
             )
         except FileNotFoundError:
             raise StartupError(
-                f"there is no {name}: install PostgreSQL's client programs, of the server's version"
+                f"{name} is missing: install PostgreSQL's client programs, of the server's version"
             ) from None
         try:
             yield process
@@ -240,11 +236,14 @@ def _program(
 
 @contextmanager
 def database_without_password(database_url: str) -> Generator[str]:
-    """Give a connection string for a command line, which every user of the machine can read."""
+    """Yield a connection string without the password, for a command line that every local user can read.
+
+    libpq reads the password from a file. Raises StartupError.
+    """
     try:
         parameters: dict[str, Any] = conninfo_to_dict(database_url)
     except psycopg.ProgrammingError:
-        raise StartupError("DATABASE_URL is no libpq URI") from None
+        raise StartupError("DATABASE_URL is not a libpq URI") from None
     parameters["options"] = f"{parameters.get('options', '')} {_ONE_CONNECTION_A_NODE}".strip()
     password = parameters.pop("password", None)
     if password is None:

@@ -1,6 +1,4 @@
-"""The scripts of `sql/dba/` and the files of `deploy/`, as they are installed, and psql to run the
-scripts.
-"""
+"""The installed scripts of `sql/dba/` and files of `deploy/`, and psql to run the scripts."""
 
 import subprocess
 from collections.abc import Sequence
@@ -48,4 +46,4 @@ def run_psql(
         try:
             return subprocess.run([*command, f"--dbname={database}"], check=False).returncode
         except FileNotFoundError:
-            raise StartupError("there is no psql: install PostgreSQL's client programs") from None
+            raise StartupError("psql is missing: install PostgreSQL's client programs") from None

@@ -178,7 +178,7 @@ def _created(file: str, *, force: bool) -> Generator[IO[bytes]]:
         yield sys.stdout.buffer
         return
     if Path(file).exists() and not force:
-        raise StartupError(f"{file} is there already: --force replaces it")
+        raise StartupError(f"{file} exists: --force replaces it")
     unfinished = Path(f"{file}.part")
     try:
         with unfinished.open("wb") as stream:

@@ -115,8 +115,9 @@ def test_query_does_not_find_text(q: str, text: str) -> None:
     assert not finds(q, text)
 
 
+# ŉ folds to an apostrophe and a letter, of which a snippet marks the letter.
 WORDS = st.text(
-    st.characters(categories=["Lu", "Ll", "Lt", "Lo", "Nd"], exclude_characters="ͅ"), min_size=1, max_size=12
+    st.characters(categories=["Lu", "Ll", "Lt", "Lo", "Nd"], exclude_characters="ͅŉ"), min_size=1, max_size=12
 ).filter(lambda word: fold(word).split() == [fold(word)])
 HIDDEN = ["\u00ad", "\u200b", "\u200d", "\u2060", "\ufeff", "\u202a", "\x1b[31m", "\x1b[0m"]
 VARIATIONS: list[Callable[[str], str]] = [

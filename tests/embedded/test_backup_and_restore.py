@@ -223,8 +223,7 @@ def test_a_damaged_backup_changes_nothing(
 def test_a_file_that_is_there_stays(loaded: Loaded, archive: Path) -> None:
     content = archive.read_bytes()
     assert (
-        run("backup", archive, "--data-dir", loaded.path)
-        == f"Error: {archive} is there already: --force replaces it\n"
+        run("backup", archive, "--data-dir", loaded.path) == f"Error: {archive} exists: --force replaces it\n"
     )
     assert archive.read_bytes() == content
     archive.write_text("")
@@ -277,7 +276,7 @@ def test_a_server_of_the_site(
         assert client.post(SESSIONS, json={}).status_code == 201
         client.application.extensions["mai_sessions"].close()
     assert run("backup", tmp_path / "y", DATABASE_URL=source, PATH=str(tmp_path)) == (
-        "Error: there is no pg_dump: install PostgreSQL's client programs, of the server's version\n"
+        "Error: pg_dump is missing: install PostgreSQL's client programs, of the server's version\n"
     )
 
 

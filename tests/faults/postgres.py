@@ -9,7 +9,8 @@ from socket import AF_UNIX, SHUT_RDWR, create_server, socket
 import psycopg
 from support.scripts import CHECKS, DBA
 
-from mai_sessions.embedded.private_postgres import _DataDir
+from mai_sessions.embedded.data_directory import DataDirectory
+from mai_sessions.embedded.private_postgres import server_of
 
 RunProgram = Callable[..., str]
 
@@ -19,7 +20,7 @@ class Postgres:
 
     def __init__(self, data_dir: Path) -> None:
         self._locked = ExitStack()
-        self._server = self._locked.enter_context(_DataDir(data_dir).locked()).server()
+        self._server = server_of(self._locked.enter_context(DataDirectory(data_dir).locked()))
         self.socket = data_dir / "socket" / ".s.PGSQL.5432"
         self.start()
         self.url = self._server.uri()
