@@ -36,7 +36,7 @@ _OPTIONS: Mapping[str, object] = MappingProxyType(
         "wal_compression": "on",
         # Other requests need the cores, and /dev/shm of a container is too small for parallel workers.
         "max_parallel_workers_per_gather": 0,
-        # A log file for each day of the week, overwritten after a week, so its size is bounded. It contains no
+        # A log file for each day of the week, overwritten after a week, so that its size is bounded. Without
         # statements and details, which may quote users.
         "logging_collector": "on",
         "log_filename": "postgresql-%a.log",
