@@ -14,7 +14,8 @@ from urllib.parse import quote
 
 import psycopg
 
-from mai_sessions.embedded.data_directory import MAJOR, PROGRAMS, ROLE, DataDirectory, InUseError
+from mai_sessions.embedded import data_directory
+from mai_sessions.embedded.data_directory import PROGRAMS, ROLE, DataDirectory, InUseError
 from mai_sessions.errors import StartupError
 
 __all__ = ["PROGRAMS", "postgresql", "reach", "upgrade"]
@@ -75,13 +76,13 @@ def reach(data_dir: Path | None = None, *, make: bool = False) -> Generator[str]
     Raises StartupError as `postgresql` does, and for a directory without data unless `make`.
     """
     directory = DataDirectory(data_dir)
-    if not make and not directory.has(MAJOR) and not directory.old_major():
+    if not make and not directory.has(data_directory.MAJOR) and not directory.old_major():
         raise StartupError(f"the data directory {directory.path} holds no data")
     with ExitStack() as stack:
         try:
             uri = stack.enter_context(postgresql(data_dir))
         except InUseError:
-            sockets = directory.sockets_in_use(MAJOR)
+            sockets = directory.sockets_in_use(data_directory.MAJOR)
             if not sockets:
                 raise
             uri = _uri(sockets)
@@ -99,8 +100,8 @@ def upgrade(
     nothing. Raises StartupError.
     """
     with DataDirectory(data_dir).locked() as directory:
-        old, new = directory.old_major(), f"{MAJOR}.moving"
-        if directory.has(MAJOR) or not old:
+        old, new = directory.old_major(), f"{data_directory.MAJOR}.moving"
+        if directory.has(data_directory.MAJOR) or not old:
             return None
         old_programs = old_programs or directory.old_programs(old)
         directory.remove(new)
@@ -111,7 +112,7 @@ def upgrade(
             with source.running() as source_uri, target.running() as target_uri:
                 copy(source_uri, old_programs, target_uri)
             # The new one first: without any cluster the next start would create an empty one.
-            directory.rename(new, MAJOR)
+            directory.rename(new, data_directory.MAJOR)
         finally:
             directory.remove(new)
         return old, directory.rename(old, f"{old}.old")
@@ -170,15 +171,16 @@ def _uri(sockets: Path | str, database: str = _DATABASE) -> str:
 
 
 def server_of(directory: DataDirectory) -> Server:
-    """Return the server of this major version, and make its cluster if the directory is empty.
+    """Return the server of this major version, and create its cluster if the directory is empty.
 
     Raises StartupError if the data are of another version.
     """
-    if not directory.has(MAJOR):
+    major = data_directory.MAJOR
+    if not directory.has(major):
         if old := directory.old_major():
             raise StartupError(
-                f"the data directory {directory.path} is of PostgreSQL {old}, and this is {MAJOR}: "
+                f"the data directory {directory.path} is of PostgreSQL {old}, and this is {major}: "
                 "`mai-sessions upgrade` moves the data"
             )
-        directory.make_cluster(MAJOR)
-    return Server(directory, MAJOR, directory.programs())
+        directory.make_cluster(major)
+    return Server(directory, major, directory.programs())

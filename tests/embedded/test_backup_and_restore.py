@@ -23,6 +23,7 @@ from support.scripts import CHECKS, DBA
 
 from mai_sessions import create_app
 from mai_sessions.config import Settings
+from mai_sessions.embedded import data_directory
 from mai_sessions.embedded import private_postgres as embedded
 from mai_sessions.embedded.backup import backup, copy
 from mai_sessions.errors import StartupError
@@ -337,7 +338,7 @@ def test_upgrade_uses_the_programs_that_a_start_has_kept(
     of_another_major(fresh, loaded.path, "18")
     [kept] = loaded.path.glob("postgresql-18*")
     shutil.copytree(kept, fresh / kept.name)
-    monkeypatch.setattr(embedded, "_MAJOR", "19")
+    monkeypatch.setattr(data_directory, "MAJOR", "19")
     with pytest.raises(
         StartupError, match="is of PostgreSQL 18, and this is 19: `mai-sessions upgrade` moves"
     ):
@@ -408,7 +409,7 @@ def test_an_upgrade_that_fails_changes_nothing(
     loaded: Loaded, fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of_another_major(fresh, loaded.path, "18")
-    monkeypatch.setattr(embedded, "_MAJOR", "19")
+    monkeypatch.setattr(data_directory, "MAJOR", "19")
 
     def fail(*_: Any) -> None:
         raise StartupError("no room")
