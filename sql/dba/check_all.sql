@@ -16,6 +16,8 @@
 \set attachment_contents :found
 \ir check/attachments.sql
 \set attachments :found
+\ir check/branches.sql
+\set branches :found
 \ir check/daily_usage.sql
 \set daily_usage :found
 \ir check/message_counts.sql
@@ -38,6 +40,7 @@
 SELECT set_config('mai_sessions.problem', coalesce(string_agg(name || ' ' || rows, ', ' ORDER BY name), ''), false) AS problem
   FROM (VALUES ('attachment_contents', :attachment_contents),
                ('attachments', :attachments),
+               ('branches', :branches),
                ('daily_usage', :daily_usage),
                ('message_counts', :message_counts),
                ('newest_messages', :newest_messages),

@@ -56,6 +56,13 @@ REPAIRABLE: list[tuple[str, LiteralString]] = [
     ("seqs", "UPDATE sessions SET last_seq = 5 WHERE last_seq = 6"),
     ("session_counts", "UPDATE users SET session_count = session_count + 1"),
     ("session_counts", "DELETE FROM users"),
+    ("session_counts", "UPDATE users SET archived_count = 0"),
+    ("session_titles", "UPDATE sessions SET has_metadata = false WHERE has_metadata"),
+    # Nothing has that seq: the message was deleted.
+    ("branches", "UPDATE sessions SET head_seq = 3 WHERE is_branched"),
+    ("branches", "UPDATE sessions SET head_id = gen_random_uuid() WHERE message_count > 0"),
+    ("branches", "UPDATE sessions SET is_branched = false WHERE is_branched"),
+    ("branches", "UPDATE messages SET parent_seq = 3 WHERE parent_seq = 2"),
     ("attachments", "UPDATE attachments SET reference_count = reference_count + 1"),
     ("attachments", "UPDATE attachments SET reference_count = 0"),
     ("attachments", "DELETE FROM messages WHERE seq = 2"),

@@ -31,6 +31,15 @@ def rows(conn: Conn, user_id: str | None = None) -> dict[str, list[Any]]:
     }
 
 
+def values(conn: Conn, user_id: str) -> dict[str, list[Any]]:
+    """What a user's rows hold beside whose they are; lexemes begin with a key of the user's."""
+    query = "SELECT to_jsonb(t) - '{{user_id,words}}'::text[] FROM {} AS t WHERE user_id = %s ORDER BY 1"
+    return {
+        table: conn.execute(query.format(table), [user_id]).fetchall()
+        for table in ("sessions", "session_titles", "messages", "daily_usage", "idempotency_keys")
+    }
+
+
 # What a script has to know beside its defaults.
 DRY_RUN = {
     "maintain/move_user.sql": {"from": ANN, "to": "new"},
@@ -72,11 +81,20 @@ def test_old_sessions_go_with_everything_of_them(
         table: [row for row in before[table] if row in rows(conn, NEIL)[table]] for table in TABLES
     }
     assert conn.execute("SELECT count(*) FROM attachments WHERE user_id = %s", [WANG]).fetchone() == (0,)
-    assert conn.execute("SELECT user_id, session_count FROM users ORDER BY 1").fetchall() == [
-        (NEIL, 3),
-        (ANN, 1),
-        (WANG, 0),
-    ]
+    counts = "SELECT user_id, session_count, archived_count FROM users ORDER BY 1"
+    assert conn.execute(counts).fetchall() == [(NEIL, 3, 1), (ANN, 1, 1), (WANG, 0, 0)]
+    assert run_checks() == {}
+
+
+def test_a_file_that_only_parts_link_to_stays(
+    conn: Conn, chats: Chats, run_script: RunScript, run_checks: RunChecks
+) -> None:
+    conn.execute("DELETE FROM messages WHERE session_id = %s", [chats[ANN][0]])
+    conn.execute("UPDATE attachments SET reference_count = 0")
+    for script in ("maintain/purge_attachments.sql", "maintain/repair_counters.sql"):
+        run_script(script, apply=1)
+    names = "SELECT file_name FROM attachments WHERE user_id = %s"
+    assert conn.execute(names, [ANN]).fetchall() == [("own.png",)]
     assert run_checks() == {}
 
 
@@ -112,10 +130,13 @@ def test_a_user_is_moved(
     conn: Conn, chats: Chats, run_script: RunScript, run_checks: RunChecks, target: str
 ) -> None:
     before = {user_id: rows(conn, user_id) for user_id in (ANN, target)}
+    moved = values(conn, ANN)
     printed = run_script("maintain/move_user.sql", apply=1, to=target, **{"from": ANN})
     assert printed[-1] == "3"
     assert run_checks() == {}
     assert not any(rows(conn, ANN).values())
+    for table, found in values(conn, target).items():
+        assert [row for row in found if row in moved[table]] == moved[table], table
     after = rows(conn, target)
     for table in ("sessions", "session_titles", "messages", "daily_usage", "idempotency_keys"):
         assert len(after[table]) == len(before[ANN][table]) + len(before[target][table])

@@ -16,6 +16,18 @@ Conn = psycopg.Connection[Any]
 Chats = dict[str, list[UUID]]
 
 
+# A table, and the type of its lines. What session_titles adds to the title is in the line of the session.
+KINDS = {
+    "users": "user",
+    "sessions": "session",
+    "messages": "message",
+    "attachments": "attachment",
+    "idempotency_keys": "idempotency_key",
+}
+# What the service makes of the rest.
+NOT_EXPORTED = {"words", "fingerprint", "has_metadata"}
+
+
 @pytest.mark.parametrize("user_id", USERS)
 def test_an_export_has_everything_of_one_user(
     conn: Conn, chats: Chats, run_script: RunScript, user_id: str
@@ -31,6 +43,11 @@ def test_an_export_has_everything_of_one_user(
         "attachment": 2,
         "idempotency_key": 11,
     }
+    for table, kind in KINDS.items():
+        columns_of = "SELECT column_name FROM information_schema.columns WHERE table_name = %s"
+        names = {name for (name,) in conn.execute(columns_of, [table]).fetchall()}
+        line = next(line for line in lines if line["type"] == kind)
+        assert names - NOT_EXPORTED <= line.keys() | {"user_id"}, table
     exported = {(line["session_id"], line["seq"]): line for line in lines if line["type"] == "message"}
     columns = (
         "session_id, seq, id, role, content, token_count, model_id, agent_name, response_time_ms, is_error, "

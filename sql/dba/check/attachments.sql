@@ -14,8 +14,8 @@
 BEGIN READ ONLY;
 WITH named AS (
     SELECT user_id, i AS sha256, count(DISTINCT (session_id, seq)) AS messages
-      FROM messages, unnest(images) AS i
-     WHERE images <> '{}'
+      FROM messages, unnest(images || part_attachments) AS i
+     WHERE images <> '{}' OR part_attachments <> '{}'
      GROUP BY user_id, i)
 SELECT user_id, sha256, a.reference_count, coalesce(n.messages, 0) AS messages,
        CASE WHEN a.reference_count IS NULL THEN 'missing'

@@ -11,11 +11,12 @@
 \ir ../prepare.psql
 
 BEGIN READ ONLY;
-SELECT user_id, u.session_count, coalesce(s.sessions, 0) AS sessions
+SELECT user_id, u.session_count, coalesce(s.sessions, 0) AS sessions, u.archived_count, coalesce(s.archived, 0) AS archived
   FROM users AS u
-  FULL JOIN (SELECT user_id, count(*) AS sessions FROM sessions GROUP BY user_id) AS s USING (user_id)
+  FULL JOIN (SELECT user_id, count(*) AS sessions, count(*) FILTER (WHERE archived) AS archived
+                FROM sessions GROUP BY user_id) AS s USING (user_id)
  WHERE (:'user_id' = '' OR user_id = :'user_id')
-   AND u.session_count IS DISTINCT FROM coalesce(s.sessions, 0)
+   AND (u.session_count, u.archived_count) IS DISTINCT FROM (coalesce(s.sessions, 0), coalesce(s.archived, 0))
  ORDER BY user_id;
 \set found :ROW_COUNT
 COMMIT;

@@ -45,6 +45,7 @@ DECLARE
     old_target text := left(md5(current_setting('mai_sessions.to')), 5);
     new_target text := translate(left(encode(decode(md5(current_setting('mai_sessions.to')), 'hex'), 'base64'), 3), '+/', '-_');
     moving uuid;
+    is_archived integer;
     total  bigint  := 0;
 BEGIN
     LOOP
@@ -52,23 +53,24 @@ BEGIN
         EXIT WHEN moving IS NULL;
 
         INSERT INTO sessions (user_id, id, title, agent_name, model_id, created_at, updated_at, version, message_count, last_seq,
-                              newest_seq, last_message_preview)
+                              newest_seq, last_message_preview, archived, head_seq, head_id, is_branched, has_metadata)
         SELECT target, id, title, agent_name, model_id, created_at, updated_at, version, message_count, last_seq, newest_seq,
-               last_message_preview
+               last_message_preview, archived, head_seq, head_id, is_branched, has_metadata
           FROM sessions
          WHERE user_id = source AND id = moving;
 
         -- Lock in the order in which an append locks.
         PERFORM FROM attachments AS a
           WHERE a.user_id = source
-            AND a.sha256 IN (SELECT unnest(m.images) FROM messages AS m
-                              WHERE m.user_id = source AND m.session_id = moving AND m.images <> '{}')
+            AND a.sha256 IN (SELECT unnest(m.images || m.part_attachments) FROM messages AS m
+                              WHERE m.user_id = source AND m.session_id = moving
+                                AND (m.images <> '{}' OR m.part_attachments <> '{}'))
           ORDER BY a.sha256 FOR UPDATE;
-        INSERT INTO attachments (user_id, sha256, content_type, size, reference_count, created_at, content)
-        SELECT target, a.sha256, a.content_type, a.size, named.messages, a.created_at, a.content
+        INSERT INTO attachments (user_id, sha256, content_type, size, reference_count, created_at, content, file_name)
+        SELECT target, a.sha256, a.content_type, a.size, named.messages, a.created_at, a.content, a.file_name
           FROM (SELECT i AS sha256, count(DISTINCT m.seq) AS messages
-                  FROM messages AS m, unnest(m.images) AS i
-                 WHERE m.user_id = source AND m.session_id = moving AND m.images <> '{}'
+                  FROM messages AS m, unnest(m.images || m.part_attachments) AS i
+                 WHERE m.user_id = source AND m.session_id = moving AND (m.images <> '{}' OR m.part_attachments <> '{}')
                  GROUP BY i) AS named
           JOIN attachments AS a ON a.user_id = source AND a.sha256 = named.sha256
          ORDER BY a.sha256
@@ -77,8 +79,8 @@ BEGIN
         UPDATE attachments AS a
            SET reference_count = a.reference_count - named.messages
           FROM (SELECT i AS sha256, count(DISTINCT m.seq) AS messages
-                  FROM messages AS m, unnest(m.images) AS i
-                 WHERE m.user_id = source AND m.session_id = moving AND m.images <> '{}'
+                  FROM messages AS m, unnest(m.images || m.part_attachments) AS i
+                 WHERE m.user_id = source AND m.session_id = moving AND (m.images <> '{}' OR m.part_attachments <> '{}')
                  GROUP BY i) AS named
          WHERE a.user_id = source AND a.sha256 = named.sha256;
         DELETE FROM attachments WHERE user_id = source AND reference_count = 0;
@@ -104,19 +106,24 @@ BEGIN
                                                     ELSE old_target || substr(old_lexeme, 6) END AS lexeme) AS l)::tsvector, '')
          WHERE t.user_id = source AND t.session_id = moving;
         UPDATE daily_usage SET user_id = target WHERE user_id = source AND session_id = moving;
-        DELETE FROM sessions WHERE user_id = source AND id = moving;
+        DELETE FROM sessions WHERE user_id = source AND id = moving RETURNING archived::int INTO is_archived;
 
-        INSERT INTO users (user_id, session_count) VALUES (target, 1)
-            ON CONFLICT (user_id) DO UPDATE SET session_count = users.session_count + 1;
-        UPDATE users SET session_count = session_count - 1 WHERE user_id = source;
+        INSERT INTO users (user_id, session_count, archived_count) VALUES (target, 1, is_archived)
+            ON CONFLICT (user_id) DO UPDATE
+           SET session_count  = users.session_count + 1,
+               archived_count = users.archived_count + excluded.archived_count;
+        UPDATE users
+           SET session_count  = session_count - 1,
+               archived_count = archived_count - is_archived
+         WHERE user_id = source;
         COMMIT;
         total := total + 1;
     END LOOP;
 
     WITH gone AS (
-        DELETE FROM idempotency_keys WHERE user_id = source RETURNING path, key, fingerprint, id, seq, created_at)
-    INSERT INTO idempotency_keys (user_id, path, key, fingerprint, id, seq, created_at)
-    SELECT target, path, key, fingerprint, id, seq, created_at FROM gone
+        DELETE FROM idempotency_keys WHERE user_id = source RETURNING path, key, fingerprint, id, seq, created_at, reply)
+    INSERT INTO idempotency_keys (user_id, path, key, fingerprint, id, seq, created_at, reply)
+    SELECT target, path, key, fingerprint, id, seq, created_at, reply FROM gone
         ON CONFLICT (user_id, path, key) DO NOTHING;
     DELETE FROM users WHERE user_id = source AND session_count = 0;
     PERFORM set_config('mai_sessions.result', total::text, false);

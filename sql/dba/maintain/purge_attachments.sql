@@ -44,7 +44,8 @@ BEGIN
                       FROM attachments AS u
                      WHERE u.user_id = owner AND u.reference_count = 0
                        AND NOT EXISTS (SELECT FROM messages AS m
-                                        WHERE m.user_id = owner AND m.images <> '{}' AND u.sha256 = ANY (m.images))
+                                        WHERE m.user_id = owner AND (m.images <> '{}' OR m.part_attachments <> '{}')
+                                          AND u.sha256 = ANY (m.images || m.part_attachments))
                      LIMIT batch FOR UPDATE SKIP LOCKED) AS unreferenced
              WHERE a.user_id = owner AND a.sha256 = unreferenced.sha256;
             GET DIAGNOSTICS deleted = ROW_COUNT;

@@ -48,19 +48,26 @@ BEGIN
             -- Lock in the order in which an append locks.
             PERFORM FROM attachments AS a
               WHERE a.user_id = owner
-                AND a.sha256 IN (SELECT unnest(m.images) FROM messages AS m
-                                  WHERE m.user_id = owner AND m.session_id = ANY (ids) AND m.images <> '{}')
+                AND a.sha256 IN (SELECT unnest(m.images || m.part_attachments) FROM messages AS m
+                                  WHERE m.user_id = owner AND m.session_id = ANY (ids)
+                                    AND (m.images <> '{}' OR m.part_attachments <> '{}'))
               ORDER BY a.sha256 FOR UPDATE;
             UPDATE attachments AS a
                SET reference_count = a.reference_count - named.messages
               FROM (SELECT i AS sha256, count(DISTINCT (m.session_id, m.seq)) AS messages
-                      FROM messages AS m, unnest(m.images) AS i
-                     WHERE m.user_id = owner AND m.session_id = ANY (ids) AND m.images <> '{}'
+                      FROM messages AS m, unnest(m.images || m.part_attachments) AS i
+                     WHERE m.user_id = owner AND m.session_id = ANY (ids)
+                       AND (m.images <> '{}' OR m.part_attachments <> '{}')
                      GROUP BY i) AS named
              WHERE a.user_id = owner AND a.sha256 = named.sha256;
             DELETE FROM attachments WHERE user_id = owner AND reference_count = 0;
+            UPDATE users AS u
+               SET session_count  = u.session_count - cardinality(ids),
+                   archived_count = u.archived_count - gone.archived
+              FROM (SELECT count(*) FILTER (WHERE s.archived) AS archived
+                      FROM sessions AS s WHERE s.user_id = owner AND s.id = ANY (ids)) AS gone
+             WHERE u.user_id = owner;
             DELETE FROM sessions WHERE user_id = owner AND id = ANY (ids);
-            UPDATE users SET session_count = session_count - cardinality(ids) WHERE user_id = owner;
             COMMIT;
             total := total + cardinality(ids);
         END LOOP;

@@ -1,4 +1,4 @@
--- Corrects all derived values: the counters of sessions, users and attachments, and the sums in daily_usage.
+-- Corrects all derived values: counters and heads of sessions, counters of users and attachments, daily_usage.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f repair_counters.sql                  prints what is wrong
 --            psql -X "$DATABASE_URL" -v apply=1 -f repair_counters.sql       corrects it
@@ -21,6 +21,8 @@ DECLARE
     only_user      text    := current_setting('mai_sessions.user_id');
     owner          text    := '';
     wrong          record;
+    stored         record;
+    head           record;
     new_version    uuid;
     wrong_users    bigint  := 0;
     wrong_sessions bigint  := 0;
@@ -43,31 +45,62 @@ BEGIN
         FOR wrong IN
             SELECT s.id
               FROM sessions AS s
-              LEFT JOIN (SELECT session_id, count(*) AS messages, max(seq) AS seq
-                           FROM messages WHERE user_id = owner GROUP BY session_id) AS c
+              LEFT JOIN (SELECT m.session_id, count(*) AS messages, max(m.seq) AS seq, bool_or(m.is_elsewhere) AS is_branched,
+                                bool_or(m.parent_seq > 0 AND NOT EXISTS (
+                                    SELECT FROM messages AS p
+                                     WHERE p.user_id = owner AND p.session_id = m.session_id AND p.seq = m.parent_seq)) AS has_lost
+                           FROM (SELECT session_id, seq, parent_seq,
+                                        parent_seq <> coalesce(lag(seq) OVER (PARTITION BY session_id ORDER BY seq), 0) AS is_elsewhere
+                                   FROM messages WHERE user_id = owner) AS m
+                          GROUP BY m.session_id) AS c
                 ON c.session_id = s.id
               LEFT JOIN messages AS m
                 ON m.user_id = owner AND m.session_id = s.id AND m.seq = CASE WHEN s.is_branched THEN s.head_seq ELSE c.seq END
+              LEFT JOIN session_titles AS t ON t.user_id = owner AND t.session_id = s.id
              WHERE s.user_id = owner
                AND ((s.message_count, s.newest_seq) IS DISTINCT FROM (coalesce(c.messages, 0), c.seq)
                     OR (s.last_message_preview IS DISTINCT FROM left(m.content, 100) AND m.status IS DISTINCT FROM 'streaming')
-                    OR s.last_seq < c.seq)
+                    OR s.last_seq < c.seq
+                    OR (s.head_id IS DISTINCT FROM m.id
+                        AND (s.is_branched OR s.head_seq IS NOT DISTINCT FROM s.newest_seq))
+                    OR (s.is_branched AND m.id IS NULL AND c.messages > 0)
+                    OR (c.is_branched AND NOT s.is_branched) OR c.has_lost
+                    OR (t.metadata <> '{}' AND NOT s.has_metadata))
         LOOP
             wrong_sessions := wrong_sessions + 1;
             CONTINUE WHEN NOT apply;
             -- Lock first, then count in a new snapshot: no append can come between the two.
-            PERFORM FROM sessions AS s WHERE s.user_id = owner AND s.id = wrong.id FOR UPDATE;
+            SELECT s.is_branched, s.head_seq INTO stored
+              FROM sessions AS s WHERE s.user_id = owner AND s.id = wrong.id FOR UPDATE;
+            -- A reader takes the nearest older message in place of a parent that is gone.
+            UPDATE messages AS m
+               SET parent_seq = coalesce((SELECT max(p.seq) FROM messages AS p
+                                           WHERE p.user_id = owner AND p.session_id = wrong.id AND p.seq < m.parent_seq), 0)
+             WHERE m.user_id = owner AND m.session_id = wrong.id AND m.parent_seq > 0
+               AND NOT EXISTS (SELECT FROM messages AS p
+                                WHERE p.user_id = owner AND p.session_id = wrong.id AND p.seq = m.parent_seq);
+            -- The head that is stored, if that is a message and counts, or else the newest message.
+            SELECT m.seq, m.id, left(m.content, 100) AS preview INTO head
+              FROM messages AS m
+             WHERE m.user_id = owner AND m.session_id = wrong.id
+             ORDER BY (stored.is_branched AND m.seq = stored.head_seq) IS TRUE DESC, m.seq DESC
+             LIMIT 1;
             new_version := gen_random_uuid();
             UPDATE sessions AS s
                SET message_count        = c.messages,
                    last_seq             = GREATEST(s.last_seq, c.seq),
                    newest_seq           = c.seq,
-                   last_message_preview = (SELECT left(content, 100) FROM messages
-                                            WHERE user_id = owner AND session_id = wrong.id
-                                               AND seq = CASE WHEN s.is_branched THEN s.head_seq ELSE c.seq END),
+                   head_seq             = head.seq,
+                   head_id              = head.id,
+                   last_message_preview = head.preview,
+                   is_branched          = s.is_branched OR c.is_branched,
+                   has_metadata         = s.has_metadata OR c.has_metadata,
                    version              = new_version
-              FROM (SELECT count(*) AS messages, max(seq) AS seq
-                      FROM messages WHERE user_id = owner AND session_id = wrong.id) AS c
+              FROM (SELECT count(*) AS messages, max(m.seq) AS seq, coalesce(bool_or(m.is_elsewhere), false) AS is_branched,
+                           EXISTS (SELECT FROM session_titles AS t
+                                    WHERE t.user_id = owner AND t.session_id = wrong.id AND t.metadata <> '{}') AS has_metadata
+                      FROM (SELECT seq, parent_seq <> coalesce(lag(seq) OVER (ORDER BY seq), 0) AS is_elsewhere
+                              FROM messages WHERE user_id = owner AND session_id = wrong.id) AS m) AS c
              WHERE s.user_id = owner AND s.id = wrong.id;
             COMMIT;
         END LOOP;
@@ -126,8 +159,8 @@ BEGIN
             SELECT a.sha256
               FROM attachments AS a
               LEFT JOIN (SELECT i AS sha256, count(DISTINCT (session_id, seq)) AS messages
-                           FROM messages, unnest(images) AS i
-                          WHERE user_id = owner AND images <> '{}'
+                           FROM messages, unnest(images || part_attachments) AS i
+                          WHERE user_id = owner AND (images <> '{}' OR part_attachments <> '{}')
                           GROUP BY i) AS c
                 ON c.sha256 = a.sha256
              WHERE a.user_id = owner AND a.reference_count <> coalesce(c.messages, 0)
@@ -137,19 +170,24 @@ BEGIN
             PERFORM FROM attachments AS a WHERE a.user_id = owner AND a.sha256 = wrong.sha256 FOR UPDATE;
             UPDATE attachments AS a
                SET reference_count = (SELECT count(*) FROM messages
-                                       WHERE user_id = owner AND images <> '{}' AND wrong.sha256 = ANY (images))
+                                       WHERE user_id = owner AND (images <> '{}' OR part_attachments <> '{}')
+                                         AND wrong.sha256 = ANY (images || part_attachments))
              WHERE a.user_id = owner AND a.sha256 = wrong.sha256;
             COMMIT;
         END LOOP;
 
-        IF (SELECT count(*) FROM sessions AS s WHERE s.user_id = owner)
-           <> coalesce((SELECT u.session_count FROM users AS u WHERE u.user_id = owner), 0) THEN
+        IF EXISTS (
+            SELECT FROM (SELECT count(*) AS sessions, count(*) FILTER (WHERE s.archived) AS archived
+                           FROM sessions AS s WHERE s.user_id = owner) AS c
+              LEFT JOIN users AS u ON u.user_id = owner
+             WHERE (c.sessions, c.archived) IS DISTINCT FROM (coalesce(u.session_count, 0), coalesce(u.archived_count, 0))) THEN
             wrong_users := wrong_users + 1;
             IF apply THEN
                 INSERT INTO users (user_id, session_count) VALUES (owner, 0) ON CONFLICT (user_id) DO NOTHING;
                 PERFORM FROM users AS u WHERE u.user_id = owner FOR UPDATE;
                 UPDATE users AS u
-                   SET session_count = (SELECT count(*) FROM sessions AS s WHERE s.user_id = owner)
+                   SET session_count  = (SELECT count(*) FROM sessions AS s WHERE s.user_id = owner),
+                       archived_count = (SELECT count(*) FROM sessions AS s WHERE s.user_id = owner AND s.archived)
                  WHERE u.user_id = owner;
             END IF;
         END IF;

@@ -53,8 +53,13 @@ BEGIN
         DELETE FROM session_titles AS t WHERE t.user_id = erased AND t.session_id = ANY (ids);
         GET DIAGNOSTICS counted = ROW_COUNT;
         titles := titles + counted;
+        UPDATE users AS u
+           SET session_count  = u.session_count - cardinality(ids),
+               archived_count = u.archived_count - gone.archived
+          FROM (SELECT count(*) FILTER (WHERE s.archived) AS archived
+                  FROM sessions AS s WHERE s.user_id = erased AND s.id = ANY (ids)) AS gone
+         WHERE u.user_id = erased;
         DELETE FROM sessions AS s WHERE s.user_id = erased AND s.id = ANY (ids);
-        UPDATE users AS u SET session_count = u.session_count - cardinality(ids) WHERE u.user_id = erased;
         COMMIT;
         sessions := sessions + cardinality(ids);
     END LOOP;
