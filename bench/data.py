@@ -36,6 +36,7 @@ def _text() -> str:
 _WORDS = sorted({_word() for _ in range(4000)})
 _TEXTS = [_text() for _ in range(10_000)]
 NEW_MESSAGE = _text()
+NEW_ANSWER = " ".join(_text() for _ in range(21))
 
 
 class Message(NamedTuple):

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPResponse
 from statistics import quantiles
 from typing import NamedTuple
 
@@ -40,7 +40,7 @@ def send_each(server: Server, requests: Sequence[Request]) -> list[Reply]:
     """
     turns = [requests[start::CONNECTIONS] for start in range(CONNECTIONS)]
     with ThreadPoolExecutor(CONNECTIONS) as pool:
-        replies = list(pool.map(lambda turn: list(_send(server, turn)), turns))
+        replies = list(pool.map(lambda turn: list(send_in_turn(server.port, turn)), turns))
     return [replies[place % CONNECTIONS][place // CONNECTIONS] for place in range(len(requests))]
 
 
@@ -55,16 +55,31 @@ def measure(server: Server, postgres: psutil.Process, requests: Sequence[Request
     return Sample(len(requests) / seconds, latencies[49], latencies[98], *cpu)
 
 
-def _send(server: Server, requests: Sequence[Request]) -> Iterator[Reply]:
-    with closing(HTTPConnection("127.0.0.1", server.port, timeout=60)) as http:
+def send_in_turn(port: int, requests: Sequence[Request]) -> Iterator[Reply]:
+    """Send requests over one connection. Raises OSError for one that fails."""
+    with closing(connect(port)) as connection:
         for request in requests:
             started = time.perf_counter()
-            headers = {"Content-Type": "application/json"} if request.body else {}
-            http.request(
-                request.method, f"/api/v1{request.path}", request.body or None, {**headers, **request.headers}
-            )
-            response = http.getresponse()
-            content = response.read()
+            begin(connection, request)
+            response, content = finish(connection)
             if response.status >= 400:
                 raise OSError(f"{request.method} {request.path}: {response.status} {content[:200]!r}")
-            yield Reply(content, response.headers, time.perf_counter() - started)
+            yield Reply(content, dict(response.headers), time.perf_counter() - started)
+
+
+def connect(port: int) -> HTTPConnection:
+    """Connect to a server on this machine, at the first request."""
+    return HTTPConnection("127.0.0.1", port, timeout=60)
+
+
+def begin(connection: HTTPConnection, request: Request) -> None:
+    """Send a request."""
+    headers = {"Content-Type": "application/json"} if request.body else {}
+    path = f"/api/v1{request.path}"
+    connection.request(request.method, path, request.body or None, {**headers, **request.headers})
+
+
+def finish(connection: HTTPConnection) -> tuple[HTTPResponse, bytes]:
+    """Read the response to the request that was sent."""
+    response = connection.getresponse()
+    return response, response.read()

@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 import psutil
 
 from bench import driver
-from bench.data import NEW_MESSAGE, Rows
+from bench.data import NEW_ANSWER, NEW_MESSAGE, Rows
 from bench.driver import Request, send_each
 from bench.load import Sample
 from bench.targets import Server
 
 Requests = list[Request]
 ANSWER, STEP, ANSWERS = 8000, 200, 50
-_TEXT = " ".join([NEW_MESSAGE] * 20)
 _numbers = count(1)
 
 
@@ -64,7 +63,7 @@ def new_messages(server: Server, sessions: Sequence[str], **message: Any) -> lis
 def stream(answers: Sequence[str]) -> Requests:
     """Make the patches of answers that grow in steps to their full length, a step of each in turn."""
     return [
-        Request("PATCH", answer, _dumps({"content": _TEXT[:end]}))
+        Request("PATCH", answer, _dumps({"content": NEW_ANSWER[:end]}))
         for end in range(STEP, ANSWER + 1, STEP)
         for answer in answers
     ]

@@ -17,6 +17,14 @@ class Measured(NamedTuple):
     pages: int
 
 
+class FeatureCost(NamedTuple):
+    """What a call costs that only ours has, and the bytes of WAL that one writes."""
+
+    name: str
+    sample: Sample
+    wal: float
+
+
 _BAR, _GAP, _LEFT, _WIDTH = 13, 16, 190, 860
 _TARGETS = {"ours": "mai-sessions", "limit": "limit", "expert": "expert", "seed": "seed"}
 
@@ -66,6 +74,21 @@ def table(measured: list[Measured]) -> str:
                 )
                 + f"| {pages if name == 'ours' else ''} |"
             )
+    return "\n".join(lines)
+
+
+def feature_table(features: list[FeatureCost]) -> str:
+    """What each call costs that only ours has, in Markdown."""
+    lines = [
+        "| call of ours alone | requests/s | p50 ms | p99 ms | server µs | PostgreSQL µs | CPU µs "
+        "| WAL bytes |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, s, wal in features:
+        lines.append(
+            f"| {name} | {s.requests_per_second:,.0f} | {s.p50_ms:.2f} | {s.p99_ms:.2f} "
+            f"| {s.server_us:,.0f} | {s.postgres_us:,.0f} | {cost(s):,.0f} | {f'{wal:,.0f}' if wal else ''} |"
+        )
     return "\n".join(lines)
 
 
@@ -130,16 +153,18 @@ def chart(measured: list[Measured], caption: str) -> str:
     )
 
 
+def rounded(sample: Sample) -> dict[str, float]:
+    """The figures of a sample for programs."""
+    return {key: round(value, 3) for key, value in sample._asdict().items()}
+
+
 def as_json(measured: list[Measured]) -> list[dict[str, Any]]:
     """The figures for programs."""
     return [
         {
             "call": call.name,
             "pages": pages,
-            "targets": {
-                name: {key: round(value, 3) for key, value in sample._asdict().items()}
-                for name, sample in figures.items()
-            },
+            "targets": {name: rounded(sample) for name, sample in figures.items()},
             "ratios": {name: round(ratio, 3) for name, ratio in ratios(figures).items()},
             "wanted": {
                 name: wanted for name in ("seed", "limit", "expert") if (wanted := getattr(call, name))

@@ -49,9 +49,7 @@ class Stage:
         if size == "large":
             kept = self._comment(name, size) == fingerprint(rows(size))
         if not kept:
-            database = sql.Identifier(urlsplit(url).path[1:])
-            self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(database))
-            self._execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(database))
+            self.new_database(urlsplit(url).path[1:])
         if name == "before":
             assert self._before
             self._fill_before(self._before, url, size)
@@ -70,6 +68,21 @@ class Stage:
                 )
             data.settle(url)
             yield server
+
+    @property
+    def expert(self) -> list[str]:
+        """The name of the expert reference, if it is there."""
+        return [name for name in self._references.names if name == "expert"]
+
+    def make_expert_tables(self, database_url: str) -> None:
+        """Make the tables of the expert reference."""
+        self._references.make_expert_tables(database_url)
+
+    def new_database(self, name: str) -> str:
+        """Make an empty database, in place of an old one, and return its URI."""
+        self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        self._execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+        return urlsplit(self._server_url)._replace(path=f"/{name}").geturl()
 
     def database_url(self, name: str, size: str) -> str:
         """Return the URI of the database of a target and size."""
