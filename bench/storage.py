@@ -25,9 +25,9 @@ _USER = "bench"
 _COMMON = re.findall(
     r"\w+",
     """the of and to a in is that it for was on are as with they be at one have this from or had by but
-    not what all were we when your can said there use an each which she do how their if will up other about out
-    many then them these so some her would make like him into time has look two more write go see number no way could
-    people my than first water been call who its now find long down day did get come made may part""",
+    not what all were we when your can said there use an each which she do how their if will up other about
+    out many then them these so some her would make like him into time has look two more write go see number
+    no way could people my than first water been call who its now find long down day did get come made may""",
 )
 _CODE = """def {0}({1}, *, {2}=None):
     if {1} is None or {2} == '{3}':

@@ -117,7 +117,7 @@ def part_query(user_id: str, part: str) -> str:
     folded = fold_title(part)
     # The first parts leave few titles to compare.
     parts = list(dict.fromkeys(_parts(folded, least=min(3, len(folded)))))[:64]
-    by_rules = (_quoted((prefix + part for part in parts), " & ") for prefix in prefixes(user_id))
+    by_rules = (_quoted(prefix, parts, " & ") for prefix in prefixes(user_id))
     return " | ".join(f"({query})" for query in by_rules)
 
 
@@ -136,19 +136,22 @@ def _parts(folded: str, least: int = 1) -> list[str]:
 
 def _vector(prefix: str, text: str, keys: Iterable[str]) -> str:
     counts = count_lexemes(text)
-    vector = f"{RULES} {_quoted((prefix + lexeme for lexeme in (*keys, *counts)), ' ')}"
+    vector = f"{RULES} {_quoted(prefix, (*keys, *counts), ' ')}"
     for weight, counted in _WEIGHTS.items():
-        repeated = [prefix + lexeme for lexeme, count in counts.items() if count in counted]
+        repeated = [lexeme for lexeme, count in counts.items() if count in counted]
         if repeated:
             # PostgreSQL merges what is said twice of a lexeme.
-            vector += " " + _quoted(repeated, " ", f":1{weight}")
+            vector += " " + _quoted(prefix, repeated, " ", f":1{weight}")
     return vector
 
 
-def _quoted(lexemes: Iterable[str], between: str, after: str = "") -> str:
-    """Quote them all at once, by way of U+0000, which no lexeme holds: a title has a hundred parts."""
+def _quoted(prefix: str, lexemes: Iterable[str], between: str, after: str = "") -> str:
+    """Quote them all at once, each after the prefix, by way of U+0000, which no lexeme holds: a title has a
+    hundred parts.
+    """
     escaped = "\0".join(lexemes).replace("\\", "\\\\").replace("'", "''")
-    return "'" + escaped.replace("\0", f"'{after}{between}'") + "'" + after
+    # No prefix holds what is quoted.
+    return f"'{prefix}" + escaped.replace("\0", f"'{after}{between}'{prefix}") + "'" + after
 
 
 def fold_searched(text: str) -> str:

@@ -162,10 +162,11 @@ class Connection(psycopg.Connection[TupleRow]):
     def _bind(self, query: LiteralString, params: Mapping[str, Any]) -> "_Bound":
         statement, transformer = to_positional(query), self._transformer
         if not statement.names:
-            return _Bound(query, statement, None, None, None)
+            return _Bound(statement, None, None, None, (query, None))
         # Any: psycopg's annotations know no NULL here, while libpq does.
         values: Any = transformer.dump_sequence([params[name] for name in statement.names], statement.formats)
-        return _Bound(query, statement, values, transformer.types, transformer.formats)
+        types = transformer.types
+        return _Bound(statement, values, types, transformer.formats, (query, types))
 
     def _new_name(self, bound: "_Bound") -> bytes:
         return b"%s_%d" % (bound.statement.name, len(self._statement_names))
@@ -248,17 +249,13 @@ _StatementKey = tuple[str, tuple[int, ...] | None]
 
 
 class _Bound(NamedTuple):
-    """A statement with the values of its parameters."""
+    """A statement with the values of its parameters. It is prepared once for each `key`."""
 
-    query: str
     statement: Statement
     values: Any
     types: tuple[int, ...] | None
     formats: Any
-
-    @property
-    def key(self) -> _StatementKey:
-        return self.query, self.types
+    key: _StatementKey
 
 
 @cache

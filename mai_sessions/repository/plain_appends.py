@@ -40,7 +40,7 @@ INSERT_PLAIN_MESSAGE: LiteralString = """
            user_id, session_id, id, seq, role, content, token_count, model_id, agent_name, response_time_ms,
            is_error, images, documents, metadata, words, created_at)
     SELECT s.user_id, s.id, %(message_id)s, s.last_seq, %(role)s, %(content)s, %(token_count)s, %(model_id)s,
-           %(agent_name)s, %(response_time_ms)s::float8, %(is_error)s::boolean, '{}', %(documents)s::text[],
+           %(agent_name)s, %(response_time_ms)s::float8, %(is_error)s::boolean, '{}', '{}',
            %(metadata)s::jsonb, %(words)s::tsvector, s.updated_at
       FROM sessions AS s
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s
@@ -66,6 +66,7 @@ def is_plain(message: NewMessage) -> bool:
         and message.parent_id is UNSET
         and message.parts is None
         and not message.images
+        and not message.documents
         and message.created_at is None
         and message.status == "complete"
     )
@@ -91,7 +92,6 @@ def append_plain_message(
         "agent_name": message.agent_name,
         "response_time_ms": message.response_time_ms,
         "is_error": message.is_error,
-        "documents": list(message.documents),
         "metadata": Json(message.metadata.value),
         "words": message_vector(user_id, session_id, datetime.now(UTC), message.content),
     }
