@@ -1,6 +1,5 @@
-"""Identifiers: UUIDs of version 7. They sort by their time, so new rows lie side by side in an index."""
+"""Identifiers: UUIDs of version 7. They sort by their time, so new rows are neighbours in an index."""
 
-from datetime import UTC, datetime
 from uuid import UUID
 
 import uuid_utils
@@ -24,10 +23,3 @@ def parse_id(text: str) -> UUID | None:
     except ValueError:
         return None
     return identifier if str(identifier) == text.lower() else None
-
-
-def made_at(identifier: UUID) -> datetime:
-    """Return the time in an identifier of version 7, or the present time for another version."""
-    if identifier.version != 7:  # noqa: PLR2004 - the version of RFC 9562 that has a time
-        return datetime.now(UTC)
-    return datetime.fromtimestamp((identifier.int >> 80) / 1000, UTC)

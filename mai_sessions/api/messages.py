@@ -130,7 +130,7 @@ def _links(page: messages.MessagePage, query: dict[str, Any], session_id: UUID) 
     limit, offset = query["limit"], query["offset"]
     after_seq, before_seq = query["after_seq"], query["before_seq"]
     if after_seq is None and before_seq is None and query["max_tokens"] is None:
-        # The first page may be a shorter one, so that no message stands on two.
+        # The first page may be shorter, so that no message is on two pages.
         previous = f"limit={min(limit, offset)}&offset={max(0, offset - limit)}"
         following = f"limit={limit}&offset={offset + limit}"
     else:

@@ -122,7 +122,7 @@ def delete_session(session_id: UUID) -> Response:
 
 
 def _refuse_method() -> Response:
-    """Answer for the other methods of /sessions/batch, which the path of a session would match."""
+    """Refuse the other methods of /sessions/batch, which the path of a session would match."""
     if request.method == "OPTIONS":
         return Response(headers={"Allow": ", ".join(_BATCH_METHODS)})
     raise MethodNotAllowed(_BATCH_METHODS)

@@ -60,7 +60,7 @@ def anonymous(settings: Settings) -> Authenticate:
 
 @lru_cache(maxsize=64)
 def is_loopback_host(host: str) -> bool:
-    """Tell whether a Host header, with a port or without, names the loopback."""
+    """Return whether a Host header, with a port or without, names the loopback."""
     match = _HOST(host)
     if match is None:
         return False

@@ -30,7 +30,7 @@ class UrlSigner:
         return f"user={quote(user_id, safe='')}&expires={expires}&signature={signature}"
 
     def verify(self, user_id: str, sha256: str, expires: str, signature: str) -> bool:
-        """Tell whether the signature is valid for this user and attachment, and has not expired."""
+        """Return whether the signature is valid for this user and attachment, and has not expired."""
         good = self._mac("url", expires, sha256, user_id)
         # Compared as bytes: compare_digest refuses text that is not ASCII.
         return (

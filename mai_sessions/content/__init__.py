@@ -1,1 +1,1 @@
-"""Pure functions on what users send."""
+"""Pure functions on the contents of messages, titles and queries."""

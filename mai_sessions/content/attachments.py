@@ -9,9 +9,9 @@ from hashlib import sha256
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
 
-# What a stored link begins with, wherever the API is mounted.
+# The start of a stored link, wherever the API is mounted.
 LINK = "/api/v1/attachments/"
-# What a link begins with that the present caller was given.
+# The start of a link in responses to the present caller.
 link_base: ContextVar[str] = ContextVar("link_base", default=LINK)
 
 # The declared type ends at the last `;base64,` before the data (RFC 2397), whatever parameters come before
@@ -32,7 +32,7 @@ _MAGIC = {
     "image/avif": re.compile(rb"....ftyp(?:....)*?avi[fs]", re.DOTALL),
 }
 IMAGE_TYPES = frozenset(_MAGIC)
-# URL-safe letters become the plain ones, and white space goes.
+# Replaces URL-safe letters by the standard ones, and removes white space.
 _LETTERS = str.maketrans("-_", "+/", " \t\r\n\f\v")
 
 
@@ -79,7 +79,7 @@ def read_data_url(text: str, file_name: str | None = None) -> Attachment | None:
 
 
 def is_data_url(text: str) -> bool:
-    """Tell whether a text begins as a base64 data URL does."""
+    """Return whether a text begins as a base64 data URL does."""
     return _DATA_URL.match(text) is not None
 
 

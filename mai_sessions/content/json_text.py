@@ -54,7 +54,7 @@ def check_strings(value: Any) -> None:
 
 
 def is_deeper(value: Any, limit: int) -> bool:
-    """Tell whether arrays and objects hold more than `limit` levels of arrays and objects."""
+    """Return whether arrays and objects hold more than `limit` levels of arrays and objects."""
     level = [value]
     for _ in range(limit + 1):
         level = [outer for outer in level if isinstance(outer, dict | list)]

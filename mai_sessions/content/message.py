@@ -56,7 +56,7 @@ def with_tokens(message: NewMessage, count_tokens: Callable[[str], int]) -> NewM
 
 
 class MessageChanges(TypedDict, total=False):
-    """What is to change of a message, as the fields of NewMessage; what is left out stays as it is.
+    """The changes of a message, as fields of NewMessage; missing fields do not change.
 
     `metadata` are merged. `attachments` are the images and files to store for `images` and
     `part_attachments`.

@@ -1,4 +1,4 @@
-"""What a client keeps about a session or a message: a JSON object, whose top level a PATCH merges."""
+"""The metadata of a session or a message: a JSON object whose top level a PATCH merges."""
 
 from typing import Any, NamedTuple
 

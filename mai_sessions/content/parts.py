@@ -1,6 +1,6 @@
-"""The structured content of a message: an array of objects, kept as the client gave it.
+"""The structured content of a message: an array of objects, stored as the client sent it.
 
-Only large data URLs change: they become attachments, and links to them stand in their place.
+Only large data URLs change: they become attachments and are replaced by links.
 """
 
 import json
@@ -95,7 +95,9 @@ def walk_strings(value: Any) -> Iterator[tuple[Any, Any, Path]]:
 
 
 def check_text(text: str, path: Path) -> None:
-    """Raise BrokenValue for what PostgreSQL cannot hold, U+0000, or UTF-8 cannot say, a lone surrogate."""
+    """Raise BrokenValue for U+0000, which PostgreSQL cannot store, and for a lone surrogate, which UTF-8
+    cannot encode.
+    """
     if text.isascii():
         if "\0" in text:
             raise BrokenValue(path, "Must not contain U+0000.", "nul")
@@ -126,7 +128,7 @@ def _keys(container: Any, path: Path) -> list[Any]:
 
 
 def _file_name(container: Any) -> str | None:
-    """The name that stands beside a data URL."""
+    """The file name beside a data URL."""
     if not isinstance(container, dict):
         return None
     names = (container.get(key) for key in _NAME_KEYS)

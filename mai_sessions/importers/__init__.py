@@ -1,1 +1,1 @@
-"""Import and export of conversations; `reader.py` reads what other products write."""
+"""Import and export of conversations; `reader.py` reads the exports of other products."""

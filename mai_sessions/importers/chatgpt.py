@@ -20,13 +20,13 @@ _ROLES = {"user": "user", "assistant": "assistant", "system": "system", "tool": 
 _REASONING = ("thoughts", "reasoning_recap")
 _CONTEXT = ("user_editable_context", "model_set_context")
 _UNFINISHED = ("in_progress", "finished_partial_completion")
-# Citations stand in the text between private-use characters, or as 【12†source】 in old files.
+# Citations in the text are enclosed in private-use characters, or written as 【12†source】 in old files.
 _MARK = re.compile("\ue200([^\ue200\ue201]*)\ue201|[\ue200-\ue206]|【\\d+(?::\\d+)?(?:†[^】]*)?】")
 _ENTITY = re.compile('entity\ue202\\["[^"]*","([^"]*)"')
 
 
 def detect(value: Json) -> bool:
-    """Tell whether an element is one of ChatGPT's conversations."""
+    """Return whether an element is one of ChatGPT's conversations."""
     return isinstance(value.get("mapping"), dict)
 
 
@@ -62,7 +62,7 @@ def read(value: Json, files: Files) -> Conversation:
 
 
 def _message(key: str, raw: Json, model: str | None, files: Files) -> Message | None:
-    """Give the message of a node, and None for a node that is bridged."""
+    """Return the message of a node, and None for a node that is bridged."""
     author, metadata, content = (
         mapping(raw.get("author")),
         mapping(raw.get("metadata")),
@@ -110,7 +110,7 @@ def _message(key: str, raw: Json, model: str | None, files: Files) -> Message | 
 
 
 def _content(kind: str, content: Json) -> tuple[str, list[Json] | None]:
-    """Give the text that a reader saw, and the parts where the text alone would lose something."""
+    """Return the text that a reader saw, and the parts where the text alone would lose something."""
     pieces = sequence(content.get("parts"))
     if kind in ("text", "") and all(isinstance(piece, str) for piece in pieces):
         return _clean("\n\n".join(piece for piece in pieces if piece)), None

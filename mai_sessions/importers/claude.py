@@ -13,7 +13,7 @@ _TITLE_FROM_SUMMARY = 80
 
 
 def detect(value: Json) -> bool:
-    """Tell whether an element is one of Claude's conversations."""
+    """Return whether an element is one of Claude's conversations."""
     return isinstance(value.get("chat_messages"), list)
 
 
@@ -80,7 +80,7 @@ def _message(key: str, raw: Json) -> Message:
 
 
 def _says_more(block: Json) -> bool:
-    """Tell whether a block holds more than the text of an otherwise plain message."""
+    """Return whether a block holds more than the text of an otherwise plain message."""
     if block.get("type") != "text":
         return True
     return bool(block.get("citations"))

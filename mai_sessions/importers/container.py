@@ -30,7 +30,7 @@ class Files:
     names: list[tuple[str, str]] = field(default_factory=list)
 
     def image(self, file_id: str) -> Image | None:
-        """Give the file whose name begins with an id, without reading it; None where the export has none."""
+        """Return the file whose name begins with an id, without reading it, or None if there is none."""
         archive, index = self.archive, bisect_left(self.names, (file_id, ""))
         if archive is None or not file_id or index == len(self.names):
             return None

@@ -16,7 +16,7 @@ from mai_sessions.importers.model import UnreadableConversation, UnreadableFile
 MAX_ELEMENT_BYTES = 512 * 1024 * 1024
 _CHUNK_BYTES = 1024 * 1024
 _BOM = b"\xef\xbb\xbf"
-# The first bytes of what other programs pack.
+# The first bytes of archives of other programs.
 _PACKED = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
@@ -33,7 +33,7 @@ _NOWHERE = 2**31
 
 _STRUCTURE = re.compile(r"[ \t\r\n,:]*+([{\[]|[}\]])?")
 _LONG_INTEGER = re.compile(rb"[\[:,]\s*-?\d{19}")
-# What PostgreSQL cannot store: U+0000, and half of a surrogate pair.
+# PostgreSQL cannot store U+0000 and half of a surrogate pair.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -101,7 +101,7 @@ def _ending(rest: bytearray, depth: int) -> Iterator[bytes]:
 
 
 def _odd(text: bytearray) -> bytes:
-    """Give what stands between two elements beside blanks and commas."""
+    """Return what stands between two elements beside blanks and commas."""
     return bytes(text.strip(b" \t\r\n,"))
 
 
@@ -120,8 +120,8 @@ def _check_beginning(first: bytes) -> None:
 
 
 def parse(element: bytes) -> tuple[Any, int]:
-    """Give the value of an element, and how many characters were replaced by U+FFFD because PostgreSQL cannot
-    store them.
+    """Return the value of an element, and how many characters were replaced by U+FFFD because PostgreSQL
+    cannot store them.
 
     Raises UnreadableConversation for malformed JSON.
     """

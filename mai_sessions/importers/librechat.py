@@ -7,7 +7,7 @@ from mai_sessions.importers.values import mapping, objects, paragraphs, text, ti
 
 
 def detect(value: Json) -> bool:
-    """Tell whether an element is one of LibreChat's conversations."""
+    """Return whether an element is one of LibreChat's conversations."""
     return "conversationId" in value and any(
         isinstance(value.get(name), list) for name in ("messages", "messagesTree")
     )
@@ -45,7 +45,7 @@ def read(value: Json, files: Files) -> Conversation:
 
 
 def _flatten(value: Json) -> list[tuple[Json, str | None]]:
-    """Give each message with the id of the one that it is nested in, a parent before its children."""
+    """Return each message with the id of the one that it is nested in, a parent before its children."""
     found: list[tuple[Json, str | None]] = []
     waiting: list[tuple[Json, str | None]] = [
         (raw, None) for raw in reversed(objects(value.get("messagesTree")) or objects(value.get("messages")))

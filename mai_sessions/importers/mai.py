@@ -14,7 +14,7 @@ _DATA_URL = re.compile(r"data:([^,;]{0,200})[^,]{0,200};base64,")
 
 
 def detect(value: Json) -> bool:
-    """Tell whether an element is a session of this service."""
+    """Return whether an element is a session of this service."""
     return isinstance(value.get("messages"), list) and "message_count" in value and "agent_name" in value
 
 

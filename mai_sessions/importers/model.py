@@ -1,4 +1,4 @@
-"""What a reader yields: conversations as plain values, whatever product they come from."""
+"""The values that readers yield: conversations in one form for all products."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -66,8 +66,8 @@ class Message:
 class Conversation:
     """A conversation with every branch. A parent comes before its children in `messages`.
 
-    `head_id` is the newest message of the branch that is shown. `origin` goes into `metadata.import`. `notes`
-    say what could not be kept as it was.
+    `head_id` is the newest message of the branch that is shown. `origin` goes into `metadata.import`.
+    `notes` describe the values that could not be read.
     """
 
     source: str

@@ -29,13 +29,13 @@ _DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 
 
 def detect(value: Json) -> bool:
-    """Tell whether an element is one of Open WebUI's chats."""
+    """Return whether an element is one of Open WebUI's chats."""
     chat = mapping(value.get("chat"))
     return isinstance(chat.get("history"), dict) or isinstance(chat.get("messages"), list)
 
 
 def owner(value: Json) -> str:
-    """Give the id of the user that a chat belongs to; "" where the file names none."""
+    """Return the id of the user that a chat belongs to; "" where the file names none."""
     return text(value.get("user_id"))
 
 
@@ -79,7 +79,7 @@ def read(value: Json, files: Files) -> Conversation:
 
 
 def _listed(chat: Json) -> dict[str, Json]:
-    """Give the messages of a very old file, which has the shown branch alone, as a chain."""
+    """Return the messages of a very old file, which has the shown branch alone, as a chain."""
     chain: dict[str, Json] = {}
     previous = None
     for index, raw in enumerate(objects(chat.get("messages"))):
@@ -97,7 +97,7 @@ def _message(key: str, raw: Json) -> Message:
     if message.role == "assistant":
         message.model_id = text(raw.get("model")) or None
     message.content, parts = _content(raw, message)
-    # Reasoning and tool calls as they came are better than what was rendered from them.
+    # The original reasoning and tool calls are more exact than the HTML rendered from them.
     if output := objects(raw.get("output")):
         parts = output
         message.content = message.content or paragraphs(
@@ -124,7 +124,7 @@ def _message(key: str, raw: Json) -> Message:
 
 
 def _content(raw: Json, message: Message) -> tuple[str, list[Json]]:
-    """Give the text without its HTML of reasoning and tools, and the parts, in their order."""
+    """Return the text without its HTML of reasoning and tools, and the parts, in their order."""
     if pieces := objects(raw.get("content")):
         for piece in pieces:
             if url := text(mapping(piece.get("image_url")).get("url")):

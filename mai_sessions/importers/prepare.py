@@ -1,4 +1,4 @@
-"""Make a conversation fit the limits of the service, and note what had to give."""
+"""Make a conversation fit the limits of the service, and record what was cut."""
 
 import zipfile
 import zlib
@@ -23,7 +23,7 @@ _MAX_NAME = 255
 _MAX_AGENT_NAME = 100
 _MAX_ITEMS = 20
 _MAX_INTEGER = 2**31 - 1
-# Deeper than what products write, and within what every JSON library reads.
+# Deeper than any product writes, and within the limit of every JSON library.
 _MAX_DEPTH = 64
 # Texts of parts that are too large are cut to this length, then to a half of it, until the parts fit.
 _LONG_TEXT = 64 * 1024
@@ -31,12 +31,12 @@ _SHORT_TEXT = 64
 
 
 class Preparation:
-    """A conversation on its way into the database. `notes` counts what could not be kept as it was."""
+    """A conversation that is being imported. `notes` counts the values that were changed to fit."""
 
     def __init__(
         self, conversation: Conversation, *, file_name: str, count_tokens: Callable[[str], int]
     ) -> None:
-        """Make the ids. Raises UnreadableConversation for an id of this service that is no UUID."""
+        """Derive the ids. Raises UnreadableConversation for an id of this service that is not a UUID."""
         self.conversation = conversation
         self.notes: Counter[str] = Counter()
         self._file_name = file_name
@@ -65,7 +65,7 @@ class Preparation:
         return max(times)
 
     def session(self) -> ImportedSession:
-        """Give the session to create."""
+        """Return the session to create."""
         conversation, metadata = self.conversation, dict(self.conversation.metadata)
         if not self._is_own:
             metadata["import"] = self._origin()
@@ -80,7 +80,9 @@ class Preparation:
         )
 
     def finished_origin(self) -> bytes | None:
-        """Give the `import` of the metadata once all is stored: it says until when the file went."""
+        """Return the `import` of the metadata once everything is stored: it records the time of the newest
+        message of the file.
+        """
         if self._is_own:
             return None
         until = max(
@@ -89,11 +91,11 @@ class Preparation:
         return self._metadata({"import": {**self._origin(), "until": until.isoformat()}})
 
     def time_of(self, message: Message) -> datetime:
-        """Give when a message was written."""
+        """Return the time of a message."""
         return self._past(message.created_at) or self.created_at
 
     def message(self, message: Message, *, seq: int, parent_seq: int | None) -> ImportedMessage:
-        """Give the row of a message. Reads its images."""
+        """Return the row of a message. Reads its images."""
         parts = self._parts(message.parts)
         images, documents = self._images(message)
         metadata = dict(message.metadata)
@@ -145,7 +147,7 @@ class Preparation:
         return min(moment, self._now) if moment else None
 
     def _images(self, message: Message) -> tuple[list[Attachment], list[str]]:
-        """Give the images that are such by their bytes, and the names of everything else."""
+        """Return the files whose bytes are an image, and the names of all other files."""
         images, documents = [], list(message.documents)
         for image in message.images:
             content = _load(image)

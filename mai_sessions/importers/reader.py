@@ -1,4 +1,4 @@
-"""Find out by its content what a file is, and read its conversations one at a time."""
+"""Recognize a file by its content, and read its conversations one at a time."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ SOURCES: dict[str, ModuleType] = {
     "librechat": librechat,
     "mai": mai,
 }
-# A document is what its first entries are: some products' lists hold entries without messages.
+# The first entries decide, as the lists of some products contain entries without messages.
 _ENTRIES_TO_DETECT = 50
 
 
@@ -134,7 +134,7 @@ def _owner(element: bytes) -> str:
 
 
 def _object(element: bytes) -> Json:
-    """Give an element, and {} for one that is refused when it is read."""
+    """Return an element, and {} for one that is refused when it is read."""
     try:
         value, _ = parse(element)
     except UnreadableConversation:

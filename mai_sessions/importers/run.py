@@ -29,7 +29,7 @@ _TITLE = 70
 
 
 class Line(NamedTuple):
-    """What became of a conversation, and how many messages were added."""
+    """The result for a conversation, and the number of messages added."""
 
     word: str
     title: str
@@ -49,7 +49,7 @@ class Report:
         self._has_bar = self._err.isatty()
 
     def line(self, line: Line) -> None:
-        """Count and print what became of a conversation."""
+        """Count and print the result for a conversation."""
         self.words[line.word] += 1
         self.added += line.added
         shown = " ".join(line.title.split())
@@ -65,7 +65,7 @@ class Report:
         click.echo(f"{_printable(str(path))}: {_printable(reason)}", err=True)
 
     def summary(self, *, dry_run: bool) -> None:
-        """Print what became of all conversations."""
+        """Print the summary of all conversations."""
         self._clear_bar()
         counts = ", ".join(f"{self.words[word]:,} {word}" for word in _WORDS)
         seconds = time.monotonic() - self._started
@@ -160,7 +160,7 @@ def _detail(outcome: Outcome, conversation: Conversation, notes: Mapping[str, in
 
 
 def _printable(text: str) -> str:
-    """Give a text without the control characters that a terminal would obey."""
+    """Return a text without the control characters that a terminal would obey."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 

@@ -8,7 +8,7 @@ from mai_sessions.importers.model import Message
 
 
 def break_cycles(parents: Mapping[str, str | None]) -> dict[str, str | None]:
-    """Give the parents of nodes with None for an unknown parent and for one node of each cycle."""
+    """Return the parents of nodes with None for an unknown parent and for one node of each cycle."""
     known: dict[str, str | None] = {
         node: parent if parent in parents else None for node, parent in parents.items()
     }
@@ -42,7 +42,7 @@ def bridge(messages: Mapping[str, Message], parents: Mapping[str, str | None]) -
 def fill_times(
     messages: Mapping[str, Message], parents_first: list[Message], default: datetime | None
 ) -> None:
-    """Give a message without a time that of its parent, and a first message that of the conversation."""
+    """Return a message without a time that of its parent, and a first message that of the conversation."""
     for message in parents_first:
         if message.created_at is None:
             message.is_undated = True
@@ -85,7 +85,7 @@ def in_file_order(messages: Mapping[str, Message]) -> list[Message]:
 def shown_head(
     node: str, parents: Mapping[str, str | None], messages: Mapping[str, Message], ordered: list[Message]
 ) -> str | None:
-    """Give the nearest kept ancestor of the node that an export points to, or else the newest leaf."""
+    """Return the nearest kept ancestor of the node that an export points to, or else the newest leaf."""
     current: str | None = node
     while current is not None and current not in messages:
         current = parents.get(current)
@@ -93,7 +93,7 @@ def shown_head(
 
 
 def newest_leaf(ordered: list[Message]) -> str | None:
-    """Give the newest message without children; of equally old ones the last."""
+    """Return the newest message without children; of equally old ones the last."""
     inner = {message.parent_id for message in ordered}
     leaves = [message for message in ordered if message.id not in inner]
     return max(enumerate(leaves), key=lambda leaf: (_seconds(leaf[1]), leaf[0]))[1].id if leaves else None

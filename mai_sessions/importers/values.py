@@ -13,22 +13,22 @@ _DECIMAL = re.compile(r"\d{6,}(?:\.\d*)?", re.ASCII)
 
 
 def text(value: object) -> str:
-    """Give a string, and "" for anything else."""
+    """Return a string, and "" for anything else."""
     return value if isinstance(value, str) else ""
 
 
 def mapping(value: object) -> Json:
-    """Give an object, and {} for anything else."""
+    """Return an object, and {} for anything else."""
     return value if isinstance(value, dict) else {}
 
 
 def sequence(value: object) -> list[Any]:
-    """Give an array, and [] for anything else."""
+    """Return an array, and [] for anything else."""
     return value if isinstance(value, list) else []
 
 
 def objects(value: object) -> list[Json]:
-    """Give the objects in an array."""
+    """Return the objects in an array."""
     return [item for item in sequence(value) if isinstance(item, dict)]
 
 
@@ -63,5 +63,5 @@ def paragraphs(pieces: Iterable[str]) -> str:
 
 
 def number(value: object) -> Any:
-    """Give a number that is not negative, and None for anything else."""
+    """Return a number that is not negative, and None for anything else."""
     return value if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0 else None

@@ -17,14 +17,14 @@ _BATCH_BYTES = 16 * 1024 * 1024
 
 
 class Outcome(NamedTuple):
-    """What became of a conversation: `new`, `grown` or `unchanged`, and how many messages were added."""
+    """The result for a conversation: `new`, `grown` or `unchanged`, and the number of messages added."""
 
     word: str
     added: int
 
 
 class _Overtaken(Exception):
-    """Somebody else has written the session since it was read."""
+    """The session was written by another client since it was read."""
 
 
 def store(conn: Connection, user_id: str, preparation: Preparation, *, dry_run: bool = False) -> Outcome:
@@ -46,7 +46,7 @@ def store(conn: Connection, user_id: str, preparation: Preparation, *, dry_run: 
 
 
 def _missing(preparation: Preparation, stored: StoredSession | None) -> list[Message]:
-    """Give the messages to add. One that an earlier run has added, and that is gone, was deleted since."""
+    """Return the messages to add. One that an earlier run has added, and that is gone, was deleted since."""
     messages = preparation.conversation.messages
     if stored is None:
         return messages
@@ -107,13 +107,13 @@ class _Places:
         self._last = stored.last_seq if stored else 0
         self._is_branched = False
         self._kept_seqs = stored is None and _has_seqs(messages)
-        # Whoever has gone on from a message of their own stays there.
+        # A user who has continued from an own message keeps that branch.
         moved = stored is not None and stored.head_id is not None and stored.head_id not in self._ids.values()
         self._head = stored.head_id if stored and moved else None
         self._file_head = preparation.conversation.head_id
 
     def take(self, message: Message) -> tuple[int, int | None]:
-        """Give the place of a new message, and its parent's unless that is the message before it."""
+        """Return the place of a new message, and its parent's unless that is the message before it."""
         seq = message.seq if self._kept_seqs and message.seq else self._last + 1
         parent_seq = self._seq_of(message.parent_id) or 0
         is_next = parent_seq == self._newest
@@ -122,7 +122,7 @@ class _Places:
         return seq, None if is_next else parent_seq
 
     def batch(self, rows: list[ImportedMessage], *, updated_at: datetime, origin: bytes | None) -> Batch:
-        """Give the batch of the messages that were placed last."""
+        """Return the batch of the messages that were placed last."""
         head_seq = self._seqs.get(self._head) if self._head else self._seq_of(self._file_head)
         # Until the message that is shown is stored, the newest is.
         head_seq = head_seq or self._newest or None
@@ -130,7 +130,7 @@ class _Places:
         return Batch(rows, head_seq, is_branched, updated_at, origin)
 
     def _seq_of(self, message_id: str | None) -> int | None:
-        """Give the place of a message of the file or of its nearest ancestor that is stored."""
+        """Return the place of a message of the file or of its nearest ancestor that is stored."""
         while message_id is not None:
             if (seq := self._seqs.get(self._ids[message_id])) is not None:
                 return seq
@@ -139,6 +139,6 @@ class _Places:
 
 
 def _has_seqs(messages: list[Message]) -> bool:
-    """Tell whether an export of this service numbers its messages, so that they keep their numbers."""
+    """Return whether an export of this service numbers its messages, so that they keep their numbers."""
     seqs = [message.seq for message in messages if message.seq is not None]
     return len(seqs) == len(messages) and all(before < after for before, after in pairwise([0, *seqs]))

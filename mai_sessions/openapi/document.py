@@ -1,4 +1,4 @@
-"""The OpenAPI document: what the operations have in common beyond their schemas."""
+"""The OpenAPI document: the parts that all operations share, beyond their schemas."""
 
 from http import HTTPStatus
 from importlib.metadata import version
@@ -80,11 +80,11 @@ TAGS = {
     "export": "Everything of the caller, to take along",
     "service": "The state of the service itself",
 }
-# Problems that no operation causes by itself: a wrong method, a first line or header that is too long.
+# Problems that do not depend on the operation: a wrong method, a first line or header that is too long.
 _OF_NO_OPERATION = {405, 414, 431}
 # Responses that flask-smorest adds by itself, in its own form.
 _OF_SMOREST = ("UNPROCESSABLE_ENTITY", "DEFAULT_ERROR")
-# Tags of operations on what has a version.
+# Tags of the operations on resources with a version.
 _VERSIONED = {"sessions", "messages", "attachments"}
 
 

@@ -1,4 +1,4 @@
-"""What is different where PostgreSQL is a node of a Citus cluster: docs/citus.md."""
+"""The differences on a node of a Citus cluster: docs/citus.md."""
 
 from collections.abc import Iterator
 from typing import Any, LiteralString, NamedTuple
@@ -17,7 +17,7 @@ SELECT_IS_DISTRIBUTED = """
     SELECT EXISTS (
            SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = to_regclass('public.sessions'))"""
 
-# A node that hangs accepts connections and greets none.
+# A hanging node accepts connections and does not respond.
 SET_NODE_TIMEOUT: LiteralString = """
     SELECT /* set_node_timeout */ set_config('citus.node_connection_timeout', '200', true)"""
 COUNT_NODES: LiteralString = """
@@ -46,12 +46,12 @@ def count_nodes(conn: PooledConnection) -> NodeCounts | None:
 
 
 def is_worker(conn: Connection) -> bool:
-    """Tell whether this is a worker node of a cluster, which takes rows but no changes of the schema."""
+    """Return whether this is a worker node of a cluster, which takes rows but no changes of the schema."""
     return _has_citus(conn) and conn.execute(SELECT_IS_WORKER).fetchone() == (True,)
 
 
 def is_distributed(conn: Connection) -> bool:
-    """Tell whether the rows of this database lie on the nodes of a cluster."""
+    """Return whether the rows of this database are on the nodes of a cluster."""
     return _has_citus(conn) and conn.execute(SELECT_IS_DISTRIBUTED).fetchone() == (True,)
 
 

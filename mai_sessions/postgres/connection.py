@@ -139,7 +139,7 @@ class Connection(psycopg.Connection[TupleRow]):
         pgconn, poll = self.pgconn, select.poll()
         poll.register(pgconn.socket, select.POLLIN | select.POLLOUT)
         while pgconn.flush():
-            # PostgreSQL takes no more while its own results are not read.
+            # PostgreSQL stops reading while its results are not read.
             if poll.poll()[0][1] & ~select.POLLOUT:
                 pgconn.consume_input()
         poll.modify(pgconn.socket, select.POLLIN)
@@ -288,7 +288,7 @@ class _statement_timer:  # noqa: N801 - a context
 
 
 class _Cursor(psycopg.Cursor[TupleRow]):
-    """Counts the statements that are not run by `run` or `run_all`, too."""
+    """Also counts the statements that are not run by `run` or `run_all`."""
 
     def execute(self, *args: Any, **kwargs: Any) -> Self:
         with _statement_timer(1):
@@ -296,14 +296,14 @@ class _Cursor(psycopg.Cursor[TupleRow]):
 
 
 class _BytesLoader(Loader):
-    """JSON that PostgreSQL built goes to the client as it came."""
+    """Passes JSON that PostgreSQL built to the client unchanged."""
 
     def load(self, data: Buffer) -> bytes:
         return bytes(data)
 
 
 class _JsonDumper(Dumper):
-    """JSON that is ready goes to PostgreSQL as it is."""
+    """Passes serialized JSON to PostgreSQL unchanged."""
 
     oid = JsonDumper.oid
 

@@ -78,7 +78,7 @@ class Database:
                         value = read(conn, *args, **kwargs)
                     self._replica_outage.answers()
                     return value
-                # Away, too slow, or ahead of what the statement reads (a conflict with recovery).
+                # The replica is away, too slow, or has a conflict with recovery.
                 # ProgrammingError: its schema is behind, or its role may not read.
                 except (Unavailable, psycopg.ProgrammingError) as error:
                     self._replica_cools_until = time.monotonic() + REPLICA_COOLDOWN

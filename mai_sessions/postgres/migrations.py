@@ -1,4 +1,4 @@
-"""Changes of the schema: numbered SQL files, each applied once, in order, by whoever starts first.
+"""Changes of the schema: numbered SQL files, each applied once, in order, by the first process that starts.
 
 Session locks need a direct connection, and a cluster changes its schema on the coordinator alone: pending
 files are applied neither through a pooler nor on a worker node. Start with `check` there, and migrate past
@@ -77,7 +77,7 @@ FROM pg_index
 WHERE indexrelid = to_regclass(%(index)s) AND NOT indisvalid
 """
 
-# A script has nobody to poll for it: it stops.
+# A script cannot poll for the lock: it stops.
 SCRIPT_LOCK = """
 DO $$
 BEGIN
@@ -271,7 +271,7 @@ def _take_lock(conn: Connection) -> None:
 
 def _run(conn: Connection, migration: Migration) -> None:
     """Run a file and insert its row; again when it cannot get a lock in time."""
-    # What runs CONCURRENTLY waits for older transactions by design, and nobody queues behind it.
+    # A CONCURRENTLY statement waits for older transactions by design, and blocks no others meanwhile.
     conn.execute(SET_TIMEOUTS, {"lock": "0" if migration.index else LOCK_TIMEOUT})
     for attempt in range(1, LOCK_TRIES + 1):
         try:

@@ -25,7 +25,7 @@ from mai_sessions.telemetry.outage import Outage
 # How long after statement_timeout a connection is aborted, in seconds.
 WATCHDOG_GRACE = 1.0
 
-# What has been received and not yet replayed. A replica that receives nothing counts from the last
+# The WAL that is received and not yet replayed. A replica that receives nothing counts from the last
 # transaction that it has.
 REPLICATION_LAG = """
     SELECT /* replication_lag */ CASE
@@ -196,8 +196,8 @@ class Pool:
 
 
 def is_open(conn: Connection) -> bool:
-    """Tell whether the server has left an idle connection open. It has sent nothing but its end, so no round
-    trip is needed.
+    """Return whether the server has left an idle connection open. It has sent nothing but its end, so no
+    round trip is needed.
 
     `consume_input` keeps the interpreter's lock; `poll` would release it, and take it again beside busy
     threads."""

@@ -1,4 +1,4 @@
-"""What the service needs of a session with PostgreSQL: set when it connects, and checked before it is used.
+"""The session settings that the service needs: set when it connects, and checked before the session is used.
 
 A database, a role or the environment may set anything else, and a pooler may drop what the connection asks
 for. A session with other settings would not fail: it would write other timestamps, or text that is not UTF-8.
@@ -20,7 +20,7 @@ CONNECT_TIMEOUT = 3
 
 OLDEST_POSTGRESQL = 15
 
-# What decides the meaning of statements and the text of values.
+# These decide the meaning of statements and the text of values.
 MEANING = {
     "timezone": "UTC",
     "datestyle": "ISO",
@@ -114,8 +114,8 @@ def _own_options(database_url: str) -> str:
 
 
 def is_direct(conn: psycopg.Connection[Any]) -> bool:
-    """Tell whether the connection ends at PostgreSQL, and not at a pooler."""
-    # A pooler makes up the process number that it gives to its clients.
+    """Return whether the connection ends at PostgreSQL, and not at a pooler."""
+    # A pooler invents the process id that it sends to its clients.
     row = conn.execute(SELECT_IS_DIRECT, {"backend_pid": conn.info.backend_pid}).fetchone()
     return row == (True,)
 

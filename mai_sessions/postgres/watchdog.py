@@ -10,7 +10,7 @@ import psycopg
 
 from mai_sessions.postgres.connection import Connection
 
-# The longest that an overdue connection goes unnoticed, in seconds.
+# The longest delay until an overdue connection is noticed, in seconds.
 WATCHDOG_INTERVAL = 0.2
 
 
@@ -40,7 +40,7 @@ class Watchdog:
         self._deadlines[conn] = time.monotonic() + seconds
 
     def forget(self, conn: Connection) -> None:
-        """Let the connection be. Comes before it is given to another thread, or closed."""
+        """Stop watching the connection. Must precede its return to the pool or its closing."""
         with self._lock:
             self._deadlines.pop(conn, None)
 

@@ -1,4 +1,4 @@
-"""The statements on what was used.
+"""The statements of the analytics.
 
 The analytics read `daily_usage`: the sums of a session's messages on a day, in all and by agent and model.
 Each sum knows between which moments its messages were made. Where an edge of the window goes through one, the
@@ -26,8 +26,9 @@ from mai_sessions.postgres.connection import Connection, fetch_all, fetch_one
 
 
 class Window(TypedDict):
-    """A span of time: from `since`, before `until`. It touches so many `days` of UTC; none, and nothing
-    counts.
+    """A span of time: from `since`, before `until`.
+
+    `days` is the number of days in UTC that it touches; 0 means that it is empty.
     """
 
     since: datetime
@@ -95,7 +96,7 @@ USAGE: LiteralString = f"""
 
 
 def get_usage(conn: Connection, user_id: str, **window: Unpack[Window]) -> bytes:
-    """Read what was used, in all and on each day of the window, as JSON."""
+    """Read the totals of the window and of each of its days, as JSON."""
     return _read(conn, USAGE, user_id, ["total"], window)
 
 
@@ -116,7 +117,7 @@ AGENTS: LiteralString = f"""
 
 
 def get_agents(conn: Connection, user_id: str, **window: Unpack[Window]) -> bytes:
-    """Read how much each agent answered in the window, most used first, as JSON."""
+    """Read the usage of each agent in the window, most used first, as JSON."""
     return _read(conn, AGENTS, user_id, ["assistant"], window)
 
 
@@ -158,9 +159,7 @@ SUMMARY: LiteralString = f"""
 
 
 def get_summary(conn: Connection, user_id: str, **window: Unpack[Window]) -> bytes:
-    """Read what was used in all in the window, and how many sessions were written to within 7 days, as
-    JSON.
-    """
+    """Read the totals of the window, and the number of sessions with writes in the last 7 days, as JSON."""
     return _read(conn, SUMMARY, user_id, ["total"], window)
 
 

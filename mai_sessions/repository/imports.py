@@ -254,7 +254,7 @@ def _message_params(user_id: str, session_id: UUID, batch: Batch) -> dict[str, A
 
 
 def _attachment_params(attachments: dict[str, Attachment]) -> dict[str, Any]:
-    """Give the attachments in the order of their names, in which every writer locks them."""
+    """Return the attachments in the order of their names, in which every writer locks them."""
     ordered = [attachments[sha256] for sha256 in sorted(attachments)]
     return {
         "sha256s": [attachment.sha256 for attachment in ordered],

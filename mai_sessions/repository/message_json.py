@@ -31,7 +31,7 @@ def message_rows(
     now = datetime.now(UTC)
 
     def words(message: NewMessage) -> str:
-        # An answer that streams in has its words when it ends.
+        # A streaming message gets its lexemes when it ends.
         if message.status == "streaming":
             return ""
         return message_vector(user_id, session_id, message.created_at or now, message.content)

@@ -78,7 +78,7 @@ STREAM_MESSAGE: LiteralString = f"""
            status     = 'streaming',
            updated_at = now() {_OF_TOUCHED_SESSION}"""
 
-# The message as it stands out, and as it will stand in.
+# Subtract the message as it is, and add it as it will be.
 RECOUNT_MESSAGE: LiteralString = count_messages("""
            SELECT c.sign, s.user_id, m.session_id, m.seq, m.role, m.created_at,
                   coalesce(CASE c.sign WHEN 1 THEN %(token_count)s::int END, m.token_count) AS token_count,
@@ -153,13 +153,13 @@ def patch_message(
     status = changes.get("status")
     if _may_stream(changes) and not params["named_sha256s"]:
         *_, found = run_transaction(conn, [TOUCH_STREAMING, STREAM_MESSAGE, messages.GET_MESSAGE], params)
-        # Any other answer than that the message does not stream is final.
+        # Only a message that does not stream goes on to the second pipeline.
         if not found or found[0][1] is None or _is_settled(found[0][0], params):
             return _reply(found, params)
     if "content" in changes:
         _count(params, changes["content"], count_tokens)
     elif status in ("complete", "interrupted"):
-        # An answer that streamed in gets its words now, from what is stored.
+        # The end of the streaming: make the lexemes from the stored content.
         with conn.transaction():
             _, stored = run_transaction(conn, [LOCK_SESSION, GET_CONTENT], params)
             if stored:
@@ -169,13 +169,13 @@ def patch_message(
 
 
 def _may_stream(changes: MessageChanges) -> bool:
-    """Tell whether this may be a piece of an answer that streams in. Most often the caller says so."""
+    """Return whether this may be a change of a streaming message. Most clients send the status."""
     is_piece = "content" in changes or "parts" in changes or changes.get("status") == "streaming"
     return is_piece and changes.keys() <= _STREAMED and changes.get("status") in (None, "streaming")
 
 
 def _is_settled(version: UUID, params: dict[str, Any]) -> bool:
-    """Tell whether the message was changed, or is not to be changed since the session was."""
+    """Return whether the message was changed, or is not to be changed since the session was."""
     return version == params["version"] or (
         params["if_match"] is not None and version not in params["if_match"]
     )
@@ -244,7 +244,7 @@ def _params(
 
 
 def _count(params: dict[str, Any], content: str, count_tokens: Callable[[str], int]) -> None:
-    """Add what a content is searched and counted by."""
+    """Add the lexemes and the token count of a content."""
     params["words"] = message_vector(params["user_id"], params["session_id"], None, content)
     if params["token_count"] is None:
         params["token_count"] = count_tokens(content)

@@ -12,7 +12,7 @@ from mai_sessions.errors import Invalid
 from mai_sessions.postgres.connection import Connection, fetch_all
 from mai_sessions.repository.columns import compact_json
 
-# For callers that show nobody what they read.
+# For callers that do not send the messages in a response.
 NO_LIMIT = 2**62
 # Messages that are measured at once, and the bytes of the fields that are not measured.
 _BATCH = 500

@@ -119,7 +119,7 @@ def list_sessions(
     the session before the page; `archived` one of `false`, `true` and `any`; `metadata` a JSON object that
     the session's must contain, with a member at least.
     """
-    # What somebody is typing often ends with a blank.
+    # A query that is being typed often ends with a blank.
     part = fold_title(search).rstrip()
     params = {
         "user_id": user_id,

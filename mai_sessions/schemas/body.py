@@ -35,7 +35,7 @@ class Body(Schema):
         return super().load(data, **kwargs)
 
     def check(self, given: Any) -> None:
-        """Raise ValidationError for what no field by itself can tell. `given` may be anything."""
+        """Raise ValidationError for errors that concern several fields. `given` may be anything."""
 
     def make(self, data: dict[str, Any]) -> Any:
         """Make the value that the body becomes of its loaded members. Raises ValidationError."""

@@ -1,4 +1,4 @@
-"""What is asked of an export."""
+"""The parameters of an export."""
 
 from marshmallow import Schema
 
@@ -6,6 +6,6 @@ from mai_sessions.schemas.fields import Identifier
 
 
 class ExportQuery(Schema):
-    """What to export."""
+    """The session to export, by default all."""
 
     session_id = Identifier(load_default=None, metadata={"description": "This session alone"})

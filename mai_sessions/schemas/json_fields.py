@@ -36,7 +36,7 @@ class PartsField(TypedErrors, fields.Field[Parts]):
 
 
 class MetadataField(TypedErrors, fields.Field[Metadata]):
-    """What the client keeps beside a session or message."""
+    """The metadata of a session or message."""
 
     default_error_messages = {"invalid": "Not an object."}  # noqa: RUF012
 
@@ -59,7 +59,7 @@ class MetadataField(TypedErrors, fields.Field[Metadata]):
 
 
 class MetadataFilter(TypedErrors, fields.Field[bytes]):
-    """A JSON object in the query: what the metadata of a session must contain."""
+    """A JSON object in the query that the metadata of a session must contain."""
 
     default_error_messages = {"invalid": "Not a JSON object."}  # noqa: RUF012
 

@@ -72,7 +72,7 @@ class MessageListQuery(BranchQuery):
 
 
 class _MessageFields(Body):
-    """What a message is made with and may be changed to."""
+    """The fields of a message that a client can set."""
 
     model_id = Text(max_length=255, allow_none=True)
     agent_name = Text(max_length=100, allow_none=True)
@@ -140,7 +140,7 @@ class MessageCreate(_MessageFields):
 
 
 class MessagePatch(_MessageFields):
-    """What to change of a message; null is "not given"."""
+    """The changes of a message; null means "not given"."""
 
     content = Text(allow_none=True)
 

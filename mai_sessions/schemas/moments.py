@@ -23,7 +23,7 @@ _HAS_TIME = re.compile(r".+[T ]\d\d.* ", re.ASCII).match
 class Moment(TypedErrors, fields.Field[datetime]):
     """An ISO 8601 date or date and time, in UTC unless it has an offset: its first moment.
 
-    What lies outside of the years 1 to 9999 in UTC is the first or last moment in them.
+    A time outside of the years 1 to 9999 in UTC becomes the first or last moment of them.
     """
 
     default_error_messages = {"invalid": "Not an ISO 8601 date or date and time."}  # noqa: RUF012

@@ -12,7 +12,7 @@ from mai_sessions.schemas.moments import Moment
 
 
 class SearchCursor(TypedErrors, fields.Field[SearchPosition]):
-    """Where a page of results begins: keys, and a checksum by which a damaged one is told."""
+    """The cursor of a page of results: keys, and a checksum that detects damage."""
 
     default_error_messages = {"invalid": "Not a cursor of this service."}  # noqa: RUF012
 
@@ -36,7 +36,7 @@ class SearchText(Text):
 
 
 class SearchQuery(Schema):
-    """What to search for, and where."""
+    """The query and the filters of a search."""
 
     q = SearchText(
         required=True,

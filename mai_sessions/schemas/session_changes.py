@@ -1,4 +1,4 @@
-"""What may be changed of a session, by a PATCH of it or beside new messages."""
+"""The changes of a session, in its PATCH or with new messages."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ DEFAULT_AGENT_NAME = "chat"
 
 
 class SessionFields(Body):
-    """What a session is made with and may be changed to."""
+    """The fields of a session that a client can set."""
 
     title = Text(
         max_length=255, allow_none=True, metadata={"description": f"Blank or null: `{DEFAULT_TITLE}`"}
@@ -28,7 +28,7 @@ class SessionFields(Body):
 
 
 class SessionChanges(SessionFields):
-    """What new messages change of their session beside themselves; null is "not given"."""
+    """The changes of a session that come with new messages; null means "not given"."""
 
     def make(self, data: dict[str, Any]) -> dict[str, Any]:
         """Drop nulls, and put defaults."""

@@ -79,13 +79,14 @@ class SessionCreate(SessionFields):
 
 
 class SessionPatch(SessionFields):
-    """What to change of a session. null is "not given", except in a merge patch, where it puts the default
-    back.
+    """The changes of a session.
+
+    null means "not given", except in a merge patch, where it restores the default.
     """
 
 
 class SessionBatch(Body):
-    """What to do with many sessions at once."""
+    """An action on many sessions."""
 
     ids = List(Identifier(), max_items=MAX_SESSIONS_BATCH, required=True)
     action = Choice("delete", "archive", "unarchive", required=True)
@@ -135,7 +136,7 @@ class SessionSummary(Schema):
 
 
 class AppendedMessages(Schema):
-    """Messages that were added together, and their session as it stands then."""
+    """The messages of a batch, and their session after it."""
 
     messages = fields.List(fields.Nested(Message), required=True)
     session = fields.Nested(SessionSummary, required=True)

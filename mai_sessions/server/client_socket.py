@@ -20,7 +20,7 @@ MAX_CHUNKS = 128 * 1024
 
 _RECEIVE = 64 * 1024
 _RECEIVE_BODY = 1024 * 1024
-# gunicorn copies what it holds of a body with every chunk that it takes from it.
+# gunicorn copies its buffer of the body with every chunk that it parses.
 _PIECE = 8 * 1024
 _HEAD_END = b"\r\n\r\n"
 _LONGEST_SIZE_LINE = 8 * 1024
@@ -31,8 +31,8 @@ _CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;.*)?", re.DOTALL).fullm
 class ClientSocket(socket.socket):
     """An accepted connection that never blocks, and what has arrived of the client's next request.
 
-    gunicorn parses a request only when all of it is here, so no thread waits for a client. What cannot become
-    a request counts as complete: parsing it says what is wrong with it. Times are in seconds, sizes in bytes.
+    gunicorn parses a request only when all of it is here, so no thread waits for a client. Data that cannot
+    become a request count as complete: the parser reports the error. Times are in seconds, sizes in bytes.
     """
 
     def __init__(self, accepted: socket.socket, max_body: int, timeout: float) -> None:
@@ -63,8 +63,8 @@ class ClientSocket(socket.socket):
         self._chunks = self._chunked_size = 0
 
     def start_deadline(self, seconds: float) -> None:
-        """Give the client so many seconds, and with each byte that it sends what LOWEST_RATE adds, but never
-        a longer wait at once.
+        """Give the client these seconds, and with each byte the time that LOWEST_RATE adds, but never a
+        longer wait at once.
         """
         self._longest_wait = seconds
         self.deadline = self._total_deadline = monotonic() + seconds
@@ -83,12 +83,12 @@ class ClientSocket(socket.socket):
     def send_continue(self) -> None:
         """Tell the client to send the body, once."""
         self.expects_continue = False
-        # A client that is gone is noticed by its end.
+        # A client that has disconnected is noticed by the end of its data.
         with suppress(OSError):
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def discard(self) -> bool:
-        """Receive what has arrived of a body that nobody reads, and tell whether to go on: not when the
+        """Receive what has arrived of a body that nobody reads, and return whether to go on: not when the
         client has ended, or has sent more than two of the largest bodies.
         """
         self._discarded += len(self._receive(_RECEIVE))
@@ -229,7 +229,7 @@ class Client:
 
     @property
     def events(self) -> int:
-        """What makes a thread take the client, once."""
+        """The event that wakes a thread for the client, once."""
         # A request that is in the buffer already waits for its turn like one that arrives.
         ready = self.response or self.timed_out or self.sock.is_request_buffered()
         return select.EPOLLONESHOT | (select.EPOLLOUT if ready else select.EPOLLIN)

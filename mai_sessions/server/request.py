@@ -75,7 +75,7 @@ class BufferedRequest:
         return environ
 
     def finish(self) -> bool:
-        """Leave the connection to the next request, and tell whether there can be one: the client wants it,
+        """Leave the connection to the next request, and return whether there can be one: the client wants it,
         and the end of this request has been found. To be called when the application has read the body.
         """
         if self._is_consumed and isinstance(self._body.reader, ChunkedReader):

@@ -60,7 +60,7 @@ class Response:
         return sum(map(len, self._unsent))
 
     def send(self, connection: socket.socket) -> bool:
-        """Send what a socket takes without waiting, and tell whether it has taken everything.
+        """Send what a socket takes without waiting, and return whether it has taken everything.
 
         Raises OSError when the client is gone, and whatever the application raises while it makes a piece. At
         most one piece is sent, so that a long response waits its turn among others.
@@ -80,7 +80,7 @@ class Response:
         """Let the application know that the response has ended. It may be called again."""
 
     def _make_piece(self) -> bool:
-        """Make the next piece, and tell whether there is one."""
+        """Make the next piece, and return whether there is one."""
         return False
 
     def _add(self, *buffers: bytes) -> None:
@@ -90,7 +90,7 @@ class Response:
 
 
 class ApplicationResponse(Response):
-    """What a WSGI application responds, piece by piece.
+    """The response of a WSGI application, piece by piece.
 
     The application runs in a context of its own (contextvars), so any thread can make the next piece. Each
     piece is made when the one before has been taken: a client that stops reading costs one piece of memory.
@@ -181,7 +181,7 @@ def error_response(error: Exception, origins: Collection[str], origin: str) -> R
     status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), _OTHER_ERROR)
     name = request_id("")
     text = "Request refused: %s" if status is HTTPStatus.SERVICE_UNAVAILABLE else "Invalid request: %s"
-    # By its kind: the text of the error quotes what it met, a token in a header included.
+    # By its type: the text of the error may quote a token in a header.
     log.log(
         logging.ERROR if status is _OTHER_ERROR else logging.WARNING,
         text,

@@ -78,7 +78,7 @@ class ClientWorker(ThreadWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         # The clients that no thread serves, by descriptor, and the memory that they hold.
-        # Whoever takes a client out of it serves or closes it.
+        # The thread that takes a client out of it serves or closes the client.
         self._idle: dict[int, Client] = {}
         self._held = 0
         self._lock = Lock()
@@ -102,7 +102,7 @@ class ClientWorker(ThreadWorker):
         _fit_open_files(cfg, log)
 
     def init_process(self) -> None:
-        """Make what is each process's own, and run."""
+        """Create the objects of this process, and run."""
         self._events = select.epoll()
         # As attributes: gunicorn looks a setting up in three calls, and thirty settings for a request.
         vars(self.cfg).update({name: setting.get() for name, setting in self.cfg.settings.items()})
@@ -131,7 +131,7 @@ class ClientWorker(ThreadWorker):
             self.evict_idle()
             return
         if listener.family == socket.AF_UNIX:
-            # The peer chooses the path that its socket is bound to, and so what would pass for an address.
+            # The peer chooses the path of its socket, so the path must not pass for an address.
             address = ""
         self.nr_conns += 1
         sock = ClientSocket(plain, self.settings.max_body, self.settings.client_timeout)
@@ -214,7 +214,7 @@ class ClientWorker(ThreadWorker):
         return True
 
     def shed_load(self) -> None:
-        """Refuse the clients that hold most, the slow ones first, until what they hold together fits."""
+        """Refuse the clients with the largest buffers, slow ones first, until all buffers together fit."""
         newest = monotonic() - EVICTION_AGE
         while self._idle and self._held > self._max_held:
             with self._lock:

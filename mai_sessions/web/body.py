@@ -80,7 +80,7 @@ class Parser(FlaskParser):
         return self._makeproxy(given, schema)
 
     def handle_error(self, error: ValidationError, *args: Any, **kwargs: Any) -> NoReturn:
-        """Raise Invalid for what marshmallow found."""
+        """Raise Invalid with the errors of marshmallow."""
         errors = [
             _error([_LOCATIONS.get(location, location), *loc], text, getattr(text, "type", "invalid"))
             for location, messages in error.messages_dict.items()
@@ -145,7 +145,7 @@ def _error(loc: list[str | int], msg: str, type: str) -> dict[str, Any]:
 
 
 def _has_too_many_values(body: bytes) -> bool:
-    """Tell whether the JSON holds more than MAX_JSON_VALUES, by the delimiters before each value."""
+    """Return whether the JSON holds more than MAX_JSON_VALUES, by the delimiters before each value."""
     if len(body) <= MAX_JSON_VALUES or _count_delimiters(body) <= MAX_JSON_VALUES:
         return False
     # Texts hold these characters too: count them outside of strings only.

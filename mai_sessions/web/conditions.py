@@ -10,7 +10,7 @@ from flask import g, request
 from mai_sessions.ids import parse_id
 from mai_sessions.web.state import current_state
 
-# What proxies append to a tag when they compress the response.
+# The suffixes that proxies append to a tag when they compress the response.
 _ENCODING = re.compile(r"(?:--?|;)(?:gzip|br|zstd|deflate)$")
 _BYTE_RANGE = re.compile(r"\s*bytes\s*=[^,]*", re.IGNORECASE).fullmatch
 
@@ -23,7 +23,7 @@ def entity_tag(version: object) -> str:
 
 
 def is_known(tag: str) -> bool:
-    """Tell whether the caller of a GET or HEAD has the representation with this entity tag already."""
+    """Return whether the caller of a GET or HEAD has the representation with this entity tag already."""
     return request.method in ("GET", "HEAD") and not {tag, "*"}.isdisjoint(_tags("HTTP_IF_NONE_MATCH"))
 
 
@@ -57,7 +57,7 @@ def environ_of_conditions() -> dict[str, Any]:
 
 
 def must_be_new() -> bool:
-    """Tell whether If-None-Match refuses what exists already: `*`, in a request that writes."""
+    """Return whether If-None-Match is `*` in a request that writes, and so refuses an existing resource."""
     header: str = request.environ.get("HTTP_IF_NONE_MATCH", "")
     return header.strip() == "*"
 

@@ -45,7 +45,7 @@ _FIRST_FIELDS = frozenset(
 
 
 def _fingerprint(value: Any) -> Any:
-    """Return what represents a value in the fingerprint. An attachment is represented by its hash."""
+    """Return the form of a value in the fingerprint. That of an attachment is its hash."""
     if isinstance(value, NewMessage):
         given = value._replace(attachments=())._asdict()
         defaults = NewMessage._field_defaults

@@ -95,7 +95,7 @@ def register_error_handlers(scaffold: Flask | Blueprint) -> None:
 def document(
     status: HTTPStatus, detail: str, request_id: str, errors: list[dict[str, object]] | None = None
 ) -> bytes:
-    """Build a problem document. Without a detail it says what the status means."""
+    """Build a problem document. Without a detail it has the meaning of the status."""
     problem = PROBLEM_TYPES.get(status) or ProblemType(status.phrase, status.description)
     body: dict[str, object] = {
         "type": "about:blank",

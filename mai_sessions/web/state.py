@@ -1,4 +1,4 @@
-"""What the routes of one application share, and how they find it."""
+"""The state that the routes of one application share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

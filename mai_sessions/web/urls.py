@@ -32,7 +32,7 @@ def _join(script_name: str, url_prefix: str) -> str:
 
 
 def attachments_url() -> str:
-    """Return what the URLs of attachments begin with."""
+    """Return the prefix of the URLs of attachments."""
     return f"{api_url()}/attachments/"
 
 

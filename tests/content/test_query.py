@@ -24,7 +24,7 @@ from mai_sessions.content.snippets import snippet
 
 
 def finds(q: str, text: str) -> bool:
-    """Tell whether a search for `q` finds a message."""
+    """Return whether a search for `q` finds a message."""
     query = parse_query("user", q)
     lexemes = count_lexemes(text)
     return (

@@ -88,7 +88,7 @@ STOPPED, KILLED, HUNG = SIGINT, SIGKILL, SIGSTOP
 
 
 def has_nodes(url: str) -> bool:
-    """Tell whether a database is the coordinator's of a cluster with worker nodes."""
+    """Return whether a database is the coordinator's of a cluster with worker nodes."""
     with psycopg.connect(url) as conn:
         [(has_citus,)] = conn.execute("SELECT to_regclass('pg_dist_node') IS NOT NULL").fetchall()
         return has_citus and bool(conn.execute("SELECT FROM pg_dist_node WHERE groupid > 0").rowcount)

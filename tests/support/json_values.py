@@ -20,5 +20,5 @@ def as_doubles(value: Any) -> Any:
 
 
 def same_json(one: Any, other: Any) -> bool:
-    """Tell whether two values are equal JSON: the same keys in the same order, the same numbers."""
+    """Return whether two values are equal JSON: the same keys in the same order, the same numbers."""
     return json.dumps(one) == json.dumps(other)

@@ -298,7 +298,7 @@ def _is_interval(node: Any) -> bool:
 
 
 def _takes_user_id(node: ast.InsertStmt) -> bool:
-    """Tell whether an INSERT takes `user_id` from a column of its SELECT. With a value Citus copies the rows
+    """Return whether an INSERT takes `user_id` from a column of its SELECT. With a value Citus copies the rows
     through the coordinator.
     """
     if node.selectStmt.op != SetOperation.SETOP_NONE:
