@@ -298,8 +298,8 @@ def _is_interval(node: Any) -> bool:
 
 
 def _takes_user_id(node: ast.InsertStmt) -> bool:
-    """Return whether an INSERT takes `user_id` from a column of its SELECT. With a value Citus copies the rows
-    through the coordinator.
+    """Return whether an INSERT takes `user_id` from a column of its SELECT. With a value Citus copies the
+    rows through the coordinator.
     """
     if node.selectStmt.op != SetOperation.SETOP_NONE:
         return True
