@@ -1,5 +1,6 @@
 """Responses whose body is JSON text already."""
 
+import re
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -15,16 +16,25 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
+_EXPORT = "mai_sessions.export_sessions"
+# A type that is not acceptable (RFC 9110 §12.4.2).
+_ZERO_QUALITY = re.compile(r"q\s*=\s*0(\.0*)?\s*(,|;|$)", re.IGNORECASE)
 
 
 def refuse_unless_json_is_accepted() -> None:
-    """Raise NotAcceptable if the Accept header excludes JSON (and images, and NDJSON for the export)."""
+    """Raise NotAcceptable if the Accept header excludes JSON, and NDJSON for the export. Images are accepted
+    everywhere, as an <img> asks for nothing else.
+    """
     accept = request.environ.get("HTTP_ACCEPT")
-    if not accept or "*/*" in accept or "image/" in accept:
+    if not accept or (("*/*" in accept or "image/" in accept) and not _ZERO_QUALITY.search(accept)):
         return
-    if request.accept_mimetypes.best_match((JSON, NDJSON)):
+    accepted = request.accept_mimetypes
+    types = (JSON, NDJSON) if request.endpoint == _EXPORT else (JSON,)
+    if any(accepted.quality(type) > 0 for type in types):
         return
-    raise NotAcceptable("The response is application/json")
+    if any(quality > 0 and type.startswith("image/") for type, quality in accepted):
+        return
+    raise NotAcceptable(f"The response is {types[-1]}")
 
 
 class _JsonResponse(Response):

@@ -42,6 +42,8 @@ def test_accept_with_ndjson_is_served(client: FlaskClient) -> None:
 
 def test_accept_without_json_and_ndjson_is_a_406(client: FlaskClient) -> None:
     assert client.get(EXPORT, headers={"Accept": "text/html"}).status_code == 406
+    assert client.get(EXPORT, headers={"Accept": "application/x-ndjson;q=0"}).status_code == 406
+    assert client.get(EXPORT, headers={"Accept": "application/x-ndjson"}).status_code == 200
 
 
 def test_each_session_is_a_line_with_all_its_messages_oldest_first(client: FlaskClient) -> None:

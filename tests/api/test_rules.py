@@ -113,9 +113,47 @@ def test_405_lists_the_allowed_methods(client: FlaskClient, chat: Chat) -> None:
             assert set(refused.allow) == {*methods, "HEAD", "OPTIONS"}
 
 
-@pytest.mark.parametrize("accept", ["text/html", "application/xml, text/*", "image"])
-def test_accept_without_json_is_a_406(client: FlaskClient, accept: str) -> None:
-    assert client.get(SESSIONS, headers={"Accept": accept}).status_code == 406
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "text/html",
+        "application/xml, text/*",
+        "image",
+        "application/json;q=0",
+        "application/json; Q=0.000",
+        "application/json;q=0, */*",
+        "*/*, application/json;q=0.0",
+        "*/*;q=0",
+        "*/*;q=0, text/html",
+        "application/*;q=0",
+        "application/x-ndjson",
+        "application/x-ndjson, application/json;q=0",
+        "image/*;q=0",
+        "image/png;q=0, image/webp;q=0.0, text/*",
+    ],
+)
+@pytest.mark.parametrize("path", [SESSIONS, "/health/live", "/"])
+def test_accept_without_json_is_a_406(client: FlaskClient, path: str, accept: str) -> None:
+    assert client.get(path, headers={"Accept": accept}).status_code == 406
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "",
+        "*/*",
+        "application/*;q=0.001",
+        "application/json",
+        "APPLICATION/JSON;q=0.1",
+        "*/*;q=0, application/json",
+        "text/html;q=0, */*",
+        "text/html, */*;q=0.01",
+        "image/avif,image/webp,*/*;q=0.8",
+        "image/png, application/json;q=0",
+    ],
+)
+def test_accept_with_json_or_an_image_is_served(client: FlaskClient, accept: str) -> None:
+    assert client.get(SESSIONS, headers={"Accept": accept}).status_code == 200
 
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json", "application/*", "text/html, */*;q=0.8", ""])
