@@ -234,6 +234,16 @@ class Client:
         ready = self.response or self.timed_out or self.sock.is_request_buffered()
         return select.EPOLLONESHOT | (select.EPOLLOUT if ready else select.EPOLLIN)
 
+    def is_over(self, now: float) -> bool:
+        """Tell whether its time is over, and there is no request of it to respond 408 to."""
+        return self.sock.deadline <= now and (
+            self.response is not None or self.timed_out or not self.sock.buffered
+        )
+
+    def is_evictable(self, newest: float) -> bool:
+        """Tell whether it may make room for others: not while it waits for a thread, or takes a response."""
+        return self.since < newest and self.queued_since == math.inf and self.response is None
+
     @property
     def held(self) -> int:
         """The memory that it holds, in bytes."""

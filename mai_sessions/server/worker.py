@@ -26,6 +26,7 @@ import math
 import resource
 import select
 import socket
+from collections.abc import Callable
 from functools import partial
 from selectors import EVENT_READ
 from threading import Lock, Thread
@@ -67,6 +68,7 @@ _GTHREAD_SETTINGS = (
     "pre_request",
     "post_request",
 )
+Condition = Callable[[Client], bool]
 _NO_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
@@ -179,13 +181,12 @@ class ClientWorker(ThreadWorker):
         for descriptor, client in list(self._idle.items()):
             if client.queued_since <= now:
                 if not client.response and now - client.queued_since > self.settings.pool_timeout:
-                    self._refuse(descriptor, now)
+                    self._refuse(descriptor, lambda client: client.queued_since <= now)
+            elif client.is_over(now):
+                self._drop_idle(descriptor, lambda client: client.is_over(now))
             elif client.sock.deadline <= now:
-                if client.response or client.timed_out or not client.sock.buffered:
-                    self._drop_idle(descriptor)
-                    continue
                 with self._lock:
-                    if self._idle.get(descriptor) is client:
+                    if self._idle.get(descriptor) is client and client.sock.deadline <= now:
                         client.timed_out, client.sock.deadline = True, now + LINGER
                         self._events.modify(descriptor, client.events)
         for client in [client for client in self._lingering if client.sock.deadline < now]:
@@ -204,27 +205,26 @@ class ClientWorker(ThreadWorker):
             evictable = (
                 (client.held > 0, client.since, descriptor)
                 for descriptor, client in self._idle.items()
-                # A client that waits for a thread stays, and so does one that takes a response.
-                if client.since < newest and client.queued_since is math.inf and not client.response
+                if client.is_evictable(newest)
             )
             evicted = min(evictable, default=None)
-        if evicted is None:
-            return False
-        self._drop_idle(evicted[-1])
-        return True
+        if evicted is not None:
+            self._drop_idle(evicted[-1], lambda client: client.is_evictable(newest))
+        return evicted is not None
 
     def shed_load(self) -> None:
         """Refuse the clients with the largest buffers, slow ones first, until all buffers together fit."""
         newest = monotonic() - EVICTION_AGE
         while self._idle and self._held > self._max_held:
             with self._lock:
-                held = ((client.since < newest, client.held, fd) for fd, client in self._idle.items())
-                descriptor = max(held)[-1]
-            self._refuse(descriptor)
+                *_, descriptor = max(
+                    (client.since < newest, client.held, fd) for fd, client in self._idle.items()
+                )
+            self._refuse(descriptor, lambda client: client.held > 0)
 
-    def _refuse(self, descriptor: int, queued_by: float = math.inf) -> None:
+    def _refuse(self, descriptor: int, condition: Condition) -> None:
         """Respond 503 in the main thread, to a client that may be in the middle of a request or response."""
-        client = self._take(descriptor, queued_by)
+        client = self._take(descriptor, condition)
         if client is None:
             return
         sock = client.sock
@@ -264,8 +264,8 @@ class ClientWorker(ThreadWorker):
         self._lingering.remove(client)
         self._drop(client)
 
-    def _drop_idle(self, descriptor: int) -> None:
-        if client := self._take(descriptor):
+    def _drop_idle(self, descriptor: int, condition: Condition) -> None:
+        if client := self._take(descriptor, condition):
             self._drop(client)
 
     def _drop(self, client: Client) -> None:
@@ -324,11 +324,13 @@ class ClientWorker(ThreadWorker):
         else:
             self.method_queue.defer(self._linger, client)
 
-    def _take(self, descriptor: int, queued_by: float = math.inf) -> Client | None:
-        """Take a client that no thread serves, unless another has, or has served it since `queued_by`."""
+    def _take(self, descriptor: int, condition: Condition | None = None) -> Client | None:
+        """Take a client that no thread serves, unless another has. The main thread gives the `condition` that
+        it has seen to hold: a thread may have served the client since.
+        """
         with self._lock:
             client = self._idle.get(descriptor)
-            if client is None or client.queued_since > queued_by:
+            if client is None or (condition and not condition(client)):
                 return None
             del self._idle[descriptor]
             self._held -= client.held
