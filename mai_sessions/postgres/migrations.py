@@ -91,6 +91,12 @@ $$;
 Connection = psycopg.Connection[Any]
 
 
+# Between 0.1.0 and 0.2.0 a comment of this file was another one.
+FORMER_CHECKSUMS = {
+    "0004_add_search": "4dde6658d56003d9ad699dee75eb2ebc2b42f5750c714fdd3f2a9d130bc2cedb",
+}
+
+
 class Applied(NamedTuple):
     """A row of schema_migrations. `applied_at` is in seconds since 1970."""
 
@@ -201,7 +207,7 @@ def _pending(migrations: list[Migration], applied: list[Applied]) -> list[Migrat
     rows = {row.version: row for row in applied}
     for migration in migrations:
         row = rows.get(migration.version)
-        if row and row.sha256 != migration.sha256:
+        if row and row.sha256 not in (migration.sha256, FORMER_CHECKSUMS.get(migration.name)):
             raise StartupError(
                 f"migration {migration.name} was changed after it was applied to this database"
             )

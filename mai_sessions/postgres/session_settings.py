@@ -20,11 +20,15 @@ CONNECT_TIMEOUT = 3
 
 OLDEST_POSTGRESQL = 15
 
-# These decide the meaning of statements and the text of values.
+# These decide the meaning of statements and the text of values. Without array_nulls a missing file name is
+# the text NULL, and a limit of GIN loses matches of a search.
 MEANING = {
     "timezone": "UTC",
     "datestyle": "ISO",
     "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "array_nulls": "on",
+    "gin_fuzzy_search_limit": "0",
     "standard_conforming_strings": "on",
     "default_transaction_isolation": "read committed",
     "search_path": "public",
@@ -54,6 +58,11 @@ CHECK_SESSION_SETTINGS = r"""
            ('TimeZone',                      current_setting('TimeZone'),                      '(Etc/)?UTC'),
            ('DateStyle',                     current_setting('DateStyle'),                     'ISO, ...'),
            ('extra_float_digits',            current_setting('extra_float_digits'),            '[123]'),
+           ('bytea_output',                  current_setting('bytea_output'),                  'hex'),
+           ('array_nulls',                   current_setting('array_nulls'),                   'on'),
+           ('gin_fuzzy_search_limit',        current_setting('gin_fuzzy_search_limit'),        '0'),
+           ('session_replication_role',      current_setting('session_replication_role'),
+            'origin|local'),
            ('standard_conforming_strings',   current_setting('standard_conforming_strings'),   'on'),
            ('default_transaction_isolation', current_setting('default_transaction_isolation'),
             'read committed'),

@@ -1,4 +1,4 @@
--- What is searched. The service cuts texts into words itself (mai_sessions/content/lexemes.py says how and why), so that PostgreSQL's locale and
+-- What is searched. The service cuts texts into words itself (mai_sessions/words.py says how and why), so that PostgreSQL's locale and
 -- version do not matter, and writes them with the row. Rows that stand here already are not found until they are written again.
 
 CREATE EXTENSION IF NOT EXISTS btree_gin;

@@ -1,5 +1,6 @@
 """The pool: connections that PostgreSQL ends, that are not fit, and those of a replica that is not there."""
 
+import re
 import select
 import socket
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
+from support.samples import data_url, png
 
 from mai_sessions.errors import StartupError, Unavailable
 from mai_sessions.postgres import migrations
@@ -48,6 +50,9 @@ UNFIT = {
     "TimeZone": "America/Chicago",
     "DateStyle": "German",
     "extra_float_digits": "0",
+    "bytea_output": "escape",
+    "array_nulls": "off",
+    "gin_fuzzy_search_limit": "5",
     "standard_conforming_strings": "off",
     "default_transaction_isolation": "repeatable read",
     "search_path": "pg_temp",
@@ -97,6 +102,90 @@ def test_unfit_setting_is_overridden_or_refused(
         finally:
             conn.execute(alter_database(conn, name, fit))
     make_app(prepare="off", database_url=pinned_database)
+
+
+def test_session_without_foreign_keys_is_refused(
+    make_app: Callable[..., Flask], pinned_database: str
+) -> None:
+    """Removals rely on ON DELETE CASCADE, and only a superuser may set this."""
+    with psycopg.connect(pinned_database, autocommit=True) as conn:
+        conn.execute(alter_database(conn, "session_replication_role", "replica"))
+        try:
+            with pytest.raises(StartupError, match="session_replication_role replica"):
+                make_app(database_url=pinned_database)
+        finally:
+            conn.execute(alter_database(conn, "session_replication_role", "origin"))
+
+
+# What a database may set that changes nothing for the service.
+HARMLESS = {
+    "default_transaction_deferrable": "on",
+    "default_transaction_isolation": "serializable",
+    "IntervalStyle": "iso_8601",
+    "escape_string_warning": "off",
+    "quote_all_identifiers": "on",
+    "row_security": "off",
+    "transform_null_equals": "on",
+    "xmlbinary": "hex",
+    "xmloption": "document",
+    "default_text_search_config": "german",
+    "client_min_messages": "debug5",
+    "idle_in_transaction_session_timeout": "1s",
+    "lc_monetary": "C",
+    "lc_numeric": "C",
+    "lc_time": "C",
+    "enable_indexscan": "off",
+    "lock_timeout": "10s",
+    "client_encoding": "LATIN1",
+}
+
+
+@pytest.mark.parametrize(("name", "value"), HARMLESS.items())
+def test_other_setting_changes_no_response(
+    make_app: Callable[..., Flask], pinned_database: str, name: str, value: str
+) -> None:
+    def use() -> list[Any]:
+        client = make_app(database_url=pinned_database).test_client()
+        file = {"type": "file", "data": data_url(b"%PDF-1.7 " + b"x" * 2000, "application/pdf")}
+        message = {"role": "user", "content": "näher \\ 量子", "images": [data_url(png())], "parts": [file]}
+        session = client.post("/api/v1/sessions", json={"title": "Ärger", "messages": [message]}).get_json()
+        path = f"/api/v1/sessions/{session['id']}"
+        [stored] = client.get(path).get_json()["messages"]
+        client.patch(f"{path}/messages/{stored['id']}", json={"metadata": {"a": None, "b": 0.1}})
+        responses = [
+            client.get(stored["images"][0]),
+            client.get("/api/v1/sessions?search=ärg"),
+            client.get("/api/v1/search?q=量子"),
+            client.get("/api/v1/analytics/usage"),
+            client.get(f"/api/v1/export?session_id={session['id']}"),
+            client.delete(f"{path}/messages/{stored['id']}"),
+            client.delete(path),
+        ]
+        volatile = rb'"(id|session_id|message_id|head_id|version|\w+_at)":"[^"]*"'
+        return [(response.status_code, re.sub(volatile, b"", response.data)) for response in responses]
+
+    plain = use()
+    with psycopg.connect(pinned_database, autocommit=True) as conn:
+        [(fit,)] = conn.execute("SELECT current_setting(%s)", [name]).fetchall()
+        conn.execute(alter_database(conn, name, value))
+        try:
+            assert use() == plain
+        finally:
+            conn.execute(alter_database(conn, name, fit))
+
+
+def test_read_only_database_is_read(make_app: Callable[..., Flask], pinned_database: str) -> None:
+    """Whoever sets this wants no writes: they are unavailable, and reads are not."""
+    with psycopg.connect(pinned_database, autocommit=True) as conn:
+        conn.execute(alter_database(conn, "default_transaction_read_only", "on"))
+        try:
+            client = make_app(database_url=pinned_database).test_client()
+            assert client.get("/api/v1/sessions").status_code == 200
+            response = client.post("/api/v1/sessions", json={})
+            assert response.status_code == 503
+            assert int(response.headers["Retry-After"]) > 0
+        finally:
+            conn.execute(alter_database(conn, "default_transaction_read_only", "off"))
 
 
 @pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1", "EUC_JP"])

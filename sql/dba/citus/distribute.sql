@@ -44,6 +44,8 @@ BEGIN
       FROM unnest(ARRAY[format('ALTER DATABASE %I SET timezone = %L', current_database(), 'UTC'),
                         format('ALTER DATABASE %I SET datestyle = %L', current_database(), 'ISO, MDY'),
                         format('ALTER DATABASE %I SET extra_float_digits = 1', current_database()),
+                        format('ALTER DATABASE %I SET array_nulls = on', current_database()),
+                        format('ALTER DATABASE %I SET gin_fuzzy_search_limit = 0', current_database()),
                         format('ALTER DATABASE %I SET standard_conforming_strings = on', current_database()),
                         format('ALTER DATABASE %I SET default_transaction_isolation = %L', current_database(), 'read committed'),
                         format('ALTER DATABASE %I SET jit = off', current_database()),

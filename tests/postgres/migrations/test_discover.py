@@ -33,6 +33,23 @@ def test_a_checkout_with_other_line_ends_has_the_same_checksums(directory: Path)
     assert discover(directory) == before
 
 
+# The files of 0.1.0: a database that has them refuses any others.
+RELEASED = {
+    "0001_create_sessions": "f46bc748414f39cc46363f449138ccff8c05068071c24e5bd15c95e8eb494ae8",
+    "0002_add_attachments": "686d4f2ae120f1814952f4d03a73c935dc4fc446c7b3342ef10ba9a865f7345c",
+    "0003_add_idempotency_keys": "13b00a189daadc22fce1636f5d877f62ef614e2ef0637e4aec827b9af184cbf9",
+    "0004_add_search": "5dec28e5ffeff60e09528aa29276c937411fcaa195120227f1febd8f7efd4eab",
+    "0005_index_words": "c64d97c4bbc7f98636c7a2b3552e01cce0780ffde023ed5843b3a2713cc7bddd",
+    "0006_create_daily_usage": "c325bbcab56335e661f4a9ab35b5e80cdebadbddf7e9bcbf8be036047b787713",
+    "0007_add_session_statistics": "c92362d053e944a96784a106696ade951b7de570c8d99e96b6102b73ca96b646",
+    "0008_limit_pending_words": "9009dc5d916ea193665e2a36ebc74c5e52c98ea0e2fcb8df8ace5f1531340bc3",
+}
+
+
+def test_released_files_are_unchanged() -> None:
+    assert {each.name: each.sha256 for each in discover() if each.name in RELEASED} == RELEASED
+
+
 def test_the_shipped_files_keep_the_rules() -> None:
     assert discover()[0].name == "0001_create_sessions"
 
