@@ -1,5 +1,6 @@
 """A connection to PostgreSQL: how statements are run, and how PostgreSQL's errors are translated."""
 
+import logging
 import re
 import select
 import time
@@ -18,7 +19,10 @@ from psycopg.types.json import JsonDumper
 from mai_sessions.errors import Conflict, Unavailable
 from mai_sessions.telemetry.request_record import current
 
+log = logging.getLogger(__name__)
+
 _DONE = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
+RUN_AGAIN = "PostgreSQL ended a deadlock; the transaction is run again"
 _FORMATS = {"s": PyFormat.AUTO, "b": PyFormat.BINARY, "t": PyFormat.TEXT}
 # Whatever the default of the database is: each statement of a transaction sees what the writer before it
 # left.
@@ -212,11 +216,19 @@ def run_transaction(
 ) -> list[list[TupleRow]]:
     """Run statements as one transaction, in one round trip, and return the rows of each.
 
-    Each statement takes from `params` what it names. Raises Conflict and Unavailable; nothing is written
+    Each statement takes from `params` what it names. A transaction that PostgreSQL undoes to end a deadlock
+    is run once more, unless it is a part of another. Raises Conflict and Unavailable; nothing is written
     then.
     """
+    is_outermost = conn.pgconn.transaction_status == TransactionStatus.IDLE
     try:
-        return conn.run_all(queries, params)
+        try:
+            return conn.run_all(queries, params)
+        except psycopg.errors.DeadlockDetected:
+            if not is_outermost:
+                raise
+            log.warning(RUN_AGAIN)
+            return conn.run_all(queries, params)
     except psycopg.Error as error:
         raise_translated(error)
         raise

@@ -36,6 +36,7 @@ from mai_sessions.repository.plain_appends import append_plain_message, is_plain
 from mai_sessions.repository.response_size import NO_LIMIT, too_large
 from mai_sessions.repository.session_changes import (
     CHANGE_SESSION,
+    LOCK_USER,
     METADATA_FIT,
     SessionChanges,
     change_params,
@@ -167,6 +168,7 @@ def append_messages(
     insert = insert_statement(messages)
     statements: list[LiteralString] = [
         *([LOCK_SESSION] if is_conditional or links else []),
+        *([LOCK_USER] if links and "archived" in changes else []),
         *([LOCK_UPLOADS, LOCK_ATTACHMENTS] if links else []),
         *([claim] if is_conditional else []),
         insert,
@@ -183,6 +185,8 @@ def append_messages(
         placement = Placement(message_id, seq, time_as_json(created_at), parent_id)
         body = message_json(session_id, messages[0], placement)
         return AppendReply(ids, [body], None, version, is_new=True)
+    if not rows[insert] and not rows.get(LOCK_SESSION):
+        raise NotFound("Session not found")
     stored: dict[UUID, bytes] = dict(rows.get(read, ()))
     if None in stored.values():
         raise too_large(
@@ -192,8 +196,6 @@ def append_messages(
         session = rows[READ_SUMMARY][0][1] if is_batch else None
         now = version if rows[insert] else rows[LOCK_SESSION][0][0]
         return AppendReply(ids, [stored[each] for each in ids], session, now, is_new=bool(rows[insert]))
-    if not rows.get(LOCK_SESSION):
-        raise NotFound("Session not found")
     for same_body, reply in rows.get(GET_KEY, ()):
         check_same_body(same_body)
         return _replay(session_id, messages, reply)

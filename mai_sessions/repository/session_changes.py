@@ -76,6 +76,14 @@ FIND_HEAD: LiteralString = """
      WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(new_head_id)s"""
 
 
+# A writer that goes on to attachments locks the count before them, as where a session is created.
+LOCK_USER: LiteralString = """
+    SELECT /* lock_user */ u.user_id
+      FROM users AS u
+     WHERE u.user_id = %(user_id)s
+       FOR UPDATE"""
+
+
 def change_statements(changes: SessionChanges) -> list[LiteralString]:
     """The statements for what stands beside the row of the session, and for its head."""
     return [

@@ -41,6 +41,7 @@ _SHARED = {
     "sweep_attachments",
     "lock_attachments",
     "lock_uploads",
+    "lock_user",
     "store_attachments",
     "refer_to_attachments",
     "drop_unknown_links",

@@ -3,9 +3,9 @@
 -- Usage:     psql -X "$DATABASE_URL" -f words.sql
 -- Variables: user_id  check only this user's rows (default: all users)
 -- Role:      readonly
--- Safety:    read only; reads the words of every message, which may take long. Safe while serving. `mai-
---            sessions reindex` rewrites the lexemes of older rules, and writes those of messages older than
---            migration 0004.
+-- Safety:    read only; reads the words of every message, which may take long. Safe while serving. A
+--            message that is `streaming` has none yet. `mai-sessions reindex` rewrites the lexemes of older
+--            rules, and writes those of messages older than migration 0004.
 
 \set ON_ERROR_STOP on
 \set variables 'user_id'
@@ -17,7 +17,7 @@ SELECT w.user_id, w.session_id, w.seq,
             WHEN l.old_key = ANY (l.lexemes) THEN 'words of older rules'
             ELSE 'words of another user or session'
              END AS problem
-  FROM (SELECT user_id, session_id, seq, words FROM messages
+  FROM (SELECT user_id, session_id, seq, words FROM messages WHERE status <> 'streaming'
          UNION ALL
         SELECT user_id, session_id, NULL, words FROM session_titles) AS w
  CROSS JOIN LATERAL (SELECT translate(left(encode(decode(md5(w.user_id), 'hex'), 'base64'), 3), '+/', '-_') AS prefix) AS u
