@@ -162,6 +162,14 @@ def test_host_responds_the_same_with_and_without_the_extension(make_chats: Calla
 
 def test_all_routes_work_for_a_user_of_the_host(make_chats: Callable[..., Flask]) -> None:
     app = make_chats()
+    visited = set()
+
+    @app.after_request
+    def record_endpoint(response: Any) -> Any:
+        if response.status_code < 300:
+            visited.add(request.endpoint)
+        return response
+
     ann, bob, nobody = log_in(app, "ann"), log_in(app, "bob"), app.test_client()
     created = ann.post(f"{PREFIX}/sessions", json={"title": "Trip"})
     assert created.status_code == 201
@@ -190,8 +198,19 @@ def test_all_routes_work_for_a_user_of_the_host(make_chats: Callable[..., Flask]
         check_problem(bob.get(url), 404)
         check_problem(nobody.get(url), 401)
     assert ann.patch(path, json={"title": "Journey"}).get_json()["title"] == "Journey"
+    assert ann.patch(message.headers["Location"], json={"content": "last"}).status_code == 200
+    assert ann.get(message.headers["Location"]).get_json()["content"] == "last"
+    assert len(ann.get(f"{PREFIX}/export").data.splitlines()) == 1
     assert ann.delete(message.headers["Location"]).status_code == 204
+    assert ann.delete(f"{path}/messages").status_code == 204
+    batch = {"ids": [path.rpartition("/")[2]], "action": "archive"}
+    assert ann.post(f"{PREFIX}/sessions/batch", json=batch).status_code == 200
     assert ann.delete(path).status_code == 204
+    assert visited >= {
+        rule.endpoint
+        for rule in app.url_map.iter_rules()
+        if rule.endpoint.startswith("mai_sessions.") and not rule.endpoint.endswith("_refuse_method")
+    }
 
 
 def test_errors_below_the_prefix_are_problems(make_chats: Callable[..., Flask]) -> None:

@@ -48,7 +48,7 @@ def test_cursor_made_in_sql_is_that_of_python(client: FlaskClient) -> None:
 @pytest.mark.parametrize(
     "cursor", ["", ".", "..", "x", "1.2.3", "~", "~~~~~~~~", "1.x.d41d8cd9", "💥", "x" * 5000]
 )
-def test_text_that_is_no_cursor_is_refused(cursor: str) -> None:
+def test_malformed_cursor_is_refused(cursor: str) -> None:
     for parse in (parse_session_cursor, parse_search_cursor):
         with pytest.raises(ValueError, match=r".*"):
             parse(cursor)

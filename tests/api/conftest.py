@@ -27,4 +27,4 @@ def chat(client: FlaskClient, session: str) -> Chat:
 @pytest.fixture
 def chat_of_another_user(conn: psycopg.Connection[Any]) -> Chat:
     """A session of another user, with one message."""
-    return insert_chat(conn, "stranger", uuid4())
+    return insert_chat(conn, "another-user", uuid4())

@@ -71,7 +71,7 @@ writes = st.one_of(
     st.lists(writes, max_size=8),
     st.lists(st.tuples(moments, moments), min_size=1, max_size=4),
 )
-def test_same_as_a_recomputation(
+def test_analytics_equal_a_recomputation(
     client: FlaskClient,
     conn: Conn,
     rows: list[Row],

@@ -25,7 +25,7 @@ def test_ready(client: FlaskClient) -> None:
     assert client.get("/health/ready").get_json() == {"status": "ready"}
 
 
-def test_not_ready_without_its_database() -> None:
+def test_service_without_a_database_is_not_ready() -> None:
     app: Flask = create_app(
         Settings(database_url="host=127.0.0.1 port=1 dbname=none", migrate="off", pool_timeout=0.2)
     )
@@ -62,7 +62,7 @@ def test_detailed_responds_while_the_database_hangs(make_app: Callable[..., Flas
     assert client.get("/health/detailed").get_json()["status"] == "healthy"
 
 
-def test_detailed_without_its_database() -> None:
+def test_detailed_health_without_a_database_is_unhealthy() -> None:
     settings = Settings(
         database_url="host=127.0.0.1 port=1 dbname=none", migrate="off", threads=1, pool_timeout=0.01
     )

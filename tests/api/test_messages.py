@@ -309,7 +309,7 @@ def test_after_seq_and_before_seq_bound_a_page(client: FlaskClient, conn: Conn, 
         assert seqs(client.get(f"{session}/messages?{query}")) == expected, query
 
 
-def test_link_header_has_no_slash_at_the_end(client: FlaskClient, conn: Conn, session: str) -> None:
+def test_link_header_has_no_trailing_slash(client: FlaskClient, conn: Conn, session: str) -> None:
     fill(client, conn, session, [True] * 3)
     for slash in ("", "/"):
         page = client.get(f"{session}/messages{slash}?limit=1&offset=1")

@@ -116,7 +116,7 @@ def test_one_message_of_any_size_is_read(client: FlaskClient, session: str) -> N
     assert read["content"] == content
 
 
-def test_known_version_of_a_large_session_is_304(client: FlaskClient, session: str) -> None:
+def test_known_version_of_a_large_session_is_a_304(client: FlaskClient, session: str) -> None:
     fill(client, session, 3)
     tag = client.get(f"{session}?messages_limit=1").headers["ETag"]
     for path in (session, f"{session}/messages"):
@@ -151,7 +151,7 @@ def test_repeated_creation_of_a_large_session_gives_the_newest_that_fit(client: 
     assert [message["id"] for message in response.get_json()["messages"]] == ids[3:]
 
 
-def test_what_a_request_brought_is_in_its_response(client: FlaskClient, session: str) -> None:
+def test_values_of_a_request_are_in_the_response(client: FlaskClient, session: str) -> None:
     """It is no larger than the body of the request, which has a limit of its own."""
     given = [{"role": "user", "content": "x" * 3_000, "id": str(uuid4())} for _ in range(5)]
     ids = [message["id"] for message in given]
@@ -176,7 +176,7 @@ def test_batch_of_large_messages_that_are_there_is_refused(client: FlaskClient, 
     assert client.get(f"{session}?messages_limit=0").headers["ETag"] == version
 
 
-def test_batch_that_is_sent_again_has_its_response_again(client: FlaskClient, session: str) -> None:
+def test_repeated_batch_gets_the_first_response(client: FlaskClient, session: str) -> None:
     batch = [{"role": "user", **LARGE["text"], "id": str(uuid4())} for _ in range(5)]
     for messages, status in ((batch, 201), (batch, 200), ([*batch, {"role": "user", "content": "x"}], 201)):
         response = client.post(f"{session}/messages", json={"messages": messages})

@@ -257,7 +257,7 @@ def test_malformed_id_is_an_unknown_id(
 
 
 @pytest.mark.parametrize(("method", "path", "body"), CALLS)
-def test_row_of_another_user_is_an_unknown_row(
+def test_row_of_another_user_is_a_404(
     client: FlaskClient, chat_of_another_user: Chat, method: str, path: str, body: dict[str, Any] | None
 ) -> None:
     target = path_of(chat_of_another_user, path)
@@ -271,7 +271,7 @@ def test_row_of_another_user_is_an_unknown_row(
 
 def test_two_users_may_use_one_id(client: FlaskClient, conn: psycopg.Connection[Any]) -> None:
     session_id = uuid4()
-    chat_of_another_user = insert_chat(conn, "stranger", session_id)
+    chat_of_another_user = insert_chat(conn, "another-user", session_id)
     made = client.post(SESSIONS, json={"id": str(session_id), "title": "Mine"})
     assert made.status_code == 201
     assert client.get(chat_of_another_user.session).get_json()["title"] == "Mine"
@@ -279,7 +279,7 @@ def test_two_users_may_use_one_id(client: FlaskClient, conn: psycopg.Connection[
     assert client.get(chat_of_another_user.message).status_code == 404
     assert client.delete(chat_of_another_user.session).status_code == 204
     assert conn.execute("SELECT user_id, title, message_count FROM sessions").fetchall() == [
-        ("stranger", "Secret", 1)
+        ("another-user", "Secret", 1)
     ]
     assert conn.execute("SELECT content FROM messages").fetchall() == [("secret",)]
 
@@ -292,7 +292,7 @@ def test_unknown_keys_and_parameters_are_ignored(client: FlaskClient) -> None:
         "agentName": 1,
         "createdAt": None,
         "": [],
-        "user_id": "stranger",
+        "user_id": "another-user",
         "__class__": {},
         "message_count": 9,
         "seq": 7,

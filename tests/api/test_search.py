@@ -130,7 +130,7 @@ def test_best_match_first(client: FlaskClient, say: Say) -> None:
     ]
 
 
-def test_search_follows_what_is_written(client: FlaskClient, session: dict[str, Any], say: Say) -> None:
+def test_search_follows_writes(client: FlaskClient, session: dict[str, Any], say: Say) -> None:
     path = f"/api/v1/sessions/{session['id']}"
     message = say("before")
     client.patch(f"{path}/messages/{message['id']}", json={"content": "after"})
@@ -209,7 +209,7 @@ def test_query_without_word_or_symbol_says_so(client: FlaskClient, say: Say, q: 
     }
 
 
-def test_query_that_finds_nothing_has_no_detail(client: FlaskClient, say: Say) -> None:
+def test_query_without_results_has_no_detail(client: FlaskClient, say: Say) -> None:
     say("word")
     assert client.get("/api/v1/search?q=zebra").get_json() == {
         "results": [],

@@ -49,7 +49,7 @@ def test_pages_of_all_sessions_merge_both_ranges(client: FlaskClient) -> None:
     assert seen == made
 
 
-def test_metadata_are_a_filter(client: FlaskClient) -> None:
+def test_metadata_filter_the_list(client: FlaskClient) -> None:
     pinned = create(client, title="x", metadata={"pinned": True, "tags": ["a", "b"]})
     create(client, title="x", metadata={"pinned": False})
     create(client, title="x")
@@ -118,7 +118,7 @@ def test_batch_archives_and_brings_back(client: FlaskClient, conn: Conn) -> None
     assert conn.execute("SELECT session_count, archived_count FROM users").fetchone() == (3, 0)
 
 
-def test_if_none_match_refuses_a_session_that_is_there(client: FlaskClient) -> None:
+def test_if_none_match_refuses_an_existing_session(client: FlaskClient) -> None:
     session_id = str(uuid4())
     headers = {"If-None-Match": "*"}
     assert client.post(SESSIONS, json={"id": session_id}, headers=headers).status_code == 201

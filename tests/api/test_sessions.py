@@ -138,7 +138,7 @@ def test_patch_always_moves_updated_at(client: FlaskClient, conn: Conn, session:
 
 @pytest.mark.parametrize("write", ["patch", "append", "clear"])
 @pytest.mark.parametrize("seconds", [30, 3600])
-def test_clock_that_was_ahead_does_no_lasting_harm(
+def test_updated_at_in_the_future_is_corrected(
     client: FlaskClient, conn: Conn, session: str, write: str, seconds: int
 ) -> None:
     conn.execute("UPDATE sessions SET updated_at = now() + make_interval(secs => %s)", [seconds])

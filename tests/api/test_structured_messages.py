@@ -186,7 +186,7 @@ def test_metadata_that_grow_past_the_limit_by_merging_are_refused(client: FlaskC
         assert client.patch(path, json={"metadata": {"a": None, **full}}).get_json()["metadata"] == full
 
 
-def test_message_with_a_known_id_is_answered_as_it_stands(client: FlaskClient, messages: str) -> None:
+def test_message_with_a_known_id_is_returned_unchanged(client: FlaskClient, messages: str) -> None:
     chosen = str(uuid4())
     first = client.post(messages, json={**USER, "id": chosen})
     assert (first.status_code, first.get_json()["id"]) == (201, chosen)
@@ -234,7 +234,7 @@ def test_batch_is_added_in_order_with_one_version(client: FlaskClient, session: 
     assert before != f'"{summary["version"]}"' == client.get(session).headers["ETag"] == made.headers["ETag"]
 
 
-def test_batch_adds_what_is_missing(client: FlaskClient, messages: str) -> None:
+def test_batch_adds_the_missing_messages(client: FlaskClient, messages: str) -> None:
     ids = [str(uuid4()) for _ in range(4)]
     batch = [{**USER, "id": each, "content": each} for each in ids]
     client.post(messages, json={"messages": batch[:2]})

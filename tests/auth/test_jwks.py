@@ -177,7 +177,7 @@ def test_hanging_provider_does_not_block_known_keys(
 
 
 @pytest.mark.parametrize("drip", [b"x", b"HTTP/1.1 200 OK\r\nX: y", b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 9])
-def test_provider_that_drips_holds_no_request(
+def test_slow_provider_does_not_delay_requests(
     make_app: Callable[..., Flask], provider: Provider, monkeypatch: pytest.MonkeyPatch, drip: bytes
 ) -> None:
     monkeypatch.setattr(jwks, "FETCH_TIMEOUT", 0.3)

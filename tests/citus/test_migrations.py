@@ -111,7 +111,7 @@ def test_new_table_is_distributed_and_filled(
     assert distributed_line("tags") in run_script(DISTRIBUTE, new_cluster_database)
 
 
-def test_what_is_not_distributed_yet_is_named(new_cluster_database: str, run_script: RunScript) -> None:
+def test_tables_that_are_not_distributed_are_named(new_cluster_database: str, run_script: RunScript) -> None:
     migrate(new_cluster_database, "on")
     *lines, hint = run_script(DISTRIBUTE, new_cluster_database)
     assert lines == [f"{table}|not distributed yet|0|0" for table in sorted([*TABLES, "schema_migrations"])]

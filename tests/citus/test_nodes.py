@@ -55,7 +55,7 @@ class Caller:
 
 
 @pytest.mark.parametrize("fault", [STOPPED, KILLED, HUNG])
-def test_lost_node_concerns_its_own_users_alone(
+def test_lost_node_affects_only_its_users(
     make_app: Callable[..., Any], database_url: str, conn: psycopg.Connection[Any], fault: Signals
 ) -> None:
     users = users_by_node(conn)

@@ -35,7 +35,7 @@ def chats(conn: psycopg.Connection) -> None:
 
 
 @pytest.mark.parametrize("script", [script for script in SCRIPTS if not script.startswith("citus/")])
-def test_script_runs_or_says_that_it_does_not(run_script: RunScript, script: str) -> None:
+def test_script_runs_on_citus_or_refuses(run_script: RunScript, script: str) -> None:
     if "Not on Citus" in head(script).splitlines()[0]:
         with pytest.raises(CalledProcessError) as caught:
             run_script(script, **{"from": "user1", "to": "user2"})

@@ -38,7 +38,7 @@ PNG = png()
         .replace("image%2F", "image/"),
     ],
 )
-def test_image_is_read_however_it_is_written(text: str) -> None:
+def test_image_is_read_in_every_encoding(text: str) -> None:
     image = read_image(text)
     assert image is not None
     assert (image.content, image.content_type) == (PNG, "image/png")

@@ -85,7 +85,7 @@ def test_different_letters_stay_different(one: str, other: str) -> None:
 
 
 @given(st.text())
-def test_offsets_name_a_character_of_the_text_for_each_folded_one(text: str) -> None:
+def test_offsets_map_folded_characters_to_the_text(text: str) -> None:
     folded, offsets = fold_with_offsets(text)
     assert folded == fold(text)
     assert len(offsets) == len(folded) + 1
@@ -102,7 +102,7 @@ def test_canonical_equivalents_fold_to_the_same(text: str) -> None:
     st.text(st.sampled_from("aäłIışكتاب中文한ब ")),
     st.sampled_from(["\u00ad", "\u200d", "\x1b[31m", "\u0301", "\ufeff"]),
 )
-def test_what_nobody_sees_makes_no_difference(text: str, hidden: str) -> None:
+def test_invisible_characters_are_ignored(text: str, hidden: str) -> None:
     assert fold(hidden.join(["", *text, ""])) == fold(text)
 
 

@@ -218,6 +218,6 @@ def test_vector_of_any_text_is_bounded() -> None:
     assert len(message_vector("user", uuid4(), datetime.now(UTC), many).encode()) < 1_000_000
 
 
-def test_vector_has_one_position_of_a_repeated_lexeme() -> None:
+def test_repeated_lexeme_has_one_position() -> None:
     vector = message_vector("user", uuid4(), datetime.now(UTC), "rare " + "often " * 5 + "most " * 500)
     assert re.findall(r"'[^' ]{3}([^' ]+)':(\w+)", vector) == [("most", "1A"), ("often", "1C")]

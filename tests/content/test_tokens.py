@@ -31,7 +31,7 @@ def test_tokens(tokenizer: str, text: str, tokens: int) -> None:
     assert load_tokenizer(tokenizer)(text) == tokens
 
 
-def test_a_message_is_counted_unless_it_says(database_url: str) -> None:
+def test_message_without_token_count_is_counted(database_url: str) -> None:
     app = create_app(Settings(database_url=database_url, tokenizer="cl100k_base"))
     client = app.test_client()
     messages = f"/api/v1/sessions/{client.post('/api/v1/sessions').get_json()['id']}/messages"

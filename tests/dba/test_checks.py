@@ -83,8 +83,8 @@ DAMAGES: list[tuple[str, LiteralString]] = [
     ("session_titles", "UPDATE session_titles SET words = ''"),
     ("session_titles", "DELETE FROM session_titles"),
     ("words", "UPDATE messages SET words = '' WHERE seq = 1"),
-    ("words", "UPDATE messages SET words = tsvector_concat(words, 'stranger')"),
-    ("words", "UPDATE session_titles SET words = strip(words) || 'stranger'"),
+    ("words", "UPDATE messages SET words = tsvector_concat(words, 'foreign')"),
+    ("words", "UPDATE session_titles SET words = strip(words) || 'foreign'"),
 ]
 
 
@@ -110,9 +110,7 @@ def test_orphans_are_deleted(conn: Conn, chats: Chats, run_script: RunScript, ru
     assert run_checks() == {}
 
 
-def test_check_all_says_for_monitoring_what_was_found(
-    conn: Conn, chats: Chats, run_script: RunScript
-) -> None:
+def test_check_all_reports_the_findings(conn: Conn, chats: Chats, run_script: RunScript) -> None:
     assert run_script("check_all.sql") == ["OK: no check found a row"]
     conn.execute("UPDATE users SET session_count = 0 WHERE user_id = %s", [ANN])
     conn.execute("UPDATE session_titles SET words = ''")
@@ -126,7 +124,7 @@ def test_check_all_says_for_monitoring_what_was_found(
         run_script("check_all.sql", user_id=USERS[1])
 
 
-def test_what_can_be_is_put_right(
+def test_repair_corrects_every_finding(
     conn: Conn, chats: Chats, run_script: RunScript, run_checks: RunChecks
 ) -> None:
     for _, damage in REPAIRABLE:
@@ -150,7 +148,7 @@ def test_what_can_be_is_put_right(
     assert run_checks() == {}
 
 
-def test_a_seq_or_an_id_that_is_there_twice_is_found(conn: Conn, chats: Chats, run_script: RunScript) -> None:
+def test_duplicate_seq_and_id_are_found(conn: Conn, chats: Chats, run_script: RunScript) -> None:
     conn.execute("ALTER TABLE messages DROP CONSTRAINT messages_pkey")
     conn.execute("DROP INDEX messages_user_id_session_id_id_key")
     try:

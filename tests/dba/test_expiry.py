@@ -52,7 +52,7 @@ def keys_left(conn: Conn) -> list[str]:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 1000])
-def test_keys_expire_after_a_day_and_their_sessions_stay(
+def test_keys_expire_after_a_day_and_their_sessions_are_kept(
     client: FlaskClient,
     conn: Conn,
     make_expiry: Callable[..., Expiry],
@@ -76,7 +76,7 @@ def test_one_worker_at_a_time_removes(
     assert make_expiry().purge()["idempotency_keys"] == 1
 
 
-def test_expiry_that_is_off_counts_what_is_overdue(
+def test_disabled_expiry_counts_overdue_rows(
     client: FlaskClient, conn: Conn, make_expiry: Callable[..., Expiry]
 ) -> None:
     make_keys(client, conn, hours_old={"due": 24.5, "overdue": 25.5})
@@ -127,6 +127,6 @@ def test_sessions_past_their_retention_go_with_everything_of_them(  # noqa: PLR0
     assert run_checks() == {}
 
 
-def test_health_tells_the_last_run(app: Flask, client: FlaskClient) -> None:
+def test_health_shows_the_last_run(app: Flask, client: FlaskClient) -> None:
     details = client.get("/health/detailed").get_json()["services"]["postgres"]["details"]
     assert set(details["expiry"]) == {"last_run", "overdue"}

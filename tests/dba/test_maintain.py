@@ -49,7 +49,7 @@ DRY_RUN = {
 
 
 @pytest.mark.parametrize("script", CHANGES)
-def test_a_dry_run_changes_nothing(conn: Conn, chats: Chats, run_script: RunScript, script: str) -> None:
+def test_dry_run_changes_nothing(conn: Conn, chats: Chats, run_script: RunScript, script: str) -> None:
     conn.execute(
         "UPDATE sessions SET updated_at = updated_at - interval '10 days', message_count = 1 WHERE "
         "message_count > 1"
@@ -86,7 +86,7 @@ def test_old_sessions_go_with_everything_of_them(
     assert run_checks() == {}
 
 
-def test_a_file_that_only_parts_link_to_stays(
+def test_file_that_only_parts_link_to_is_kept(
     conn: Conn, chats: Chats, run_script: RunScript, run_checks: RunChecks
 ) -> None:
     conn.execute("DELETE FROM messages WHERE session_id = %s", [chats[ANN][0]])
@@ -98,7 +98,7 @@ def test_a_file_that_only_parts_link_to_stays(
     assert run_checks() == {}
 
 
-def test_an_attachment_that_a_message_names_stays(conn: Conn, chats: Chats, run_script: RunScript) -> None:
+def test_attachment_with_a_reference_is_kept(conn: Conn, chats: Chats, run_script: RunScript) -> None:
     conn.execute("DELETE FROM messages WHERE user_id = %s", [ANN])
     conn.execute("UPDATE attachments SET reference_count = 0")
     kept = rows(conn, NEIL)["attachments"]
@@ -126,7 +126,7 @@ def test_indexes_are_rebuilt_and_leftovers_go(conn: Conn, run_script: RunScript)
 
 
 @pytest.mark.parametrize("target", ["new", NEIL, WANG])
-def test_a_user_is_moved(
+def test_user_is_moved(
     conn: Conn, chats: Chats, run_script: RunScript, run_checks: RunChecks, target: str
 ) -> None:
     before = {user_id: rows(conn, user_id) for user_id in (ANN, target)}
@@ -156,7 +156,7 @@ def test_a_user_is_moved(
         assert conn.execute("SELECT %s::tsvector::text", [vector]).fetchone() == (words,)
 
 
-def test_a_move_stops_at_an_id_that_both_have(
+def test_move_stops_at_a_session_id_of_both_users(
     conn: Conn, chats: Chats, run_script: Callable[..., list[str]], run_checks: RunChecks
 ) -> None:
     second = chats[ANN][1]

@@ -9,7 +9,7 @@ SCRIPT = "maintain/purge_idempotency_keys.sql"
 
 
 @pytest.mark.parametrize("batch", ["1", "2", "7", "10000"])
-def test_old_keys_are_forgotten_and_what_was_made_stays(
+def test_old_keys_are_deleted_and_their_rows_kept(
     client: FlaskClient,
     conn: psycopg.Connection[Any],
     run_script: RunScript,

@@ -26,7 +26,7 @@ def extension(conn: Conn, name: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("report", REPORTS)
-def test_a_report_runs_on_an_empty_database(conn: Conn, run_script: RunScript, report: str) -> None:
+def test_report_runs_on_an_empty_database(conn: Conn, run_script: RunScript, report: str) -> None:
     run_script(report)
 
 
@@ -47,7 +47,9 @@ def test_users_and_sessions_by_size(chats: Chats, run_script: RunScript) -> None
     assert longest == [[ANN, str(chats[ANN][0]), "5", "1"], [ANN, str(chats[ANN][1]), "2", "0"]]
 
 
-def test_who_blocks_whom(conn: Conn, chats: Chats, database_url: str, run_script: RunScript) -> None:
+def test_activity_shows_the_blocking_session(
+    conn: Conn, chats: Chats, database_url: str, run_script: RunScript
+) -> None:
     with psycopg.connect(database_url) as blocker, psycopg.connect(database_url) as blocked:
         blocker.execute("SELECT FROM users WHERE user_id = %s FOR UPDATE", [ANN])
         pids = blocker.info.backend_pid, blocked.info.backend_pid

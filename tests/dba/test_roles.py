@@ -76,7 +76,7 @@ def test_the_service_runs_as_app(
     tour(make_app(database_url=login(new_database, "app"), migrate="check"))
 
 
-def test_a_database_that_another_role_has_migrated_is_taken_over(
+def test_tables_of_another_role_get_the_new_owner(
     new_database: str, run_script: RunScript, make_app: Callable[..., Flask]
 ) -> None:
     migrate(new_database, "on")
@@ -159,7 +159,7 @@ def test_roles_may_have_other_names(new_database: str, run_script: RunScript) ->
         ("maintenance", "UPDATE schema_migrations SET version = version"),
     ],
 )
-def test_a_role_may_not(database_url: str, role: str, statement: str) -> None:
+def test_role_has_no_other_rights(database_url: str, role: str, statement: str) -> None:
     with (
         psycopg.connect(login(database_url, role)) as conn,
         pytest.raises(psycopg.errors.InsufficientPrivilege),

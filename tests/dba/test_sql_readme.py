@@ -47,14 +47,14 @@ def markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_readme_is_what_the_headers_say() -> None:
+def test_readme_matches_the_headers() -> None:
     if "WRITE_SQL_README" in os.environ:
         README.write_text(markdown(), encoding="utf-8")
     assert README.read_text(encoding="utf-8") == markdown(), "run `make sql-readme`"
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_header_tells_the_truth(script: str) -> None:
+def test_header_matches_the_script(script: str) -> None:
     text = (DBA / script).read_text(encoding="utf-8")
     _, _, code = text.partition("\n\n")
     assert re.match(r"-- [A-Z].*\.\n--\n-- Usage:     psql -X \"\$DATABASE_URL\" ", text)
@@ -90,5 +90,5 @@ def test_a_header_tells_the_truth(script: str) -> None:
         assert "apply" in documented
 
 
-def test_every_script_has_its_place() -> None:
+def test_every_script_is_in_a_known_folder() -> None:
     assert {script.rpartition("/")[0] for script in SCRIPTS} == set(FOLDERS)

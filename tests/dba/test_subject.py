@@ -29,7 +29,7 @@ NOT_EXPORTED = {"words", "fingerprint", "has_metadata"}
 
 
 @pytest.mark.parametrize("user_id", USERS)
-def test_an_export_has_everything_of_one_user(
+def test_export_has_all_rows_of_one_user(
     conn: Conn, chats: Chats, run_script: RunScript, user_id: str
 ) -> None:
     conn.execute(
@@ -70,7 +70,7 @@ def test_an_export_has_everything_of_one_user(
 
 
 @pytest.mark.parametrize("user_id", USERS)
-def test_an_erasure_leaves_nothing_and_says_what_went(
+def test_erasure_deletes_all_rows_and_prints_a_receipt(
     conn: Conn, chats: Chats, run_script: RunScript, run_checks: RunChecks, user_id: str
 ) -> None:
     tables = (

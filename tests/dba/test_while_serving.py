@@ -63,7 +63,7 @@ def appending(database_url: str, chats: Chats) -> Iterator[Counter[UUID]]:
     assert failures == []
 
 
-def test_checks_and_reports_and_a_repair(
+def test_checks_reports_and_a_repair_run(
     conn: Conn, chats: Chats, database_url: str, run_script: RunScript, run_checks: RunChecks
 ) -> None:
     """Counters that move are not wrong, and a repair takes no append away."""

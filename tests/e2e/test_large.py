@@ -53,7 +53,7 @@ def test_ten_images_of_five_megabytes(service: Service) -> None:
     assert max(peak_memory(worker.pid) for worker in workers) < 400 * MB
 
 
-def test_a_body_over_the_limit(service: Service) -> None:
+def test_body_over_the_limit_is_refused(service: Service) -> None:
     status, body = ask(service, "POST", "/api/v1/sessions", {"title": "x" * (64 * 1024 * 1024)})
     assert status == 413
     assert json.loads(body)["title"] == "Content Too Large"

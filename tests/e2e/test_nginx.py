@@ -27,7 +27,7 @@ from support.service import TREE, call, wait_until, workers_of
 
 # The same tests, with the `service` of this module.
 from test_store import test_the_service_holds_what_the_store_holds as test_store  # noqa: F401
-from test_tour import test_chain, test_chunked_body, test_curl, test_curl_sees_no_redirect, test_odd_requests  # noqa: F401
+from test_tour import test_chain, test_chunked_body, test_curl, test_no_path_is_redirected, test_odd_requests  # noqa: F401
 
 from mai_sessions.config import Settings
 from mai_sessions.web.security_headers import HEADERS
@@ -157,18 +157,18 @@ INSIDE = [
 
 
 @pytest.mark.parametrize("path", [*INSIDE, *[path.replace("metrics", "health/detailed") for path in INSIDE]])
-def test_the_inside_is_for_this_host(service: Site, to_strangers: Site, path: str) -> None:
+def test_internal_paths_are_for_this_host(service: Site, to_other_hosts: Site, path: str) -> None:
     assert get(service, path)[0] in (200, 404)
-    assert problem(get(to_strangers, path, X_Forwarded_For="127.0.0.1"))[0] == 404
+    assert problem(get(to_other_hosts, path, X_Forwarded_For="127.0.0.1"))[0] == 404
 
 
 @pytest.fixture(scope="module")
-def to_strangers(
+def to_other_hosts(
     make_migrated_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
     """A site that takes this host for another."""
-    stranger = {"allow 127.0.0.1;": "", **UNLIMITED}
-    with behind_nginx(make_migrated_database(), tmp_path_factory.mktemp("strange"), stranger) as site:
+    from_other_hosts = {"allow 127.0.0.1;": "", **UNLIMITED}
+    with behind_nginx(make_migrated_database(), tmp_path_factory.mktemp("other"), from_other_hosts) as site:
         yield site
 
 
@@ -201,7 +201,7 @@ def test_service_away(make_migrated_database: Callable[[], str], tmp_path: Path)
         site.wait_until_ready()
 
 
-def test_who_asks_too_often(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
+def test_rate_limit_is_a_429(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
     with behind_nginx(
         make_migrated_database(), tmp_path, {"rate=50r/s": "rate=1r/m", "burst=200": "burst=2"}
     ) as site:
@@ -214,7 +214,7 @@ def test_who_asks_too_often(make_migrated_database: Callable[[], str], tmp_path:
         assert get(site, "/health")[0] == 200
 
 
-def test_a_user_is_whom_nginx_names(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
+def test_user_is_the_name_from_nginx(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
     named = {'set $mai_sessions_user "";': "set $mai_sessions_user $http_x_test_user;"}
     proxy = {"MAI_SESSIONS_AUTH": "proxy", "MAI_SESSIONS_TRUSTED_PROXIES": "unix"}
     with behind_nginx(make_migrated_database(), tmp_path, named, **proxy) as site:
@@ -400,7 +400,7 @@ def test_metrics_are_of_all_workers(service: Site) -> None:
     assert "pid=" not in text
 
 
-def test_dashboard_asks_for_what_is_there(service: Site) -> None:
+def test_dashboard_uses_existing_metrics(service: Site) -> None:
     with closing(service.connect()) as http:
         call(http, "POST", SESSIONS, {})
         call(http, "POST", SESSIONS, {"title": 1})

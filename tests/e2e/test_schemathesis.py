@@ -14,7 +14,7 @@ SCHEMATHESIS = Path(sys.executable).with_name("schemathesis")
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 
-def test_answers_as_documented(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
+def test_responses_match_the_documentation(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
     examples = os.environ.get("FUZZ_EXAMPLES", "10")
     # gunicorn itself refuses a long URL; here the application is to see all of them.
     with running(

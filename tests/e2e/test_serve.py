@@ -112,7 +112,7 @@ def test_ctrl_c_lets_a_request_end(start: Start) -> None:
     assert process.wait() == 0
 
 
-def test_starts_after_a_kill(start: Start, data_dir: Path) -> None:
+def test_server_starts_after_a_kill(start: Start, data_dir: Path) -> None:
     process, _ = start()
     workers, server = process.children(), postmaster(data_dir)
     process.kill()

@@ -79,7 +79,7 @@ def test_curl(service: Service) -> None:
     assert json.loads(curl(sessions)[1]) == before
 
 
-def test_curl_sees_no_redirect(service: Service) -> None:
+def test_no_path_is_redirected(service: Service) -> None:
     for path in ("/", "/health", "/health/live", "/health/ready", SESSIONS):
         for url in (service.url + path, f"{service.url}{path.rstrip('/')}/"):
             assert curl(url)[0] == 200

@@ -154,7 +154,7 @@ def fresh(data_dir: Path, tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def test_what_is_destroyed_comes_back(loaded: Loaded, archive: Path, run_program: Callable[..., str]) -> None:
+def test_deleted_rows_are_restored(loaded: Loaded, archive: Path, run_program: Callable[..., str]) -> None:
     def schema(url: str) -> str:
         # The key between the two is another one each time.
         return re.sub(r"\\(un)?restrict .*", "", run_program("pg_dump", "--schema-only", url))
@@ -173,7 +173,7 @@ def test_what_is_destroyed_comes_back(loaded: Loaded, archive: Path, run_program
         assert ask(address, "GET", f"{SESSIONS}?search={quote('東京')}")["total"] == 4
 
 
-def test_both_work_while_it_is_served(archive: Path, fresh: Path, tmp_path: Path) -> None:
+def test_backup_and_restore_work_while_serving(archive: Path, fresh: Path, tmp_path: Path) -> None:
     with serving(fresh) as address:
         load(address)
         assert run("restore", archive, "--data-dir", fresh).startswith(
@@ -188,7 +188,7 @@ def test_both_work_while_it_is_served(archive: Path, fresh: Path, tmp_path: Path
         ask(address, "POST", SESSIONS, {"title": "again"})
 
 
-def test_restore_applies_what_came_later_and_leaves_nothing_of_before(
+def test_restore_applies_newer_migrations_and_removes_other_rows(
     loaded: Loaded, fresh: Path, tmp_path: Path
 ) -> None:
     older = shutil.copytree(str(migrations.MIGRATIONS), tmp_path / "migrations")
@@ -212,7 +212,7 @@ def test_restore_applies_what_came_later_and_leaves_nothing_of_before(
 @pytest.mark.parametrize(
     "content", [lambda backup: backup[: -len(backup) // 3], lambda _: b"no archive"], ids=["cut", "other"]
 )
-def test_a_damaged_backup_changes_nothing(
+def test_damaged_backup_changes_nothing(
     loaded: Loaded, archive: Path, content: Callable[[bytes], bytes]
 ) -> None:
     archive.write_bytes(content(loaded.backup))
@@ -221,7 +221,7 @@ def test_a_damaged_backup_changes_nothing(
         assert rows(url) == loaded.rows
 
 
-def test_a_file_that_is_there_stays(loaded: Loaded, archive: Path) -> None:
+def test_existing_file_is_not_replaced(loaded: Loaded, archive: Path) -> None:
     content = archive.read_bytes()
     assert (
         run("backup", archive, "--data-dir", loaded.path) == f"Error: {archive} exists: --force replaces it\n"
@@ -232,7 +232,7 @@ def test_a_file_that_is_there_stays(loaded: Loaded, archive: Path) -> None:
     assert archive.stat().st_size == len(content)
 
 
-def test_what_cannot_be_saved_is_one_line(loaded: Loaded, fresh: Path, tmp_path: Path) -> None:
+def test_failing_backup_prints_one_line(loaded: Loaded, fresh: Path, tmp_path: Path) -> None:
     assert (
         run("backup", tmp_path / "x", "--data-dir", fresh)
         == f"Error: the data directory {fresh} holds no data\n"
@@ -248,7 +248,7 @@ def test_what_cannot_be_saved_is_one_line(loaded: Loaded, fresh: Path, tmp_path:
     )
 
 
-def test_a_server_of_the_site(
+def test_restore_works_on_a_server_with_roles(
     make_migrated_database: Callable[[], str],
     new_database: str,
     run_program: Callable[..., str],
@@ -300,7 +300,7 @@ def programs(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_half_a_backup_never_has_the_name(programs: Path) -> None:
+def test_incomplete_backup_does_not_get_the_name(programs: Path) -> None:
     file = programs / "archive"
     with pytest.raises(StartupError, match="pg_dump"):
         backup("dbname=x", file, programs=programs, progress=lambda _: None)
@@ -358,7 +358,7 @@ def test_upgrade_uses_the_programs_that_a_start_has_kept(
 
 
 @pytest.mark.skipif(not DEBIAN.exists(), reason="Debian's PostgreSQL 15 is not here")
-def test_an_upgrade_from_postgresql_15(fresh: Path) -> None:
+def test_upgrade_from_postgresql_15(fresh: Path) -> None:
     fresh.mkdir()
     owner: dict[str, Any] = {"cwd": fresh, "stdout": subprocess.DEVNULL}
     if os.geteuid() == 0:
@@ -405,7 +405,7 @@ def test_an_upgrade_from_postgresql_15(fresh: Path) -> None:
     assert run("upgrade", "--data-dir", fresh) == "there is nothing to move\n"
 
 
-def test_an_upgrade_that_fails_changes_nothing(
+def test_failing_upgrade_changes_nothing(
     loaded: Loaded, fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of_another_major(fresh, loaded.path, "18")

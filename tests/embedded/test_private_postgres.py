@@ -65,7 +65,7 @@ def test_data_is_kept_and_text_is_unicode(data_dir: Path) -> None:
         conn.execute("DROP TABLE kept")
 
 
-def test_only_its_own_user_reaches_it(data_dir: Path) -> None:
+def test_only_the_owner_reaches_the_socket(data_dir: Path) -> None:
     with postgresql(data_dir) as uri, psycopg.connect(uri) as conn:
         assert setting(conn, "listen_addresses") == ""
         sockets = Path(unquote(uri.partition("host=")[2]))
@@ -122,7 +122,7 @@ def test_stale_pid_file_that_names_another_process(data_dir: Path) -> None:
         other.kill()
 
 
-def test_half_made_cluster_is_made_anew(data_dir: Path) -> None:
+def test_incomplete_cluster_is_replaced(data_dir: Path) -> None:
     fresh = data_dir.with_name("half")
     (fresh / "18.new").mkdir(parents=True)
     (fresh / "18.new" / "PG_VERSION").touch()
@@ -138,7 +138,7 @@ def test_cluster_of_another_major_version(data_dir: Path) -> None:
         pass
 
 
-def test_path_that_fits_no_socket(data_dir: Path) -> None:
+def test_long_path_gets_a_temporary_socket_directory(data_dir: Path) -> None:
     long = data_dir.with_name("with a space, a comma and " + "x" * 100)
     with postgresql(long) as uri, psycopg.connect(uri):
         sockets = Path(unquote(uri.partition("host=")[2]))

@@ -279,7 +279,7 @@ def test_cpu_time_grows_with_the_json(site: Site, shape: str) -> None:
 
 
 @pytest.mark.parametrize("kind", TEXTS)
-def test_cpu_time_to_read_grows_with_what_is_read(site: Site, kind: str) -> None:
+def test_cpu_time_of_a_read_is_linear(site: Site, kind: str) -> None:
     paths = {}
     with closing(site.service.connect()) as http:
         for times in TIMES:
@@ -346,7 +346,7 @@ BODIES: dict[str, Callable[[int], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_memory_is_a_few_times_the_body_of_any_kind(site: Site, name: str) -> None:
+def test_memory_is_a_few_times_the_body_of_any_script(site: Site, name: str) -> None:
     path = f"{SESSIONS}/{site.ids['{session_id}']}/messages"
     content = json.dumps({"role": "user", **BODIES[name](MEMORY_SIZE)}, ensure_ascii=False).encode()
     ratios = []

@@ -130,7 +130,7 @@ def test_more_clients_than_room(
             assert outcome(newcomer) == "200"
 
 
-def test_fewer_open_files_than_clients_is_told_at_start(
+def test_too_few_open_files_are_reported_at_start(
     make_migrated_database: Callable[[], str], tmp_path: Path
 ) -> None:
     with running(make_migrated_database(), tmp_path / "log", open_files=300) as service:

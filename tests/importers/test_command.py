@@ -59,7 +59,7 @@ def counts(conn: Connection) -> tuple[int, int, int]:
     return sessions, messages, texts
 
 
-def test_each_conversation_has_a_line_and_a_refused_one_ends_with_1(
+def test_each_conversation_has_a_line_and_a_refused_one_exits_with_1(
     conn: Connection, database_url: str
 ) -> None:
     code, lines, errors = run(

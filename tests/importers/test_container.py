@@ -160,7 +160,7 @@ def test_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: 
         Export(file)
 
 
-def test_documents_that_hold_no_conversations_are_passed_over(tmp_path: Path) -> None:
+def test_documents_without_conversations_are_skipped(tmp_path: Path) -> None:
     file = tmp_path / "export.zip"
     members = {
         "__MACOSX/._conversations.json": b"\0\5\26",

@@ -37,19 +37,19 @@ def read_all(document: str | bytes) -> list[object]:
 
 
 @given(conversations)
-def test_array_gives_its_objects(given: list[dict[str, object]]) -> None:
+def test_array_yields_its_objects(given: list[dict[str, object]]) -> None:
     assert read_all(json.dumps(given)) == given
     assert read_all(json.dumps(given, indent=2, ensure_ascii=False)) == given
 
 
 @given(conversations)
-def test_conversations_member_gives_its_objects(given: list[dict[str, object]]) -> None:
+def test_conversations_member_yields_its_objects(given: list[dict[str, object]]) -> None:
     document = {"version": [1, {"x": []}], "conversations": given, "users": [[{"id": 1}]]}
     assert read_all(json.dumps(document)) == given
 
 
 @given(st.lists(st.dictionaries(texts, values, max_size=4), min_size=1, max_size=5))
-def test_ndjson_gives_its_lines(given: list[dict[str, object]]) -> None:
+def test_ndjson_yields_its_lines(given: list[dict[str, object]]) -> None:
     lines = "".join(json.dumps(value) + "\n" for value in given)
     assert read_all(lines) == given
     assert read_all(b"\xef\xbb\xbf" + lines.encode()) == given
@@ -105,7 +105,7 @@ def test_malformed_element_is_refused_alone(element: bytes) -> None:
         (b'{"a":1}\n{"b":', "too early"),
     ],
 )
-def test_document_that_is_no_json_is_refused(document: bytes, reason: str) -> None:
+def test_malformed_document_is_refused(document: bytes, reason: str) -> None:
     with pytest.raises(UnreadableFile, match=reason):
         list(json_stream.elements(Drip(document)))
 

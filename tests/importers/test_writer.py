@@ -110,7 +110,7 @@ def test_branches_keep_their_parents_and_the_shown_head(conn: Connection) -> Non
     assert head_id == rows(conn, "id")[3]
 
 
-def test_growth_moves_the_head_unless_its_owner_went_on_elsewhere(conn: Connection) -> None:
+def test_growth_moves_the_head_unless_the_user_continued_elsewhere(conn: Connection) -> None:
     run(conn, conversation(2))
     run(conn, conversation(3))
     assert session(conn, "head_seq") == 3
@@ -206,7 +206,7 @@ def test_images_and_files_are_stored_once_and_counted(conn: Connection) -> None:
     assert preparation.notes == {"images that cannot be read, kept by name": 1}
 
 
-def test_what_exceeds_a_limit_is_cut_and_noted(conn: Connection) -> None:
+def test_values_over_a_limit_are_cut_and_noted(conn: Connection) -> None:
     given = conversation(1, metadata={"big": "x" * 20_000, "pinned": True}, agent_name="a" * 200)
     given.title = "t" * 300
     deep: Any = {}

@@ -32,7 +32,7 @@ def test_connection_that_the_server_closed_is_not_checked_out(
             assert client.get("/api/v1/sessions").status_code == 200
 
 
-def test_without_options_the_role_sets_what_matters(make_app: Callable[..., Flask]) -> None:
+def test_unprepared_connection_has_the_settings_of_the_role(make_app: Callable[..., Flask]) -> None:
     app = make_app(prepare="off")
     with app.extensions["mai_sessions"].database.connection() as pooled:
         assert not pooled.prepares

@@ -85,7 +85,7 @@ def test_migrations_go_past_it(new_database: str) -> None:
         migrate(pooler.url, "check")
 
 
-def test_a_statement_that_gets_no_connection(pooler: PgBouncer, client: FlaskClient) -> None:
+def test_read_without_a_connection_is_a_503(pooler: PgBouncer, client: FlaskClient) -> None:
     with closing(psycopg.connect(pooler.url_of("pgbouncer"), autocommit=True)) as commands:
         for path in (SESSIONS, "/health/ready"):
             commands.execute("PAUSE mai_sessions")
@@ -106,7 +106,7 @@ def test_a_server_connection_that_ends(
     assert client.get(SESSIONS).get_json()["total"] == 5
 
 
-def test_a_pooler_that_is_away(pooler: PgBouncer, client: FlaskClient) -> None:
+def test_absent_pooler_is_a_503(pooler: PgBouncer, client: FlaskClient) -> None:
     assert client.get(SESSIONS).status_code == 200
     pooler.stop()
     assert client.get(SESSIONS).status_code == 503

@@ -111,7 +111,7 @@ def found(client: FlaskClient, word: str) -> int:
     return len(client.get(f"/api/v1/search?q={word}").get_json()["results"])
 
 
-def test_what_may_be_a_moment_old(app: Flask, client: FlaskClient, replica: Replica) -> None:
+def test_stale_reads_use_the_replica(app: Flask, client: FlaskClient, replica: Replica) -> None:
     made = client.post(SESSIONS, json={"title": "Voyage"}).get_json()["id"]
     replica.catch_up()
     assert found(client, "voyage") == 1
@@ -168,7 +168,9 @@ def test_a_replica_whose_schema_is_behind(
     assert found(client, "horizon") == 1
 
 
-def test_a_conflict_with_recovery(app: Flask, replica: Replica, caplog: pytest.LogCaptureFixture) -> None:
+def test_conflict_with_recovery_is_read_on_the_primary(
+    app: Flask, replica: Replica, caplog: pytest.LogCaptureFixture
+) -> None:
     """A statement on the replica that the replay cannot wait for."""
 
     def replay() -> None:

@@ -195,7 +195,7 @@ FILTERS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", FILTERS)
 @pytest.mark.parametrize("archived", ["false", "true", "any"])
-def test_filter_reads_what_it_finds(read: Read, archived: str, name: str) -> None:
+def test_filter_reads_only_matching_rows(read: Read, archived: str, name: str) -> None:
     found = []
     filtered = read(
         lambda conn: found.append(

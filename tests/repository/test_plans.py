@@ -348,9 +348,7 @@ CALLS: dict[str, Callable[[Connection], object]] = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_no_more_of_a_long_session_is_read_than_is_asked_for(
-    seeded: psycopg.Connection[Any], name: str
-) -> None:
+def test_page_reads_only_its_part_of_a_long_session(seeded: psycopg.Connection[Any], name: str) -> None:
     options = "-c timezone=UTC -c plan_cache_mode=force_generic_plan"
     with Connection.connect(seeded.info.dsn, options=options) as conn, conn.transaction(force_rollback=True):
         CALLS[name](conn)

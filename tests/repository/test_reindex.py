@@ -87,7 +87,7 @@ def test_old_words_are_found_before_and_everything_after(
     assert "wrote the words of 0 messages and 0 titles; left: 0" in run(conn.info.dsn).output
 
 
-def test_reindex_goes_on_where_it_was_stopped(conn: psycopg.Connection[Any], old: list[str]) -> None:
+def test_stopped_reindex_continues(conn: psycopg.Connection[Any], old: list[str]) -> None:
     with Connection.connect(conn.info.dsn, autocommit=True) as own:
         batches = reindex(own, 2)
         assert next(batches) == OldWords(2, 0)

@@ -52,7 +52,7 @@ def test_statement_stays_on_one_shard(volatility: dict[str, str], name: str) -> 
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
-def test_without_any_one_of_its_conditions_it_does_not(volatility: dict[str, str], name: str) -> None:
+def test_statement_without_one_condition_is_refused(volatility: dict[str, str], name: str) -> None:
     statement, user = with_user(name)
     for condition in re.finditer(rf"(\w+\.)?user_id = \${user}\b", statement):
         start, end = condition.span()
@@ -104,7 +104,7 @@ HELD = [
 
 
 @pytest.mark.parametrize("statement", HELD)
-def test_what_is_held_to_one_user_passes(volatility: dict[str, str], statement: str) -> None:
+def test_statement_on_one_user_is_accepted(volatility: dict[str, str], statement: str) -> None:
     assert statement_faults(statement, 1, TABLES, volatility) == []
 
 
@@ -125,7 +125,7 @@ REFUSED = {
     "SELECT 1 FROM sessions JOIN messages USING (user_id) WHERE sessions.user_id = $1": "messages is not held",
     "SELECT 1 FROM sessions AS s JOIN messages AS m ON m.user_id = s.user_id": "s is not held",
     "SELECT 1 FROM sessions AS s (user_id) WHERE user_id = $1": "renames columns",
-    "SELECT 1 FROM strangers WHERE user_id = $1": "no table that is distributed",
+    "SELECT 1 FROM local_users WHERE user_id = $1": "no table that is distributed",
     # In a query inside.
     "SELECT (SELECT count(*) FROM messages) FROM sessions WHERE user_id = $1": "messages is not held",
     "SELECT FROM sessions AS s WHERE user_id = $1 AND EXISTS (SELECT FROM messages WHERE user_id = s.user_id)": "messages is not",
@@ -179,7 +179,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("statement", REFUSED)
-def test_what_touches_other_shards_is_refused(volatility: dict[str, str], statement: str) -> None:
+def test_statement_on_other_shards_is_refused(volatility: dict[str, str], statement: str) -> None:
     assert REFUSED[statement] in "; ".join(statement_faults(statement, 1, TABLES, volatility))
 
 

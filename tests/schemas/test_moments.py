@@ -71,7 +71,7 @@ def test_anything_else_is_refused(text: str) -> None:
 
 
 @given(st.text(max_size=40))
-def test_no_text_breaks_it(text: str) -> None:
+def test_any_text_is_a_moment_or_invalid(text: str) -> None:
     try:
         moment = Moment().deserialize(text)
     except ValidationError:

@@ -124,7 +124,7 @@ def test_next_request_stays_in_the_buffer(pair: tuple[socket.socket, ClientSocke
     assert sock.take_head() == b"PUT GET"
 
 
-def test_client_that_is_gone_has_ended(pair: tuple[socket.socket, ClientSocket]) -> None:
+def test_disconnected_client_has_ended(pair: tuple[socket.socket, ClientSocket]) -> None:
     client, sock = pair
     client.sendall(POST)
     client.close()

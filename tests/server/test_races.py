@@ -75,7 +75,7 @@ def waiting_too_long(client: Client) -> None:
 
 
 @pytest.mark.parametrize("become", [overdue, late_with_a_response, late_with_a_request, waiting_too_long])
-def test_client_that_is_served_before_it_expires_stays(
+def test_client_served_before_its_deadline_is_kept(
     worker: ClientWorker, become: Callable[[Client], None]
 ) -> None:
     [client] = worker._idle.values()
@@ -87,7 +87,7 @@ def test_client_that_is_served_before_it_expires_stays(
     assert client.sock.fileno() >= 0
 
 
-def test_client_that_is_served_before_it_is_evicted_stays(worker: ClientWorker) -> None:
+def test_client_served_before_its_eviction_is_kept(worker: ClientWorker) -> None:
     [client] = worker._idle.values()
     seen = []
 

@@ -567,7 +567,7 @@ def test_clients_that_hold_too_much_memory_are_refused(
         assert most_memory(workers_of(service.process.pid)) < 600 * 1024**2
 
 
-def test_replaced_workers_leave_their_counts_and_no_files(
+def test_replaced_workers_leave_counts_but_no_files(
     make_migrated_database: Callable[[], str], tmp_path: Path
 ) -> None:
     def files() -> list[Path]:

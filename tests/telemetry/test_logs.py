@@ -74,7 +74,7 @@ def test_one_line_per_request(client: FlaskClient, stream: io.StringIO) -> None:
         ("POST", "/api/v1/sessions", 422),
     ],
 )
-def test_whatever_becomes_of_it(
+def test_every_outcome_is_logged(
     client: FlaskClient, stream: io.StringIO, method: str, path: str, status: int
 ) -> None:
     client.open(path, method=method, data='{"title":' if method == "POST" else None, buffered=True)
@@ -84,13 +84,13 @@ def test_whatever_becomes_of_it(
 
 
 @pytest.mark.parametrize("stream", [Terminal], indirect=True)
-def test_plain_text_on_a_terminal(client: FlaskClient, stream: io.StringIO) -> None:
+def test_terminal_gets_plain_text(client: FlaskClient, stream: io.StringIO) -> None:
     client.get("/", buffered=True)
     assert "INFO GET / 200 in " in stream.getvalue()
     assert "{" not in stream.getvalue()
 
 
-def test_defect_is_told_by_place_and_kind(
+def test_unexpected_error_is_logged_without_values(
     app: Flask, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(**_: Any) -> None:
@@ -112,7 +112,7 @@ def test_defect_is_told_by_place_and_kind(
     assert "KeyError\n\nwhich led to\n\n" in defect["traceback"]
 
 
-def test_postgresql_does_not_quote_rows(conn: psycopg.Connection[Any]) -> None:
+def test_errors_of_postgresql_do_not_quote_rows(conn: psycopg.Connection[Any]) -> None:
     told = []
     for statement in [
         "SELECT 'what-a-user-wrote'::int",
@@ -130,7 +130,7 @@ def test_postgresql_does_not_quote_rows(conn: psycopg.Connection[Any]) -> None:
     ]
 
 
-def test_errors_that_speak_of_the_world_keep_their_text() -> None:
+def test_errors_of_the_environment_keep_their_text() -> None:
     assert logs.describe(StartupError("mend this")) == "StartupError: mend this"
     assert logs.describe(Unavailable("away")) == "Unavailable: away"
     assert logs.describe(OSError(28, "No space left")) == "OSError: [Errno 28] No space left"
@@ -138,7 +138,7 @@ def test_errors_that_speak_of_the_world_keep_their_text() -> None:
     assert logs.describe(None) == "NoneType"
 
 
-def test_client_that_has_gone(app: Flask, stream: io.StringIO) -> None:
+def test_disconnected_client_is_logged(app: Flask, stream: io.StringIO) -> None:
     environ = app.test_request_context("/").request.environ
     body = app.wsgi_app(environ, lambda *_: sys.stdout.write)
     try:

@@ -28,7 +28,7 @@ def test_sessions_are_created_read_changed_and_deleted(client: Client) -> None:
     assert error.value.detail == "Session not found"
 
 
-def test_iteration_goes_over_all_pages(client: Client) -> None:
+def test_iteration_covers_all_pages(client: Client) -> None:
     ids = [client.create_session(title=f"s{number}").id for number in range(105)]
     assert [session.id for session in client.sessions()] == ids[::-1]
     session = client.create_session()
@@ -159,7 +159,7 @@ def test_session_that_has_not_changed_is_not_read_again(client: Client) -> None:
     assert client.get_session(session.id, known=session).message_count == 1
 
 
-def test_session_that_is_there_is_refused_where_only_a_new_one_will_do(client: Client) -> None:
+def test_existing_session_is_refused_if_it_must_be_new(client: Client) -> None:
     session = client.create_session()
     assert client.create_session(id=session.id).id == session.id
     with pytest.raises(Stale):

@@ -60,7 +60,7 @@ def test_applies_each_file_once(new_database: str, conn: psycopg.Connection, dir
     ]
 
 
-def test_applies_what_is_new(new_database: str, conn: psycopg.Connection, directory: Path) -> None:
+def test_new_migrations_are_applied(new_database: str, conn: psycopg.Connection, directory: Path) -> None:
     migrate(new_database, "on", directory)
     (directory / "0003_add_percent.sql").write_text("INSERT INTO notes (body) VALUES ('100 %s: ünïcödé');\n")
 
@@ -68,7 +68,7 @@ def test_applies_what_is_new(new_database: str, conn: psycopg.Connection, direct
     assert conn.execute("SELECT body FROM notes").fetchall() == [("100 %s: ünïcödé",)]
 
 
-def test_a_start_without_anything_pending_needs_no_lock_and_only_select(
+def test_start_without_pending_migrations_needs_only_select(
     reader_url: str,
     new_database: str,
     conn: psycopg.Connection,
@@ -83,7 +83,7 @@ def test_a_start_without_anything_pending_needs_no_lock_and_only_select(
     migrate(reader_url, "check", directory)
 
 
-def test_check_refuses_what_is_pending_with_only_select(
+def test_check_refuses_pending_migrations_with_only_select(
     reader_url: str, new_database: str, directory: Path
 ) -> None:
     with pytest.raises(
@@ -96,16 +96,18 @@ def test_check_refuses_what_is_pending_with_only_select(
         migrate(reader_url, "check", directory)
 
 
-def test_says_what_a_role_may_not(reader_url: str, directory: Path) -> None:
+def test_missing_right_is_named(reader_url: str, directory: Path) -> None:
     with pytest.raises(StartupError, match=r"^migrations: permission denied for schema public$"):
         migrate(reader_url, "on", directory)
 
 
-def test_off_does_not_look() -> None:
+def test_migrate_off_does_not_check_the_schema() -> None:
     migrate("postgresql://127.0.0.1:1/nobody", "off")
 
 
-def test_a_failing_file_leaves_nothing(new_database: str, conn: psycopg.Connection, directory: Path) -> None:
+def test_failing_migration_changes_nothing(
+    new_database: str, conn: psycopg.Connection, directory: Path
+) -> None:
     bad = directory / "0003_add_halves.sql"
     bad.write_text("CREATE TABLE halves (id integer);\nINSERT INTO halves VALUES (1);\nSELECT 1 / 0;\n")
 
@@ -217,7 +219,7 @@ def test_says_why_the_database_is_not_reached_without_the_password(url: str, rea
     assert "\n" not in message
 
 
-def test_needs_a_url() -> None:
+def test_url_is_required() -> None:
     with pytest.raises(StartupError, match=r"^DATABASE_URL is not set$"):
         migrate("", "on")
 
@@ -275,7 +277,7 @@ def test_is_current_follows_the_schema(new_database: str, conn: psycopg.Connecti
     assert not is_current(conn)
 
 
-def test_status_lists_what_either_side_has(
+def test_status_lists_applied_and_pending_migrations(
     new_database: str, conn: psycopg.Connection, directory: Path
 ) -> None:
     assert status(new_database, directory) == [("0001_create_notes", None), ("0002_add_author", None)]
@@ -285,7 +287,7 @@ def test_status_lists_what_either_side_has(
     assert status(new_database, directory) == rows
 
 
-def test_the_script_does_what_apply_does(
+def test_sql_script_equals_apply(
     new_database: str,
     conn: psycopg.Connection,
     directory: Path,
@@ -332,7 +334,7 @@ def test_the_script_stops_at_the_first_error(
     )
 
 
-def test_the_script_replaces_an_invalid_index(
+def test_sql_script_replaces_an_invalid_index(
     new_database: str, conn: psycopg.Connection, directory: Path, run_program: Callable[..., str]
 ) -> None:
     migrate(new_database, "on", directory)
@@ -347,7 +349,7 @@ def test_the_script_replaces_an_invalid_index(
     assert valid(conn, "notes_body_key")
 
 
-def test_the_script_stops_when_a_process_is_migrating(
+def test_sql_script_stops_while_a_process_migrates(
     new_database: str, conn: psycopg.Connection, directory: Path, run_program: Callable[..., str]
 ) -> None:
     script = pending_sql(new_database, directory)

@@ -25,7 +25,7 @@ def test_reads_the_files_in_order(directory: Path) -> None:
     assert third.sha256 == sha256(text.encode()).hexdigest()
 
 
-def test_a_checkout_with_other_line_ends_has_the_same_checksums(directory: Path) -> None:
+def test_line_endings_do_not_change_checksums(directory: Path) -> None:
     before = discover(directory)
     for path in directory.iterdir():
         path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))

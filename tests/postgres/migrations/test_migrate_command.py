@@ -23,7 +23,7 @@ def test_applies_and_prints_each(migrate) -> None:
     assert migrate().output == ""
 
 
-def test_check_tells_by_its_exit_code(migrate) -> None:
+def test_check_reports_by_its_exit_code(migrate) -> None:
     result = migrate("--check")
     assert result.exit_code == 1
     assert re.fullmatch(

@@ -37,7 +37,7 @@ def test_twenty_starters_make_one_schema(
     assert conn.execute("SELECT count(*) FROM schema_migrations").fetchone() == (3,)
 
 
-def test_a_killed_starter_leaves_nothing_that_hinders_the_next(
+def test_killed_migration_does_not_block_the_next_start(
     new_database: str, conn: psycopg.Connection, directory: Path, wait_for: WaitFor
 ) -> None:
     (directory / "0003_create_slowly.sql").write_text(
@@ -57,7 +57,7 @@ def test_a_killed_starter_leaves_nothing_that_hinders_the_next(
     assert conn.execute("SELECT count(*) FROM halves").fetchone() == (0,)
 
 
-def test_an_index_is_made_while_another_starter_waits(
+def test_index_is_built_while_another_start_waits(
     new_database: str, conn: psycopg.Connection, directory: Path, wait_for: WaitFor
 ) -> None:
     migrate(new_database, "on", directory)
@@ -87,7 +87,7 @@ def test_an_index_is_made_while_another_starter_waits(
     ).fetchone() == (True,)
 
 
-def test_gives_up_on_a_starter_that_does_not_end(
+def test_start_gives_up_waiting_for_a_hanging_migration(
     new_database: str, conn: psycopg.Connection, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(migrations, "LOCK_WAIT", 0)
@@ -97,7 +97,7 @@ def test_gives_up_on_a_starter_that_does_not_end(
         migrate(new_database, "on", directory)
 
 
-def test_tries_again_for_a_table_in_use(
+def test_migration_retries_for_a_locked_table(
     new_database: str, directory: Path, wait_for: WaitFor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     migrate(new_database, "on", directory)

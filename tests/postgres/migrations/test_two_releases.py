@@ -187,7 +187,7 @@ def test_the_release_before_may_start_again(
     assert len(names) == (0 if mode == "off" else len(ALLOWED))
 
 
-def test_what_it_must_not_see_keeps_it_from_starting(
+def test_old_release_does_not_start_after_a_breaking_migration(
     database_url: str, directory: Path, tmp_path: Path
 ) -> None:
     """And it does not end who runs: to drain it first is for whoever migrates."""
