@@ -13,10 +13,15 @@ South-East Asian scripts, and the voicing marks of kana. Syllables of Hangul and
 import re
 import unicodedata
 
-# ECMA-48: control sequences (colours), operating system commands (links, titles), other escapes.
+# ECMA-48: control sequences (colours), control strings (links, titles, images) with their terminator, other
+# escapes; and the character that a backspace prints over, as in the bold text of a manual page.
 _ESCAPE_SEQUENCE = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)?|\x1b[ -/]*[0-~]"
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|(?:\x1b[PX\]^_]|[\x90\x98\x9d-\x9f])[^\x00-\x1f\x7f-\x9f]*(?:\x07|\x1b\\|\x9c)"
+    r"|\x1b[ -/]*[0-~]"
+    r"|[^\x00-\x20\x7f-\x9f]\x08"
 )
+_ESCAPE_START = re.compile(r"[\x08\x1b\x90\x98\x9b\x9d-\x9f]")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]")
 # Combining classes of marks that are part of a letter: 0 (vowel signs), 8 (kana voicing), 9 (viramas), and
 # the vowel signs and tone marks of Telugu, Thai, Lao and Tibetan.
@@ -28,19 +33,22 @@ _IGNORABLE_NAME = re.compile(
     r"VARIATION SELECTOR|\bFILLER$|GRAPHEME JOINER|VOWEL INHERENT|TATWEEL|LAJANYALAN|EMOJI MODIFIER"
 )
 _PUNCTUATION_NAMES = (
+    (re.compile(r"^MODIFIER LETTER (.+ )?(COMMA|APOSTROPHE|PRIME|HALF RING)$"), "'"),
+    (re.compile(r"APOSTROPHE$|^PRIME$|SALTILLO$|PUNCTUATION GERESH$|SINGLE .*QUOTATION MARK"), "'"),
+    (re.compile(r"PUNCTUATION GERSHAYIM$|DOUBLE .*QUOTATION MARK"), '"'),
+    (re.compile(r"WORD ?(SPACE|SEPARATOR|DIVIDER)$"), " "),
     (re.compile(r"COMMA$"), ","),
     (re.compile(r"(FULL STOP|DANDA)$"), "."),
     (re.compile(r"SEMICOLON$"), ";"),
     (re.compile(r"QUESTION MARK$"), "?"),
     (re.compile(r"EXCLAMATION MARK$"), "!"),
-    (re.compile(r"SINGLE .*QUOTATION MARK|^MODIFIER LETTER (TURNED COMMA|APOSTROPHE)$"), "'"),
-    (re.compile(r"DOUBLE .*QUOTATION MARK"), '"'),
 )
 _BASE_NAMES = (
     re.compile(r"((?:LATIN|GREEK|CYRILLIC) SMALL LETTER .+?) WITH "),
     re.compile(r"(ARABIC LETTER (?:ALEF|WAW|YEH|KAF)) "),
     re.compile(r"(HEBREW LETTER) FINAL( .+)"),
 )
+_ENCLOSED_NAME = re.compile(r"NEGATIVE (?:CIRCLED|SQUARED) LATIN CAPITAL LETTER ([A-Z])$")
 _SPELLED_NAME = re.compile(r"LATIN (?:SMALL (?:LETTER|LIGATURE)|LETTER SMALL CAPITAL) ([A-Z]{1,2})$")
 _NAMED = {
     "LATIN SMALL LETTER DOTLESS I": "i",
@@ -54,9 +62,27 @@ _NAMED = {
     "ARABIC LETTER SWASH KAF": "\N{ARABIC LETTER KAF}",
     "ARABIC LETTER TEH MARBUTA": "\N{ARABIC LETTER HEH}",
     "ARABIC LETTER HEH GOAL": "\N{ARABIC LETTER HEH}",
+    "ARABIC LETTER HEH DOACHASHMEE": "\N{ARABIC LETTER HEH}",
     "ARABIC LETTER AE": "\N{ARABIC LETTER HEH}",
+    "HEBREW LIGATURE YIDDISH DOUBLE VAV": "\N{HEBREW LETTER VAV}\N{HEBREW LETTER VAV}",
+    "HEBREW LIGATURE YIDDISH VAV YOD": "\N{HEBREW LETTER VAV}\N{HEBREW LETTER YOD}",
+    "HEBREW LIGATURE YIDDISH DOUBLE YOD": "\N{HEBREW LETTER YOD}\N{HEBREW LETTER YOD}",
+    "BENGALI LETTER KHANDA TA": "\N{BENGALI LETTER TA}\N{BENGALI SIGN VIRAMA}",
+    # A consonant without its vowel, which was written with a virama and a joiner before Unicode 5.1.
+    "MALAYALAM LETTER CHILLU RR": "\N{MALAYALAM LETTER RA}\N{MALAYALAM SIGN VIRAMA}",
+    **{
+        f"MALAYALAM LETTER CHILLU {consonant}": unicodedata.lookup(f"MALAYALAM LETTER {consonant}A")
+        + "\N{MALAYALAM SIGN VIRAMA}"
+        for consonant in ("NN", "N", "L", "LL", "K", "M", "Y", "LLL")
+    },
     "MINUS SIGN": "-",
     "FRACTION SLASH": "/",
+    "DIVISION SLASH": "/",
+    "RATIO": ":",
+    "ASTERISK OPERATOR": "*",
+    "TILDE OPERATOR": "~",
+    "DOT OPERATOR": "\N{MIDDLE DOT}",
+    "HYPHENATION POINT": "\N{MIDDLE DOT}",
 }
 
 
@@ -73,7 +99,7 @@ def _fold_letter(character: str) -> str:
     """Fold a character that is decomposed and in folded case."""
     if _is_removed(character):
         return ""
-    if (digit := unicodedata.decimal(character, None)) is not None:
+    if (digit := unicodedata.digit(character, None)) is not None:
         return str(digit)
     if character.isascii():
         return character
@@ -104,12 +130,26 @@ def _fold_character(character: str) -> str:
     if category == "Po" and _INDIC_CHARACTER.match(character):
         return _fold_punctuation(unicodedata.name(character)) or ","
     if category[0] == "S" and unicodedata.normalize("NFKC", character) == character:
-        # A symbol keeps its strokes: ≠ is not =.
-        return "" if _is_removed(character) else _NAMED.get(unicodedata.name(character, ""), character)
-    decomposed = unicodedata.normalize("NFKD", character)
+        return _fold_symbol(character)
+    if character == "\N{ACUTE ACCENT}":  # Of the German keyboard, where others have an apostrophe.
+        return "'"
+    # A mark that stands alone decomposes to a blank and the mark. Those of kana follow their letter.
+    decomposed = (
+        unicodedata.normalize("NFKD", character).replace(" \u3099", "\u3099").replace(" \u309a", "\u309a")
+    )
     unmarked = "".join(part for part in decomposed if not _is_removed(part))
     folded = unicodedata.normalize("NFKD", unmarked.casefold())
     return "".join(map(_fold_letter, folded))
+
+
+def _fold_symbol(character: str) -> str:
+    """Fold a symbol. It keeps its strokes: ≠ is not =."""
+    name = unicodedata.name(character, "")
+    if _is_removed(character):
+        return ""
+    if letter := _ENCLOSED_NAME.match(name):
+        return letter[1].lower()
+    return _NAMED.get(name) or (_fold_punctuation(name) if "QUOTATION MARK" in name else "") or character
 
 
 def _fold_punctuation(name: str) -> str:
@@ -150,7 +190,7 @@ def fold_with_offsets(text: str) -> tuple[str, list[int]]:
 
 def _hide_escapes(text: str) -> str:
     """Replace each escape sequence with as many characters that fold to nothing."""
-    if "\x1b" not in text and "\x9b" not in text:
+    if not _ESCAPE_START.search(text):
         return text
     return _ESCAPE_SEQUENCE.sub(lambda match: "\0" * len(match[0]), text)
 

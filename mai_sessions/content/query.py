@@ -42,8 +42,9 @@ _LETTER = re.compile(LETTER)
 _OPERATOR = re.compile(f"[{OPERATORS}]")
 _SPACELESS_CHARACTER = re.compile(f"[{SPACELESS}]")
 # What stands around words in a sentence, and is not meant.
-_OPENING, _CLOSING = "([{<'`¡¿«„“", ")]}>'`.,;:!?»”"
-_BRACKETS = "()[]{}"
+_OPENING, _CLOSING = "<'`¡¿", ">'`.,;:!?"
+# Brackets and quotation marks of all scripts, either way round.
+_BRACKETS = ("Ps", "Pe", "Pi", "Pf")
 
 
 class Lexeme(NamedTuple):
@@ -149,7 +150,12 @@ def _term(groups: tuple[str, ...], *, is_prefix: bool) -> Term:
 
 def _trim(group: str) -> str:
     """Remove what a sentence puts around a word, unless nothing else is left."""
-    trimmed = group.lstrip(_OPENING + _BRACKETS).rstrip(_CLOSING + _BRACKETS)
+    start, end = 0, len(group)
+    while start < end and (group[start] in _OPENING or unicodedata.category(group[start]) in _BRACKETS):
+        start += 1
+    while start < end and (group[end - 1] in _CLOSING or unicodedata.category(group[end - 1]) in _BRACKETS):
+        end -= 1
+    trimmed = group[start:end]
     return trimmed if any(tokenize(trimmed)) else group
 
 

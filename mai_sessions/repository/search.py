@@ -8,10 +8,11 @@ A word in most messages makes a search slow if every row that matches is read to
 statement takes the first of these ways that finds 200 messages:
 
 1. For a user with many sessions or messages of which a sample of the newest often matches, it reads the
-newest
-   messages, or titles, of the newest sessions. Such a search has one window.
+   newest messages, or titles, of the newest sessions. Such a search has one window.
 2. It asks the index for messages of the last eight to sixteen days, which have a key of their week.
 3. It asks the index for all messages.
+
+The titles are found before they are put into order: by an index of their age all of a user's would be read.
 
 The index knows words. Where a query needs more (see `content.query`), the texts of a window are compared
 here, newest first, as many as MAX_COMPARED characters allow; a window ends where they do.
@@ -56,8 +57,7 @@ _MESSAGE_FILTER: LiteralString = """
            AND (m.created_at, m.id) < (%(messages_before)s, %(message_before)s)"""
 
 _TITLE_FILTER: LiteralString = """
-               t.words @@ %(query)s::tsquery
-           AND t.session_id = coalesce(%(session_id)s::uuid, t.session_id)
+               t.session_id = coalesce(%(session_id)s::uuid, t.session_id)
            AND t.created_at >= %(since)s AND t.created_at < %(until)s
            AND (t.created_at, t.session_id) < (%(titles_before)s, %(title_before)s)
            AND (%(agent_name)s::text IS NULL AND %(model_id)s::text IS NULL OR EXISTS (
@@ -104,13 +104,19 @@ SEARCH: LiteralString = f"""
          WHERE (SELECT has_many FROM size) AND %(with_titles)s),
     common AS MATERIALIZED (
         SELECT {_MESSAGE_COLUMNS}
-          FROM latest_sessions AS s
-         CROSS JOIN LATERAL (
-               SELECT m.*
-                 FROM messages AS m
-                WHERE m.user_id = %(user_id)s AND m.session_id = s.id
-                ORDER BY m.seq DESC
-                LIMIT 500) AS m
+          FROM (SELECT m.*
+                  FROM (SELECT id
+                          FROM sessions
+                         WHERE user_id = %(user_id)s AND NOT archived
+                         ORDER BY updated_at DESC, id DESC
+                         LIMIT 400) AS s
+                 CROSS JOIN LATERAL (
+                       SELECT m.*
+                         FROM messages AS m
+                        WHERE m.user_id = %(user_id)s AND m.session_id = s.id
+                        ORDER BY m.seq DESC
+                        LIMIT 500) AS m
+                 LIMIT 10000) AS m
          WHERE (SELECT is_common FROM sample)
            AND {_MESSAGE_FILTER}
            AND m.words @@ %(query)s::tsquery
@@ -156,13 +162,17 @@ SEARCH: LiteralString = f"""
                  FROM session_titles AS t
                 WHERE t.user_id = %(user_id)s AND t.session_id = s.id
                OFFSET 0) AS t
-         WHERE (SELECT is_common FROM title_sample) AND {_TITLE_FILTER}
+         WHERE (SELECT is_common FROM title_sample)
+           AND t.words @@ %(query)s::tsquery AND {_TITLE_FILTER}
          LIMIT {_WINDOW}),
     found_titles AS MATERIALIZED (
         SELECT t.session_id, t.created_at, t.words
-          FROM session_titles AS t
-         WHERE t.user_id = %(user_id)s AND %(with_titles)s AND {_TITLE_FILTER}
-           AND (SELECT count(*) FROM common_titles) < {_WINDOW}
+          FROM (SELECT t.session_id, t.created_at, t.words
+                  FROM session_titles AS t
+                 WHERE t.user_id = %(user_id)s AND t.words @@ %(query)s::tsquery
+                   AND %(with_titles)s AND (SELECT count(*) FROM common_titles) < {_WINDOW}
+                OFFSET 0) AS t
+         WHERE {_TITLE_FILTER}
          ORDER BY t.created_at DESC, t.session_id DESC
          LIMIT {_WINDOW}),
     titles AS (

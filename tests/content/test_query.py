@@ -3,14 +3,16 @@
 
 import html
 import re
+import sys
 import time
 import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from uuid import uuid4
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from mai_sessions.content.folding import fold
@@ -115,10 +117,10 @@ def test_query_does_not_find_text(q: str, text: str) -> None:
     assert not finds(q, text)
 
 
-# ŉ folds to an apostrophe and a letter, of which a snippet marks the letter.
+# A letter such as ŉ folds to an apostrophe and a letter, of which a snippet marks the letter.
 WORDS = st.text(
-    st.characters(categories=["Lu", "Ll", "Lt", "Lo", "Nd"], exclude_characters="ͅŉ"), min_size=1, max_size=12
-).filter(lambda word: fold(word).split() == [fold(word)])
+    st.characters(categories=["Lu", "Ll", "Lt", "Lo", "Nd"], exclude_characters="ͅ"), min_size=1, max_size=12
+).filter(lambda word: fold(word).split() == [fold(word)] and "'" not in fold(word))
 HIDDEN = ["\u00ad", "\u200b", "\u200d", "\u2060", "\ufeff", "\u202a", "\x1b[31m", "\x1b[0m"]
 VARIATIONS: list[Callable[[str], str]] = [
     str.lower,
@@ -133,6 +135,42 @@ VARIATIONS: list[Callable[[str], str]] = [
     ),
     *(lambda word, hidden=hidden: hidden.join(word) for hidden in HIDDEN),  # type: ignore[misc]
 ]
+
+
+@lru_cache
+def spellings() -> dict[str, list[str]]:
+    """Every character of Unicode that is written, by the letters and digits that it folds to."""
+    found: dict[str, list[str]] = {}
+    for character in map(chr, range(sys.maxunicode + 1)):
+        if unicodedata.category(character) not in ("Cn", "Co", "Cs"):
+            found.setdefault(fold(character), []).append(character)
+    return {folded: characters for folded, characters in found.items() if re.fullmatch(r"[^\W_]+", folded)}
+
+
+@st.composite
+def two_spellings(draw: st.DrawFn) -> tuple[str, str]:
+    """Draw a word in two spellings: of each letter any character that folds to it, and between them what
+    nobody sees.
+    """
+    folded = st.sampled_from(sorted(spellings()))
+    common = st.sampled_from([*"abcdefghijklmnopqrstuvwxyz0123456789"])
+    letters = draw(st.lists(common | folded, min_size=1, max_size=12))
+    one, other = (
+        draw(st.sampled_from(["", "", *HIDDEN])).join(
+            draw(st.sampled_from(spellings()[letter])) for letter in letters
+        )
+        for _ in range(2)
+    )
+    return one, other
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(two_spellings())
+def test_word_is_found_by_any_characters_that_fold_to_it(words: tuple[str, str]) -> None:
+    text, q = words
+    assert finds(q, f"( {text} )")
+    (marked,) = re.findall("<mark>(.*?)</mark>", snippet(f"( {text} )", split_terms(q)), re.DOTALL)
+    assert fold(html.unescape(marked)) == fold(text)
 
 
 @settings(max_examples=300)
