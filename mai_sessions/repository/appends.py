@@ -15,6 +15,7 @@ from mai_sessions.repository.attachments import LOCK_ATTACHMENTS, LOCK_UPLOADS
 from mai_sessions.repository.columns import (
     LOCK_SESSION,
     MESSAGE_COLUMNS,
+    PARENT_ID,
     SUMMARY_COLUMNS,
     check_locked,
     time_as_json,
@@ -61,12 +62,21 @@ class AppendReply(NamedTuple):
 
 # A key whose message is gone, or that is older than a day, is forgotten.
 _USED_KEY: LiteralString = """
-    SELECT k.fingerprint = %(fingerprint)s, k.reply
+    SELECT k.id
       FROM idempotency_keys AS k
       JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = k.id
      WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
        AND k.created_at > now() - interval '1 day'"""
-GET_KEY: LiteralString = f"/* append_messages */ {_USED_KEY}"
+# The release before kept no reply: the message is told as it stands.
+GET_KEY: LiteralString = f"""
+    SELECT /* append_messages */ k.fingerprint = %(fingerprint)s,
+           coalesce(k.reply, json_build_object(
+               'messages', json_build_array(json_build_array(m.id, m.seq, m.created_at, {PARENT_ID})),
+               'session', NULL))
+      FROM idempotency_keys AS k
+      JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = k.id
+     WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
+       AND k.created_at > now() - interval '1 day'"""
 
 # Where a condition decides, a version that is new tells the statements after it that the condition held.
 CLAIM_SESSION: LiteralString = f"""
@@ -94,10 +104,11 @@ FORGET_KEY: LiteralString = f"""
     DELETE /* append_messages */ FROM idempotency_keys AS k
      WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
        AND NOT EXISTS ({_USED_KEY})"""
+# The release before reads seq and created_at.
 KEEP_KEY: LiteralString = f"""
-    INSERT /* append_messages */ INTO idempotency_keys AS k (user_id, path, key, fingerprint, id, created_at,
-                                                             reply)
-    SELECT kept.user_id, %(path)s, %(key)s, %(fingerprint)s, kept.first_id, now(), kept.reply
+    INSERT /* append_messages */ INTO idempotency_keys AS k (user_id, path, key, fingerprint, id, seq,
+                                                             created_at, reply)
+    SELECT kept.user_id, %(path)s, %(key)s, %(fingerprint)s, kept.first_id, kept.first_seq, now(), kept.reply
       FROM ({KEPT_REPLY}) AS kept
         ON CONFLICT (user_id, path, key) DO NOTHING"""
 

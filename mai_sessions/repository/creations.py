@@ -41,8 +41,12 @@ KEEP_KEY: LiteralString = """
     INSERT /* create_session */ INTO idempotency_keys (user_id, path, key, fingerprint, id, created_at, reply)
     VALUES (%(user_id)s, %(path)s, %(key)s, %(fingerprint)s, %(session_id)s, now(), %(reply)s::json)
         ON CONFLICT (user_id, path, key) DO NOTHING"""
+# The release before kept no reply: its version is told as it stands.
 GET_KEY: LiteralString = """
-    SELECT /* create_session */ k.fingerprint = %(fingerprint)s, k.id, k.created_at, k.reply
+    SELECT /* create_session */ k.fingerprint = %(fingerprint)s, k.id, k.created_at,
+           coalesce(k.reply, (SELECT json_build_object('version', s.version)
+                                FROM sessions AS s
+                               WHERE s.user_id = %(user_id)s AND s.id = k.id))
       FROM idempotency_keys AS k
      WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s"""
 # With messages, more of the first reply is kept: their places, and the session.
@@ -210,12 +214,9 @@ def _params(user_id: str, session: NewSession, version: UUID, key: IdempotencyKe
     }
 
 
-def _replay(
-    session: NewSession, messages: Sequence[NewMessage], kept_at: datetime, reply: bytes | None
-) -> bytes:
+def _replay(session: NewSession, messages: Sequence[NewMessage], kept_at: datetime, reply: bytes) -> bytes:
     """The first reply again, from the body of the retry and what was kept of the reply."""
-    # The release before kept nothing.
-    kept: dict[str, Any] = orjson.loads(reply) if reply else {"version": None}
+    kept: dict[str, Any] = orjson.loads(reply)
     if not messages:
         return _new_session(session, session.created_at or kept_at, kept["version"])
     bodies = replayed_messages(session.id, messages, kept)

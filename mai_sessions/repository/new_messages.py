@@ -122,6 +122,7 @@ MOVE_SESSION: LiteralString = f"""
 # What the body of a retry does not tell of the first reply.
 KEPT_REPLY: LiteralString = f"""
            SELECT s.user_id, (array_agg(m.id ORDER BY m.place))[1] AS first_id,
+                  (array_agg(m.seq ORDER BY m.place))[1] AS first_seq,
                   json_build_object(
                       'version', s.version,
                       'messages', json_agg(json_build_array(m.id, m.seq, m.created_at, m.parent_id)

@@ -51,6 +51,22 @@ def test_replayed_create_gets_the_first_response(client: FlaskClient) -> None:
     assert client.get(SESSIONS).get_json()["total"] == 1
 
 
+@pytest.mark.parametrize("path", [SESSIONS, "messages"])
+def test_key_of_the_release_before_gets_the_first_response(
+    client: FlaskClient, conn: Conn, messages: str, path: str
+) -> None:
+    """That release kept no reply in the key's row."""
+    path = messages if path == "messages" else path
+    client.post(messages, json={"role": "user", "content": "before"})
+    body = {"role": "user", "content": "hi", "title": "Trip", "images": [data_url(png())]}
+    first = client.post(path, json=body, headers={"Idempotency-Key": "k"}).get_json()
+    conn.execute("UPDATE idempotency_keys SET reply = NULL")
+    again = client.post(path, json=body, headers={"Idempotency-Key": "k"})
+    assert again.status_code == 201
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert again.get_json() == first
+
+
 def test_key_with_another_body_is_refused(client: FlaskClient, messages: str) -> None:
     for path, one, other in (
         (SESSIONS, {"title": "x"}, {"title": "y"}),
