@@ -53,10 +53,12 @@ def test_parts_and_metadata_come_back_equal_everywhere(
     patched = send("PATCH", f"{path}/messages/{created['id']}", {"parts": parts})
     shown = client.get(path).get_json()
     page = client.get(f"{path}/messages").get_json()
-    for reply in (created, appended, batched, patched, *shown["messages"], *page):
+    exported = json.loads(client.get(f"/api/v1/export?session_id={made['id']}").data)
+    for reply in (created, appended, batched, patched, *shown["messages"], *page, *exported["messages"]):
         assert same_json(reply["parts"], parts)
         assert as_doubles(reply["metadata"]) == as_doubles(metadata)
-    assert as_doubles(made["metadata"]) == as_doubles(shown["metadata"]) == as_doubles(metadata)
+    for reply in (made, shown, exported):
+        assert as_doubles(reply["metadata"]) == as_doubles(metadata)
 
 
 def test_content_is_derived_from_the_parts(client: FlaskClient, messages: str) -> None:
