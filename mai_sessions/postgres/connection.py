@@ -89,7 +89,7 @@ class Connection(psycopg.Connection[TupleRow]):
         is_outermost = self.pgconn.transaction_status == TransactionStatus.IDLE
         if is_outermost:
             queries = (BEGIN, *queries, COMMIT)
-        commands = [self._bind(query, params) for query in queries]
+        commands = self._bind_all(tuple(queries), params)
         with _statement_timer(len(commands) - 2 * is_outermost):
             try:
                 results = self._run_pipeline(commands)
@@ -171,6 +171,25 @@ class Connection(psycopg.Connection[TupleRow]):
         values: Any = transformer.dump_sequence([params[name] for name in statement.names], statement.formats)
         types = transformer.types
         return _Bound(statement, values, types, transformer.formats, (query, types))
+
+    def _bind_all(self, queries: tuple[LiteralString, ...], params: Mapping[str, Any]) -> "list[_Bound]":
+        pipeline, transformer = to_pipeline(queries), self._transformer
+        # Any: as in `_bind`.
+        values: Any = transformer.dump_sequence([params[name] for name in pipeline.names], pipeline.formats)
+        types, formats = transformer.types or (), transformer.formats or ()
+        commands = []
+        for query, statement, places in zip(queries, pipeline.statements, pipeline.places, strict=True):
+            bound_types = tuple([types[place] for place in places])
+            commands.append(
+                _Bound(
+                    statement,
+                    [values[place] for place in places],
+                    bound_types,
+                    [formats[place] for place in places],
+                    (query, bound_types),
+                )
+            )
+        return commands
 
     def _new_name(self, bound: "_Bound") -> bytes:
         return b"%s_%d" % (bound.statement.name, len(self._statement_names))
@@ -278,6 +297,27 @@ def to_positional(query: LiteralString) -> Statement:
     text = re.sub(r"%\((\w+)\)[sbt]", lambda found: f"${names.index(found[1]) + 1}", query).replace("%%", "%")
     [name] = re.findall(r"/\* (\w+)", query)
     return Statement(name.encode(), text.encode(), names, list(formats.values()))
+
+
+class Pipeline(NamedTuple):
+    """Statements that are sent together, and the parameters of all of them, each once: their names and
+    formats, and where those of each statement stand among them.
+    """
+
+    statements: list[Statement]
+    names: list[str]
+    formats: list[PyFormat]
+    places: list[list[int]]
+
+
+@cache
+def to_pipeline(queries: tuple[LiteralString, ...]) -> Pipeline:
+    """Merge the parameters of statements, so that a value that several take is written once."""
+    statements = [to_positional(query) for query in queries]
+    own = [list(zip(each.names, each.formats, strict=True)) for each in statements]
+    merged = list(dict.fromkeys(parameter for parameters in own for parameter in parameters))
+    places = [[merged.index(parameter) for parameter in parameters] for parameters in own]
+    return Pipeline(statements, [name for name, _ in merged], [format for _, format in merged], places)
 
 
 class _statement_timer:  # noqa: N801 - a context

@@ -34,7 +34,8 @@ CLAIM_SESSIONS: LiteralString = """
     UPDATE /* claim_sessions */ sessions AS s
        SET version = %(version)s
      WHERE s.user_id = %(user_id)s AND s.id = ANY (%(session_ids)s)
-       AND (%(if_match)s::uuid[] IS NULL OR s.version = ANY (%(if_match)s::uuid[]))"""
+       AND (%(if_match)s::uuid[] IS NULL OR s.version = ANY (%(if_match)s::uuid[]))
+    RETURNING s.id"""
 
 DELETE_IMAGES: LiteralString = release_attachments("""
            SELECT m.images, m.part_attachments
@@ -102,10 +103,12 @@ def delete_session(
         "version": new_id(),
         "if_match": if_match,
     }
-    locked, *_ = run_transaction(conn, [LOCK_SESSIONS, CLAIM_SESSIONS, *_DELETION], params)
-    if not locked:
+    # Without a condition, the claim itself locks the session, and tells whether it is there.
+    lock = [] if if_match is None else [LOCK_SESSIONS]
+    found, *_ = run_transaction(conn, [*lock, CLAIM_SESSIONS, *_DELETION], params)
+    if not found:
         raise NotFound("Session not found")
-    if if_match is not None and locked[0][1] not in if_match:
+    if if_match is not None and found[0][1] not in if_match:
         raise Stale("The session has been changed since")
 
 
