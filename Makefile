@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install run test coverage pythons fuzz faults soak lint audit format settings routes schema lint-openapi openapi sql-readme client client-python e2e citus deploy-test search-quality bench bench-large
+.PHONY: help install run test coverage pythons fuzz faults soak lint audit format settings routes schema lint-openapi openapi sql-readme client client-python e2e citus deploy-test search-quality bench bench-against bench-large
 
 # Runs again after a change of the dependencies.
 .venv/.service: setup.cfg pyproject.toml
@@ -110,6 +110,9 @@ search-quality: install  ## Search a corpus of texts in many scripts and of code
 
 bench: install  ## Measure CPU, latency and throughput, compared with the references and the lower limit (needs wrk)
 	.venv/bin/python -m bench
+
+bench-against: install  ## Measure the CPU of each call beside that of another checkout, TREE
+	.venv/bin/python -m bench.against $(TREE)
 
 bench-large: install  ## The same with 100,000 sessions and 5 million messages
 	.venv/bin/python -m bench --large

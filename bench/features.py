@@ -77,7 +77,7 @@ def new_answers(server: Server, number: int = ANSWERS) -> list[str]:
 
 
 def _create(_server: Server, _rows: Rows) -> Requests:
-    return [post("/sessions", {"title": "bench"})] * 1000
+    return [post("/sessions", {"title": "bench"})] * 500
 
 
 def _delete_sessions(server: Server, _rows: Rows) -> Requests:
@@ -126,7 +126,7 @@ def _append_with_parts(size: int) -> Callable[[Server, Rows], Requests]:
 def _append_batch(size: int) -> Callable[[Server, Rows], Requests]:
     batch = {"messages": [{"role": "user", "content": NEW_MESSAGE}] * size}
     return lambda server, _: [
-        post(f"{session}/messages", batch) for session in new_sessions(server, 20) for _ in range(5)
+        post(f"{session}/messages", batch) for session in new_sessions(server, 10) for _ in range(5)
     ]
 
 
@@ -138,11 +138,11 @@ def _branched_page(server: Server, _rows: Rows) -> Requests:
     branch = {"role": "assistant", "content": NEW_MESSAGE, "parent_id": first["messages"][9]["id"]}
     made(server, [post(f"{session}/messages", branch)])
     made(server, [post(f"{session}/messages", {"messages": shown["messages"][:90]})])
-    return [Request("GET", f"{session}/messages?limit=50")] * 1000
+    return [Request("GET", f"{session}/messages?limit=50")] * 500
 
 
 def _max_tokens(server: Server, rows: Rows) -> Requests:
-    return [Request("GET", f"/sessions/{rows.session_id(0)}/messages?max_tokens=8000")] * 500
+    return [Request("GET", f"/sessions/{rows.session_id(0)}/messages?max_tokens=8000")] * 100
 
 
 def _list_by_metadata(server: Server, rows: Rows) -> Requests:
@@ -151,19 +151,19 @@ def _list_by_metadata(server: Server, rows: Rows) -> Requests:
         server,
         [Request("PATCH", f"/sessions/{session}", b'{"metadata":{"pinned":true}}') for session in marked],
     )
-    return [Request("GET", "/sessions?limit=50&metadata=%7B%22pinned%22:true%7D")] * 1000
+    return [Request("GET", "/sessions?limit=50&metadata=%7B%22pinned%22:true%7D")] * 500
 
 
 def _list_archived(server: Server, rows: Rows) -> Requests:
     ids = [str(rows.session_id(number)) for number in range(1, rows.sessions, rows.sessions // 60)]
     send_each(server, [post("/sessions/batch", {"ids": ids, "action": "archive"})])
-    return [Request("GET", "/sessions?limit=50&archived=true")] * 1000
+    return [Request("GET", "/sessions?limit=50&archived=true")] * 500
 
 
 def _unchanged(path: Callable[[Rows], str]) -> Callable[[Server, Rows], Requests]:
     def requests(server: Server, rows: Rows) -> Requests:
         [reply] = send_each(server, [Request("GET", path(rows))])
-        return [Request("GET", path(rows), headers={"If-None-Match": reply.headers["ETag"]})] * 1000
+        return [Request("GET", path(rows), headers={"If-None-Match": reply.headers["ETag"]})] * 500
 
     return requests
 
@@ -171,7 +171,7 @@ def _unchanged(path: Callable[[Rows], str]) -> Callable[[Server, Rows], Requests
 def _deep_page(server: Server, rows: Rows) -> Requests:
     size = rows.sessions // 1000
     [page] = made(server, [Request("GET", f"/sessions?limit={size}&offset={998 * size}")])
-    return [Request("GET", f"/sessions?limit={size}&cursor={page['next_cursor']}")] * 1000
+    return [Request("GET", f"/sessions?limit={size}&cursor={page['next_cursor']}")] * 500
 
 
 def _delete_batch(server: Server, _rows: Rows) -> Requests:

@@ -109,14 +109,13 @@ class Route(NamedTuple):
 
 
 PATCHED_SESSION = write("lock_session", "patch_session", "change_session", "get_session")
-DELETED_SESSION = write(
-    "lock_sessions",
+DELETED_SESSIONS = [
     "claim_sessions",
     "delete_sessions",
     "release_attachments",
     *["delete_sessions"] * 2,
     "sweep_attachments",
-)
+]
 APPENDED_WITH_KEY = write(
     "lock_session",
     "append_messages",
@@ -171,8 +170,14 @@ ROUTES = [
         {"title": "x"},
         {"If-Match": "{tag}"},
     ),
-    Route("DELETE", SESSION, DELETED_SESSION),
-    Route("POST", SESSIONS + "/batch", DELETED_SESSION, {"ids": [str(UUID(int=1))], "action": "delete"}),
+    Route("DELETE", SESSION, write(*DELETED_SESSIONS)),
+    Route("DELETE", SESSION, write("lock_sessions", *DELETED_SESSIONS), None, {"If-Match": "{tag}"}),
+    Route(
+        "POST",
+        SESSIONS + "/batch",
+        write("lock_sessions", *DELETED_SESSIONS),
+        {"ids": [str(UUID(int=1))], "action": "delete"},
+    ),
     Route("GET", SESSIONS + "?archived=any", ["list_sessions"]),
     Route("GET", SESSIONS + '?metadata={{"a":1}}', ["list_sessions"]),
     Route("GET", MESSAGES + "?max_tokens=9", ["list_messages"]),
