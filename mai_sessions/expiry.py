@@ -1,7 +1,6 @@
-"""Removal of what expires, by the service itself: idempotency keys, abandoned streams, and sessions past
-their retention.
+"""Removes expired rows: idempotency keys, abandoned streams, and sessions past their retention.
 
-Each worker has a thread that looks once a minute. An advisory try-lock lets one worker at a time find the
+Each worker has a thread that runs once a minute. An advisory try-lock lets one worker at a time find the
 expired rows, and each transaction is one small batch. The statements here are the only ones of the service
 that concern all users.
 """
@@ -12,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, LiteralString
 
 from mai_sessions.config import Settings
@@ -33,13 +33,13 @@ INTERVAL = 60.0
 RETENTION_INTERVAL = 3600.0
 PAUSE_BETWEEN_BATCHES = 0.05
 _BATCH = 1000
-# Each is read with its content.
+# Smaller, as each row is read with its content.
 _STREAM_BATCH = 20
 
 TRY_LOCK: LiteralString = """
     SELECT /* try_lock */ pg_try_advisory_xact_lock(hashtextextended('mai_sessions expiry', 0))"""
 
-# The newest key of a batch of the oldest; keys of the same moment go with it.
+# The newest key of a batch of the oldest ones. Keys of the same time are deleted with it.
 NEWEST_EXPIRED_KEY: LiteralString = """
     SELECT /* delete_expired_keys, the batch */ max(k.created_at)
       FROM (SELECT created_at FROM idempotency_keys
@@ -77,7 +77,7 @@ LIST_ABANDONED_STREAMS: LiteralString = """
        AND coalesce(m.updated_at, m.created_at) < now() - interval '1 hour'
      LIMIT %(batch)s"""
 
-# Unless its client came back meanwhile: then the content is another, or the status.
+# Not if its client came back: then the content or the status has changed.
 INTERRUPT_STREAM: LiteralString = """
     UPDATE /* interrupt_stream */ messages AS m
        SET status = 'interrupted', words = %(words)s::tsvector, updated_at = now()
@@ -85,7 +85,7 @@ INTERRUPT_STREAM: LiteralString = """
        AND m.status = 'streaming' AND m.content = %(content)s
     RETURNING m.id"""
 
-# A streaming message does not move the session; its place in the list stays, too.
+# Like the end of streaming by a PATCH, but without moving the session in the list.
 SHOW_INTERRUPTED: LiteralString = """
     UPDATE /* interrupt_stream */ sessions AS s
        SET version = %(version)s,
@@ -100,7 +100,7 @@ SHOW_INTERRUPTED: LiteralString = """
 
 
 class Expiry:
-    """What removes expired rows over one database, once on request or for as long as the process lives."""
+    """Removes the expired rows of a database, once or for as long as the process lives."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         """`metrics` may be set before `start`."""
@@ -113,27 +113,27 @@ class Expiry:
         self._next_retention = 0.0
 
     def start(self) -> None:
-        """Begin the thread of this process. Its first run comes within a minute, at a time of its own."""
+        """Start the thread of this process. It first runs after a random time of up to a minute."""
         with self._lock:
             if not self._is_started:
                 self._is_started = True
                 threading.Thread(target=self._loop, name="expiry", daemon=True).start()
 
     def _loop(self) -> None:
-        time.sleep(random.uniform(0, INTERVAL))  # noqa: S311 - spreads the workers, and hides nothing
+        time.sleep(random.uniform(0, INTERVAL))  # noqa: S311 - only spreads the workers
         while not self._database.primary.is_closed:
             try:
                 self.run_once()
             except Unavailable:
-                # The database is away, which its pool logs; what expired waits.
+                # The database is away, which the pool logs. Try again in a minute.
                 pass
             except Exception as error:
-                # A right that is missing, or a defect: the next minute tries again, and requests go on.
+                # A missing right, or a bug. Requests are not affected. Try again in a minute.
                 log.error("expiry failed: %s", describe(error))
             time.sleep(INTERVAL)
 
     def run_once(self) -> None:
-        """Remove what has expired unless a setting turns that off, and note what is overdue.
+        """Remove expired rows, unless that is switched off, and set the metrics.
 
         Raises Unavailable.
         """
@@ -149,9 +149,9 @@ class Expiry:
             self.metrics.expiry_last_run.set(time.time())
 
     def purge(self, retention_days: int = 0) -> dict[str, int]:
-        """Remove everything that has expired now, and return how many rows of each kind went.
+        """Remove all expired rows, and return the number of each kind.
 
-        Sessions go when they were not written to for `retention_days`; 0 keeps them. Raises Unavailable.
+        Sessions without writes for `retention_days` are deleted; 0 keeps all. Raises Unavailable.
         """
         return {
             "idempotency_keys": self._expire_keys(),
@@ -160,7 +160,7 @@ class Expiry:
         }
 
     def count_overdue(self) -> int:
-        """Count the idempotency keys that should be gone for an hour. Raises Unavailable."""
+        """Count the idempotency keys that expired more than an hour ago. Raises Unavailable."""
         with self._database.connection() as conn:
             row = fetch_one(conn, COUNT_OVERDUE_KEYS, {})
         return int(row[0]) if row else 0
@@ -187,9 +187,7 @@ class Expiry:
             return len(fetch_all(conn, DELETE_KEYS_UNTIL, {"newest": newest[0]}))
 
     def _interrupt_streams(self) -> int:
-        """Mark a batch of messages that nobody has written to for an hour, and write their words for the
-        search.
-        """
+        """Mark a batch of streaming messages without writes for an hour, and write their lexemes."""
         with self._database.connection() as conn:
             abandoned = fetch_all(conn, LIST_ABANDONED_STREAMS, {"batch": _STREAM_BATCH})
             for user_id, session_id, message_id, created_at, content in abandoned:
@@ -207,7 +205,7 @@ class Expiry:
     def _expire_sessions(self, days: int) -> int:
         total = 0
         for users in self._batches_of_users():
-            total += self._in_batches("sessions", lambda users=users: self._delete_old_sessions(users, days))  # type: ignore[misc]
+            total += self._in_batches("sessions", partial(self._delete_old_sessions, users, days))
         return total
 
     def _batches_of_users(self) -> Iterator[list[str]]:
@@ -223,9 +221,7 @@ class Expiry:
             after = users[-1]
 
     def _delete_old_sessions(self, users: list[str], days: int) -> int:
-        """Delete a batch of old sessions, each in a transaction of its own, unless somebody writes to it
-        meanwhile.
-        """
+        """Delete a batch of old sessions, each in its own transaction, unless it is written meanwhile."""
         with self._database.connection() as conn:
             old = fetch_all(conn, LIST_OLD_SESSIONS, {"users": users, "days": days, "batch": _BATCH})
         deleted = 0

@@ -1,7 +1,7 @@
 """The statements that append messages to a session."""
 
 from collections.abc import Sequence
-from typing import LiteralString, NamedTuple
+from typing import Any, LiteralString, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -142,20 +142,19 @@ def append_messages(
     if_match: Sequence[UUID] | None = None,
     max_bytes: int = NO_LIMIT,
 ) -> AppendReply:
-    """Add messages, the first one after the session's head and each other one after the one before it, unless
-    they name their parents. The last one becomes the head, unless `changes` name another.
+    """Add messages: the first after the session's head, each other one after the one before it, unless they
+    name their parents. The last one becomes the head, unless `changes` name another.
 
-    A message whose id the session has already is left as it stands; with all of them nothing is written,
-    whatever `if_match` and the key say. A key that was used gives the first reply again. Raises NotFound,
-    Stale unless the session's version is one of `if_match`, and Invalid for a key that was used with another
-    body, for a parent, a head or an image that is not there, for metadata of the session that become too
-    large, and for messages that are there, if more than `max_bytes` of JSON, and more than was sent.
+    A message whose id the session already has is not changed. If that holds for all, nothing is written,
+    whatever `if_match` and the key are. A key that was used repeats the first reply. Raises NotFound, Stale
+    unless the session's version is one of `if_match`, and Invalid for a key that was used with another body,
+    for an unknown parent, head or image, for metadata of the session that become too large, and for existing
+    messages of more than `max_bytes` of JSON, if they are larger than the request.
     """
-    if not (is_batch or key or if_match is not None) and is_plain(messages[0]):
-        plain = append_plain_message(conn, user_id, session_id, messages[0])
-        if plain is not None:
-            message_id, version, body = plain
-            return AppendReply([message_id], [body], None, version, is_new=True)
+    may_be_plain = not (is_batch or key or if_match is not None) and is_plain(messages[0])
+    if may_be_plain and (plain := append_plain_message(conn, user_id, session_id, messages[0])):
+        message_id, version, body = plain
+        return AppendReply([message_id], [body], None, version, is_new=True)
     ids = [message.id or new_id() for message in messages]
     changes = changes or {}
     params = {
@@ -165,45 +164,20 @@ def append_messages(
         "version": (version := new_id()),
         "if_match": if_match,
     }
-    # A character takes at most six bytes of JSON.
-    params["max_stored_bytes"] = max(max_bytes // 6, len(params["messages"]))
-    has_own_ids = any(message.id for message in messages)
-    claim, read = (
-        (CLAIM_FITTING, READ_FITTING) if is_batch and has_own_ids else (CLAIM_SESSION, READ_MESSAGES)
-    )
-    links = bool(params["named_sha256s"])
-    needs = bool(params["needed_ids"] or params["needed_sha256s"])
-    reads = is_batch or has_own_ids or links or bool(params["child_ids"])
-    is_conditional = key is not None or if_match is not None or has_own_ids or needs or "metadata" in changes
-    params["claimed"] = version if is_conditional else None
-    insert = insert_statement(messages)
-    statements: list[LiteralString] = [
-        *([LOCK_SESSION] if is_conditional or links else []),
-        *([LOCK_USER] if links and "archived" in changes else []),
-        *([LOCK_UPLOADS, LOCK_ATTACHMENTS] if links else []),
-        *([claim] if is_conditional else []),
-        insert,
-        *statements_after_insert(params),
-        *([CHANGE_SESSION, *change_statements(changes)] if changes else []),
-        *([FORGET_KEY, KEEP_KEY, GET_KEY] if key else []),
-        *([read] if reads else []),
-        *([READ_SUMMARY] if is_batch else []),
-        *([FIND_UNKNOWN] if needs else []),
-    ]
+    params["max_stored_bytes"] = max(max_bytes // 6, len(params["messages"]))  # 6 bytes of JSON a character
+    statements = _statements(messages, params, changes, is_batch=is_batch, has_key=key is not None)
     rows = dict(zip(statements, run_transaction(conn, statements, params), strict=True))
-    if rows[insert] and not reads:
-        [[message_id, seq, created_at]], [[parent_id]] = rows[insert], rows[MOVE_SESSION]
-        placement = Placement(message_id, seq, time_as_json(created_at), parent_id)
-        body = message_json(session_id, messages[0], placement)
+    insert = insert_statement(messages)
+    read = READ_FITTING if READ_FITTING in rows else READ_MESSAGES
+    if rows[insert] and read not in rows:
+        body = _new_message(session_id, messages[0], rows[insert][0], rows[MOVE_SESSION][0])
         return AppendReply(ids, [body], None, version, is_new=True)
     if not rows[insert] and not rows.get(LOCK_SESSION):
         raise NotFound("Session not found")
     stored: dict[UUID, bytes] = dict(rows.get(read, ()))
     if None in stored.values():
-        raise too_large(
-            ("body", "messages"), max_bytes, "Messages of these ids are there: read them in pages."
-        )
-    if rows[insert] or (has_own_ids and len(stored) == len(ids)):
+        raise too_large(("body", "messages"), max_bytes, "Messages of these ids exist: read them in pages.")
+    if rows[insert] or (any(message.id for message in messages) and len(stored) == len(ids)):
         session = rows[READ_SUMMARY][0][1] if is_batch else None
         now = version if rows[insert] else rows[LOCK_SESSION][0][0]
         return AppendReply(ids, [stored[each] for each in ids], session, now, is_new=bool(rows[insert]))
@@ -211,10 +185,49 @@ def append_messages(
         check_same_body(same_body)
         return _replay(session_id, messages, reply)
     check_locked(rows[LOCK_SESSION], if_match)
-    unknown_ids, unknown_images = rows[FIND_UNKNOWN][0] if needs else ([], [])
+    unknown_ids, unknown_images = rows[FIND_UNKNOWN][0] if FIND_UNKNOWN in rows else ([], [])
     if not unknown_ids and not unknown_images:
         refuse_metadata("session")
     raise unknown_references(messages, changes.get("head_id"), unknown_ids, unknown_images, is_batch=is_batch)
+
+
+def _statements(
+    messages: Sequence[NewMessage],
+    params: dict[str, Any],
+    changes: SessionChanges,
+    *,
+    is_batch: bool,
+    has_key: bool,
+) -> list[LiteralString]:
+    """Return the statements of an append, and set the parameter `claimed`, which some of them need."""
+    has_own_ids = any(message.id for message in messages)
+    is_fitting = is_batch and has_own_ids
+    links = bool(params["named_sha256s"])
+    needs = bool(params["needed_ids"] or params["needed_sha256s"])
+    reads = is_batch or has_own_ids or links or bool(params["child_ids"])
+    has_condition = has_key or params["if_match"] is not None or "metadata" in changes
+    is_conditional = has_condition or has_own_ids or needs
+    params["claimed"] = params["version"] if is_conditional else None
+    return [
+        *([LOCK_SESSION] if is_conditional or links else []),
+        *([LOCK_USER] if links and "archived" in changes else []),
+        *([LOCK_UPLOADS, LOCK_ATTACHMENTS] if links else []),
+        *([CLAIM_FITTING if is_fitting else CLAIM_SESSION] if is_conditional else []),
+        insert_statement(messages),
+        *statements_after_insert(params),
+        *([CHANGE_SESSION, *change_statements(changes)] if changes else []),
+        *([FORGET_KEY, KEEP_KEY, GET_KEY] if has_key else []),
+        *([READ_FITTING if is_fitting else READ_MESSAGES] if reads else []),
+        *([READ_SUMMARY] if is_batch else []),
+        *([FIND_UNKNOWN] if needs else []),
+    ]
+
+
+def _new_message(
+    session_id: UUID, message: NewMessage, inserted: tuple[Any, ...], moved: tuple[Any, ...]
+) -> bytes:
+    message_id, seq, created_at = inserted
+    return message_json(session_id, message, Placement(message_id, seq, time_as_json(created_at), moved[0]))
 
 
 def _replay(session_id: UUID, messages: Sequence[NewMessage], reply: bytes) -> AppendReply:

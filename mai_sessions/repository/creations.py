@@ -127,24 +127,19 @@ def create_session(
     must_be_new: bool = False,
     max_bytes: int = NO_LIMIT,
 ) -> SessionReply:
-    """Make a session with its first messages, or give the first reply again when the key was used. The last
-    message becomes the head, or `head_id` does.
+    """Create a session with its first messages, or repeat the first reply if the key was used. The last
+    message becomes the head, unless `head_id` names another.
 
-    A session of the user's that has this id already is returned as it stands, with the newest messages that
-    fit into `max_bytes` of JSON, or raises Stale if it `must_be_new`. Raises Invalid for a key that was used
-    with another body, and for a parent, a head or an image that is not there.
+    If the user has a session with this id, it is returned unchanged, with the newest messages that fit into
+    `max_bytes` of JSON; with `must_be_new` that raises Stale. Raises Invalid for a key that was used with
+    another body, and for an unknown parent, head or image.
     """
     version = new_id()
     params = _params(user_id, session, version, key)
-    added: Sequence[LiteralString] = []
+    added: list[LiteralString] = []
     reply_statement: LiteralString = GET_SESSION
     if messages:
-        ids = [message.id or new_id() for message in messages]
-        params |= message_params(user_id, session.id, messages, ids, head_id, is_batch=True)
-        if params["needed_ids"]:
-            raise unknown_references(messages, head_id, params["needed_ids"], [], is_batch=True)
-        params |= {"claimed": version, "new_head_id": head_id, "head_id": None, "all_branches": False}
-        params |= {"messages_limit": None, "known_versions": [], "max_bytes": NO_LIMIT}
+        params |= _message_params(params, messages, head_id)
         if params["child_ids"] or head_id:
             reply_statement = GET_SESSION_BRANCH
         added = [
@@ -211,6 +206,26 @@ def _params(user_id: str, session: NewSession, version: UUID, key: IdempotencyKe
         "created_at": session.created_at,
         "reply": Json(orjson.dumps({"version": version})),
         **(key or NO_KEY)._asdict(),
+    }
+
+
+def _message_params(
+    params: dict[str, Any], messages: Sequence[NewMessage], head_id: UUID | None
+) -> dict[str, Any]:
+    """The parameters of the first messages. Raises Invalid for a parent that is not among them."""
+    ids = [message.id or new_id() for message in messages]
+    found = message_params(params["user_id"], params["session_id"], messages, ids, head_id, is_batch=True)
+    if found["needed_ids"]:
+        raise unknown_references(messages, head_id, found["needed_ids"], [], is_batch=True)
+    return {
+        **found,
+        "claimed": params["version"],
+        "new_head_id": head_id,
+        "head_id": None,
+        "all_branches": False,
+        "messages_limit": None,
+        "known_versions": [],
+        "max_bytes": NO_LIMIT,
     }
 
 

@@ -241,7 +241,7 @@ class Row(NamedTuple):
 
     @property
     def text(self) -> str:
-        """What was searched."""
+        """The text that was searched."""
         return self.title if self.seq is None else self.content
 
 
@@ -259,11 +259,11 @@ def search(
     until: datetime = NEVER,
     after: SearchPosition = START,
 ) -> bytes:
-    """Find titles and messages that hold every word of `q`; a page of them as JSON, the best of a window
-    first.
+    """Find titles and messages with every word of `q`. Returns a page as JSON, the best of a window first.
 
-    `since` is the first moment that counts, `until` the first that does not. `after` is where the page
-    begins: what `next_cursor` was made of."""
+    `since` is the first time that counts, `until` the first that does not. `after` is the position of
+    `next_cursor`, at which the page begins.
+    """
     query = parse_query(user_id, q, session_id)
     if query is None:
         return orjson.dumps(
@@ -289,33 +289,34 @@ def search(
         if rows or following is None:
             break
         after = following
-    shown = _cut_texts(rows[:limit])
-    results = [
-        {
-            "session": {"id": row.session_id, "title": row.title},
-            "message_id": None if row.seq is None else row.id,
-            "seq": row.seq,
-            "role": row.role,
-            "snippet": snippet(text, query.terms),
-            # As PostgreSQL writes it, so that a moment reads the same in every reply.
-            "created_at": orjson.Fragment(row.created_at_json),
-        }
-        for row, text in zip(rows[:limit], shown, strict=True)
-    ]
     return orjson.dumps(
         {
-            "results": results,
+            "results": _results(rows[:limit], query),
             "next_cursor": search_cursor(following) if following else None,
             "truncated": following is None and end.is_last,
         }
     )
 
 
-def _cut_texts(rows: list[Row]) -> list[str]:
-    """Return the texts in which snippets are looked for: those of ASCII whole, of the others so many
-    characters in all.
+def _results(rows: list[Row], query: Query) -> list[dict[str, object]]:
+    return [
+        {
+            "session": {"id": row.session_id, "title": row.title},
+            "message_id": None if row.seq is None else row.id,
+            "seq": row.seq,
+            "role": row.role,
+            "snippet": snippet(text, query.terms),
+            # As PostgreSQL writes it, so that a time has one form in all responses.
+            "created_at": orjson.Fragment(row.created_at_json),
+        }
+        for row, text in zip(rows, _cut_texts(rows), strict=True)
+    ]
 
-    Of the texts after these, the first characters are looked through."""
+
+def _cut_texts(rows: list[Row]) -> list[str]:
+    """Return the texts that snippets are made of: ASCII texts whole, of the others MAX_COMPARED characters in
+    all, and of each text after these the first characters.
+    """
     left = MAX_COMPARED
     texts = []
     for row in rows:
@@ -328,9 +329,7 @@ def _cut_texts(rows: list[Row]) -> list[str]:
 def _read_window(
     conn: Connection, query: Query, params: dict[str, object], after: SearchPosition, limit: int
 ) -> tuple[WindowEnd, list[Row]]:
-    """Read where a window ends, and the best of its results after a place: one more than `limit` if there
-    are.
-    """
+    """Read the end of a window, and its best results after a position: at most one more than `limit`."""
     keys = after[: len(_BEST)]
     # All of the window is read if some of it turns out not to match.
     first_key, key_limit = (_BEST, 2 * WINDOW) if query.compared_terms else (keys, limit)

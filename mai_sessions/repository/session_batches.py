@@ -103,8 +103,8 @@ def delete_session(
         "version": new_id(),
         "if_match": if_match,
     }
-    # Without a condition, the claim itself locks the session, and tells whether it is there.
-    lock = [] if if_match is None else [LOCK_SESSIONS]
+    # Without a condition, the claim itself locks the session and finds out whether it exists.
+    lock: list[LiteralString] = [] if if_match is None else [LOCK_SESSIONS]
     found, *_ = run_transaction(conn, [*lock, CLAIM_SESSIONS, *_DELETION], params)
     if not found:
         raise NotFound("Session not found")

@@ -79,10 +79,9 @@ class ClientWorker(ThreadWorker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # The clients that no thread serves, by descriptor, and the memory that they hold.
-        # The thread that takes a client out of it serves or closes the client.
+        # The clients without a thread, by descriptor. The thread that removes one serves or closes it.
         self._idle: dict[int, Client] = {}
-        self._held = 0
+        self._held = 0  # bytes of their buffers
         self._lock = Lock()
         self._lingering: list[Client] = []
         self._swept = 0.0
