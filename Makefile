@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help install run test coverage pythons fuzz faults soak lint audit format settings routes schema lint-openapi openapi sql-readme client client-python e2e citus deploy-test search-quality bench bench-against bench-large
+.PHONY: help install run test coverage pythons fuzz faults soak lint audit format settings routes schema lint-openapi openapi sql-readme wheel client client-python e2e citus deploy-test search-quality bench bench-against bench-large
 
 # Runs again after a change of the dependencies.
 .venv/.service: setup.cfg pyproject.toml
@@ -76,6 +76,10 @@ sql-readme: install  ## Write sql/README.md, the table of the scripts for DBAs
 clients/typescript/node_modules/.installed: clients/typescript/package-lock.json
 	cd clients/typescript && npm ci --no-audit --no-fund
 	touch $@
+
+wheel: install  ## Build the wheel in dist/, without files that an earlier build has left in build/
+	rm -rf build
+	.venv/bin/pip wheel --quiet --no-deps --wheel-dir dist .
 
 client: install client-python clients/typescript/node_modules/.installed  ## Check, build and test the clients against the real service
 	cd clients/typescript && npm run lint && npm run build && npm run check-package && npm test
