@@ -31,6 +31,7 @@ from mai_sessions.postgres.connection import Connection
 from mai_sessions.telemetry import logs
 
 TEMPLATE = "mai_sessions_template"
+ROLES = [f"mai_sessions_{name}" for name in ("owner", "maintenance", "app", "readonly")]
 # Nothing in the suite has to survive a power failure.
 FAST_AND_LOOSE = {
     "fsync": "off",
@@ -61,8 +62,10 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     url = citus.CITUS_URL or os.environ.get("TEST_DATABASE_URL") or _start_server()
     config.stash[_SERVER_URL] = url
-    if citus.CITUS_URL and not citus.has_nodes(url):
-        pytest.exit("CITUS_URL names a database without citus_add_node: docs/citus.md", returncode=2)
+    if citus.CITUS_URL:
+        if not citus.has_nodes(url):
+            pytest.exit("CITUS_URL names a database without citus_add_node: docs/citus.md", returncode=2)
+        citus.create_roles(ROLES)
     with psycopg.connect(url, autocommit=True) as conn:
         conn.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(TEMPLATE)))
         conn.execute(
@@ -70,12 +73,7 @@ def pytest_configure(config: pytest.Config) -> None:
         )
     _make_schema(make_conninfo(url, dbname=TEMPLATE))
     with psycopg.connect(url, autocommit=True) as conn:
-        for role in (
-            "mai_sessions_owner",
-            "mai_sessions_maintenance",
-            "mai_sessions_app",
-            "mai_sessions_readonly",
-        ):
+        for role in ROLES:
             conn.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(role), sql.Literal(role)))
 
 
@@ -146,11 +144,12 @@ def make_database(server_url: str) -> Iterator[Callable[[str], str]]:
     def make_distributed(name: str) -> str:
         url = citus.create_database(name)
         made_distributed.append(name)
-        _make_schema(url)
-        distribute = str(DBA / "citus/distribute.sql")
-        _run_program(
-            "psql", "--no-psqlrc", "-v", "apply=1", "-v", f"shards={citus.SHARDS}", "-f", distribute, url
-        )
+        options = ["--no-psqlrc", "-v", "apply=1", "-v", f"shards={citus.SHARDS}"]
+        # All databases share the roles, whose settings one transaction at a time may change.
+        with psycopg.connect(server_url) as lock:
+            lock.execute("SELECT pg_advisory_xact_lock(hashtextextended('roles of the tests', 0))")
+            _make_schema(url)
+            _run_program("psql", *options, "-f", str(DBA / "citus/distribute.sql"), url)
         return url
 
     yield make

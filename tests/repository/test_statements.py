@@ -4,6 +4,7 @@ request.
 
 import importlib
 import inspect
+import json
 import pkgutil
 import re
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from psycopg.pq import Trace
 from support.chats import SESSIONS
+from support.samples import data_url, png
 
 from mai_sessions import repository
 from mai_sessions.postgres.connection import to_positional
@@ -331,6 +333,17 @@ def test_patch_of_a_content_takes_one_round_trip_while_it_streams(
     assert wire.round_trips() == ([streamed] if status == "streaming" else [streamed, whole])
 
 
+def test_patch_that_ends_a_stream_without_its_content_reads_it_first(client: FlaskClient, wire: Wire) -> None:
+    path = MESSAGES.format(session_id=client.post(SESSIONS, json={}).get_json()["id"])
+    message = client.post(path, json={**NEW, "status": "streaming"}).headers["Location"]
+    wire.clear()
+    assert wire.client.patch(message, json={"status": "complete"}).status_code == 200
+    begin, read, written, commit = wire.round_trips()
+    assert ("BEGIN" in begin[0], "COMMIT" in commit[0]) == (True, True)
+    assert read == ["lock_session", "get_content"]
+    assert written == ["patch_message", "count_messages", "patch_message", "get_message"]
+
+
 @pytest.mark.parametrize("method", ["PATCH", "DELETE"])
 @pytest.mark.parametrize("path", [SESSION, MESSAGE])
 def test_refused_write_takes_one_round_trip(client: FlaskClient, wire: Wire, method: str, path: str) -> None:
@@ -342,6 +355,63 @@ def test_refused_write_takes_one_round_trip(client: FlaskClient, wire: Wire, met
         response = wire.client.open(target, method=method, json={}, headers={"If-Match": '"stale"'})
         assert response.status_code == status
         assert len(wire.round_trips()) == 1
+
+
+IMAGE = {**NEW, "images": [data_url(png())]}
+FILE = {
+    "role": "user",
+    "parts": [{"type": "file", "data": data_url(b"%PDF-" + b"x" * 2000, "application/pdf")}],
+}
+# What a write may carry beside the bodies of ROUTES.
+WRITES: list[tuple[str, str, dict[str, Any]]] = [
+    ("POST", SESSIONS, {"id": "{new_id}", "title": "x", "metadata": {"a": 1}, "archived": True}),
+    ("POST", SESSIONS, {"messages": [NEW, IMAGE, FILE]}),
+    ("POST", SESSIONS, {"messages": [NEW, {**NEW, "parent_id": None}]}),
+    ("POST", MESSAGES, IMAGE),
+    ("POST", MESSAGES, FILE),
+    ("POST", MESSAGES, {**NEW, "metadata": {"a": 1}, "status": "streaming"}),
+    ("POST", MESSAGES, {**NEW, "id": "{new_id}"}),
+    ("POST", MESSAGES, {**NEW, "parent_id": None}),
+    ("POST", MESSAGES, {**NEW, "parent_id": "{message_id}"}),
+    ("POST", MESSAGES, {**NEW, "images": ["/api/v1/attachments/{sha256}"]}),
+    ("POST", MESSAGES, {"messages": [NEW] * 100, "session": {"title": "x", "metadata": {"a": 1}}}),
+    ("POST", MESSAGES, {"messages": [IMAGE, FILE], "session": {"archived": True, "head_id": "{message_id}"}}),
+    ("PATCH", MESSAGE, {"metadata": {"a": 1}, "is_error": True}),
+    ("PATCH", MESSAGE, {"images": IMAGE["images"], "documents": ["a.pdf"]}),
+    ("PATCH", SESSION, {"metadata": {"a": 1}}),
+    ("PATCH", SESSION, {"archived": True, "title": "x"}),
+    ("PATCH", SESSION, {"head_id": "{message_id}"}),
+    ("POST", f"{SESSIONS}/batch", {"ids": ["{session_id}", "{new_id}"], "action": "archive"}),
+    ("POST", f"{SESSIONS}/batch", {"ids": ["{session_id}", "{new_id}"], "action": "delete"}),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "body"), WRITES)
+@pytest.mark.parametrize("headers", [{}, KEY])
+def test_write_takes_one_round_trip(  # noqa: PLR0917 - two fixtures and four parameters
+    client: FlaskClient,
+    wire: Wire,
+    method: str,
+    path: str,
+    body: dict[str, Any],
+    headers: dict[str, str],
+) -> None:
+    session = client.post(SESSIONS, json={"messages": [IMAGE, NEW]}).get_json()
+    message = session["messages"][-1]
+    values = {
+        "session_id": session["id"],
+        "message_id": message["id"],
+        "new_id": "0190a1b2-0000-7000-8000-000000000000",
+        "sha256": session["messages"][0]["images"][0].rsplit("/", 1)[1],
+    }
+    filled = re.sub(r"\{(\w+)\}", lambda found: values[found[1]], json.dumps(body))
+    wire.clear()
+    response = wire.client.open(
+        path.format(**values), method=method, data=filled, headers=headers, content_type="application/json"
+    )
+    assert response.status_code < 300, response.text
+    [statements] = wire.round_trips()
+    assert (statements[0], statements[-1]) == ("begin", "commit")
 
 
 @pytest.mark.parametrize(("path", "body"), [(SESSIONS, {}), (MESSAGES, NEW)])

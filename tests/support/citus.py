@@ -3,7 +3,7 @@
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +99,16 @@ def nodes(coordinator_url: str) -> list[Node]:
     with psycopg.connect(coordinator_url) as conn:
         rows = conn.execute("SELECT nodename, nodeport FROM pg_dist_node ORDER BY groupid").fetchall()
     return [Node(make_conninfo(coordinator_url, host=host, port=port)) for host, port in rows]
+
+
+def create_roles(roles: Sequence[str]) -> None:
+    """Create on each node the roles that it lacks: Citus passes on only those that its databases create."""
+    for node in nodes(CITUS_URL):
+        with psycopg.connect(node.url, autocommit=True) as conn:
+            conn.execute("SET citus.enable_create_role_propagation = off")
+            existing = {name for (name,) in conn.execute("SELECT rolname FROM pg_roles").fetchall()}
+            for role in set(roles) - existing:
+                conn.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
 
 
 def create_database(name: str) -> str:
