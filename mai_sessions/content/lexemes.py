@@ -72,6 +72,7 @@ _CHARACTER = re.compile(f".[{TRAILING}]*", re.DOTALL)
 _IS_DECOMPOSED = re.compile(f"[{TRAILING}]")
 # The weight of a lexeme that occurs so often.
 _WEIGHTS = {"A": range(16, MAX_CHARACTERS), "B": range(6, 16), "C": range(3, 6)}
+_REPEATED = 3
 
 
 @lru_cache(maxsize=1024)
@@ -136,12 +137,12 @@ def _parts(folded: str, least: int = 1) -> list[str]:
 
 def _vector(prefix: str, text: str, keys: Iterable[str]) -> str:
     counts = count_lexemes(text)
-    vector = f"{RULES} {_quoted(prefix, (*keys, *counts), ' ')}"
+    repeated = {lexeme: count for lexeme, count in counts.items() if count >= _REPEATED}
+    rare = (lexeme for lexeme in counts if lexeme not in repeated) if repeated else counts
+    vector = f"{RULES} {_quoted(prefix, (*keys, *rare), ' ')}"
     for weight, counted in _WEIGHTS.items():
-        repeated = [lexeme for lexeme, count in counts.items() if count in counted]
-        if repeated:
-            # PostgreSQL merges what is said twice of a lexeme.
-            vector += " " + _quoted(prefix, repeated, " ", f":1{weight}")
+        if weighted := [lexeme for lexeme, count in repeated.items() if count in counted]:
+            vector += " " + _quoted(prefix, weighted, " ", f":1{weight}")
     return vector
 
 
@@ -173,9 +174,10 @@ def count_lexemes(text: str) -> Counter[str]:
     """Count the lexemes of the first 100,000 characters of a text, up to 16,000 different ones."""
     folded = fold_searched(text)
     if folded.isascii():
-        tokens = Counter(_ASCII_WORD.findall(folded))
-        lexemes: Counter[str] = Counter()
-        for word, count in tokens.items():
+        lexemes = Counter(_ASCII_WORD.findall(folded))
+        # Most words are one lexeme, themselves.
+        others = [word for word in lexemes if len(word) > MAX_WORD or not (word.isalpha() or word.isdecimal())]
+        for word, count in [(word, lexemes.pop(word)) for word in others]:
             for lexeme in word_lexemes(word):
                 lexemes[lexeme] += count
         for run in _ASCII_OPERATORS.findall(folded):
