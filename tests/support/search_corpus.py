@@ -17,6 +17,32 @@ class Sample(NamedTuple):
 
 
 TEXTS: dict[str, Sample] = {
+    # Apostrophes, quotation marks and letters that look like others
+    "apostrophes": Sample(
+        "Honolulu, Hawaiʻi: a Qurʾan of O’Brien, a ❝verbatim❞ quote, 6′ 2″ tall.",
+        ["Hawai'i", "hawai’i", "Hawaiʻi", "qur'an", "Qur’an", "O'Brien", "o´brien", '"verbatim"', "❝verbatim❞", "「verbatim」", "«verbatim»"],
+        ["obrien", "quran", "hawaii"],
+    ),
+    "fancy": Sample(
+        "🅷🅴🅰🅳🅻🅸🅽🅴 of 𝓈𝒸𝓇𝒾𝓅𝓉 and ⓒⓘⓡⓒⓛⓔⓢ, ʙɪɢ ᴄᴀᴘꜱ, ➊ and ⓶ and ⅷ.",
+        ["headline", "HEADLINE", "script", "circles", "caps", "𝐡𝐞𝐚𝐝𝐥𝐢𝐧𝐞", "viii", "🅷🅴🅰🅳"],
+        ["head line", "circle "],
+    ),
+    "hebrew marks": Sample(
+        "צ׳ק של צה״ל וייִדיש",
+        ["צ'ק", "צ’ק", "צ׳ק", 'צה"ל', "צה״ל", "ײדיש".replace("ײ", "וײ"), "וייִדיש"],
+        ["צק ", "צהל"],
+    ),
+    "malayalam chillu": Sample(
+        "അവൻ വന്നു",
+        ["അവന്\u200d", "അവൻ", "വന്നു"],
+        ["അവ "],
+    ),
+    "amharic words": Sample(
+        "መልካም፡ቀን፡ይሁን",
+        ["መልካም ቀን", "መልካም፡ቀን", "ይሁን", '"ቀን ይሁን"'],
+        ['"ቀን መልካም"'],
+    ),
     # Latin
     "english": Sample(
         "The quick brown fox doesn't jump over lazy dogs; state-of-the-art naïveté.",
@@ -95,6 +121,11 @@ TEXTS: dict[str, Sample] = {
 }  # fmt: skip
 
 CODE: dict[str, Sample] = {
+    "terminal": Sample(
+        "\x1b]0;hidden window\x07\x1bPq#1;2\x1b\\\x9d8;;https://hidden.example\x9cSYNOPSIS\x1b]8;;\x1b\\ \x1b[38:5:1mgrep\x1b[0m N\bNA\bAM\bME\bE _\bp_\ba_\bg_\be_\br",
+        ["synopsis grep", "SYNOPSIS", '"grep name"', "grep pager", '"name pager"'],
+        ["hidden window", "hidden.example", "nnaammee"],
+    ),
     "c++": Sample("I prefer C++ and C++20 modules", ["C++", "c++20", "C++ modules", "c++,"], ["C++17", "+C", "C+"]),
     "c#": Sample("C# and F# run on .NET 8, ASP.NET too", ["C#", "F#", ".NET", "c# and", ".net 8", "asp.net"], ["G#", "#C", ".NETCORE"]),
     "plain c": Sample("Plain C, and the net under a cat", ["plain c,", '"the net"'], ["c++ plain", "c# plain", ".net under"]),
