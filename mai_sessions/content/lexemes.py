@@ -176,7 +176,9 @@ def count_lexemes(text: str) -> Counter[str]:
     if folded.isascii():
         lexemes = Counter(_ASCII_WORD.findall(folded))
         # Most words are one lexeme, themselves.
-        others = [word for word in lexemes if len(word) > MAX_WORD or not (word.isalpha() or word.isdecimal())]
+        others = [
+            word for word in lexemes if len(word) > MAX_WORD or not (word.isalpha() or word.isdecimal())
+        ]
         for word, count in [(word, lexemes.pop(word)) for word in others]:
             for lexeme in word_lexemes(word):
                 lexemes[lexeme] += count
