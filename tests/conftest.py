@@ -128,7 +128,7 @@ def server_url(pytestconfig: pytest.Config) -> str:
 
 @pytest.fixture(scope="session")
 def make_database(server_url: str) -> Iterator[Callable[[str], str]]:
-    """Makes databases, each a copy of the one that is named; they go when the session ends."""
+    """Makes databases, each a copy of the one that is named; they are dropped at the end of the session."""
     made, made_distributed = [], []
 
     def make(template: str) -> str:

@@ -1,4 +1,4 @@
-"""`MaiSessions` in an application of somebody else: contract §10."""
+"""`MaiSessions` in a host application: contract §10."""
 
 import subprocess
 import sys
@@ -82,7 +82,7 @@ def make_host() -> Flask:
     return app
 
 
-# Requests to the host's own routes, and to paths that nobody serves.
+# Requests to the host's own routes, and to unknown paths.
 HOST_REQUESTS = [
     ("GET", "/"),
     ("HEAD", "/"),

@@ -1,4 +1,4 @@
-"""`flask mai-sessions`, the commands in an application of somebody else."""
+"""`flask mai-sessions`, the commands in a host application."""
 
 from collections.abc import Callable
 from typing import Any

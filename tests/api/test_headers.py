@@ -1,4 +1,4 @@
-"""The headers that every answer carries."""
+"""The headers of every response."""
 
 import pytest
 from flask import Flask
@@ -22,7 +22,7 @@ def test_every_route_has_the_security_headers(app: Flask, client: FlaskClient, c
     values = {"session_id": session_id, "message_id": message_id, "sha256": "0" * 64}
     adapter = app.url_map.bind("localhost")
     seen = set()
-    # What deletes comes last.
+    # Deletions come last.
     for rule in sorted(app.url_map.iter_rules(), key=lambda rule: "DELETE" in (rule.methods or ())):
         path = adapter.build(rule.endpoint, {name: values[name] for name in rule.arguments})
         for method in sorted(rule.methods or (), key=lambda method: method == "DELETE"):

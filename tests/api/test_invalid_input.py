@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.calls import WITH_BODY, path_of
 from support.chats import SESSIONS, Chat
 
-# What is ignored
+# Ignored input
 
 
 def test_unknown_keys_and_parameters_are_ignored(client: FlaskClient) -> None:
@@ -47,7 +47,7 @@ def test_last_of_duplicate_json_keys_counts(client: FlaskClient) -> None:
     assert made.get_json()["title"] == "b"
 
 
-# What is refused
+# Refused input
 
 NOT_JSON = [
     b"{",

@@ -37,14 +37,14 @@ def fill(client: FlaskClient, session: str, number: int, kind: str = "text", **f
 
 
 def branch(client: FlaskClient, session: str) -> None:
-    """Make the session a branched one, by a first message that is not on its branch."""
+    """Make the session branched, with a first message outside of its branch."""
     head_id = client.get(f"{session}?messages_limit=1").get_json()["head_id"]
     client.post(f"{session}/messages", json={"role": "user", "content": "x", "parent_id": None})
     client.patch(session, json={"head_id": head_id})
 
 
 def refused_parameter(client: FlaskClient, path: str) -> str:
-    """Read what is too large, and return the parameter that the problem names."""
+    """Request a response that is too large, and return the parameter that the problem names."""
     response = client.get(path)
     assert response.status_code == 422
     [error] = response.get_json()["errors"]
@@ -152,7 +152,7 @@ def test_repeated_creation_of_a_large_session_gives_the_newest_that_fit(client: 
 
 
 def test_values_of_a_request_are_in_the_response(client: FlaskClient, session: str) -> None:
-    """It is no larger than the body of the request, which has a limit of its own."""
+    """Such a response is no larger than the request, which is limited itself."""
     given = [{"role": "user", "content": "x" * 3_000, "id": str(uuid4())} for _ in range(5)]
     ids = [message["id"] for message in given]
     for _ in range(2):
@@ -164,7 +164,7 @@ def test_values_of_a_request_are_in_the_response(client: FlaskClient, session: s
 
 
 def test_batch_of_large_messages_that_are_there_is_refused(client: FlaskClient, session: str) -> None:
-    """Nothing is written: the response would hold what is stored, and not what was sent."""
+    """Nothing is written, and the response would hold the stored messages, not those of the request."""
     ids = fill(client, session, 3)
     known = [{"role": "user", "content": "", "id": id} for id in ids]
     version = client.get(f"{session}?messages_limit=0").headers["ETag"]

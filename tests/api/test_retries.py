@@ -21,7 +21,7 @@ RETRIED = (503, 409)
 
 
 class Writer:
-    """A client that sends what its seed says. Two of the same seed send the same at once.
+    """A client whose requests depend on its seed. Two of the same seed send the same at once.
 
     Each request is sent until it succeeds, and then sometimes once more, as if its response had been lost.
     """

@@ -176,7 +176,7 @@ def test_body_over_the_limit_is_a_413(make_app: Callable[..., Flask]) -> None:
             client.post(SESSIONS, data=b"{}".ljust(size), content_type="application/json").status_code
             == status
         )
-        # Chunked: no length that tells it beforehand.
+        # Chunked, so the length is not known before.
         chunked = {"wsgi.input_terminated": True, "CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked"}
         response = client.post(
             SESSIONS, data=b"{}".ljust(size), content_type="application/json", environ_overrides=chunked
@@ -191,7 +191,7 @@ def test_request_id_of_the_caller_is_kept(client: FlaskClient) -> None:
         assert client.get("/health", headers={"X-Request-ID": malformed}).headers["X-Request-ID"] != malformed
 
 
-# What is not there
+# Unknown and foreign resources
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def titles(client: FlaskClient, text: str) -> set[str]:
 
 
 def test_corpus(client: FlaskClient, say: Say) -> None:
-    """`make search-quality` shows what it prints."""
+    """`make search-quality` shows its output."""
     assert len(TEXTS) >= 20
     assert len(queries_of(TEXTS)) >= 250
     assert len(queries_of(CODE)) >= 60
@@ -285,7 +285,7 @@ def test_pages_repeat_and_skip_nothing(
     client: FlaskClient, conn: psycopg.Connection[Any], say: Say, limit: int
 ) -> None:
     ids = {say("needle " * (number % 3 + 1))["id"] for number in range(20)}
-    # All at one moment, so that only the id tells them apart.
+    # All have the same time, so that only the id orders them.
     conn.execute("UPDATE messages SET created_at = (SELECT min(created_at) FROM messages)")
     make_session(client, "needle")
     seen, cursor = [], None
@@ -332,7 +332,7 @@ def test_common_word_of_a_large_user_is_truncated(
     client: FlaskClient, conn: psycopg.Connection[Any], say: Say, filters: dict[str, str]
 ) -> None:
     newer = [say("needle and hay")["id"] for _ in range(210)]
-    # From this number on, a sample tells whether the newest messages are read, and not the index.
+    # From this number on, a sample decides whether to read the newest messages or the index.
     conn.execute("UPDATE users SET session_count = 501")
     pages = read_pages(client, q="needle", limit=50, **filters)
     found = [result["message_id"] for page in pages for result in page["results"]]

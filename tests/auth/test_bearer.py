@@ -1,4 +1,4 @@
-"""The mode `jwt`: tokens that are accepted, and all that are not."""
+"""The mode `jwt`: accepted and refused tokens."""
 
 import time
 from collections.abc import Callable
@@ -117,7 +117,7 @@ def test_token_of_each_public_key_algorithm_is_accepted(
 ) -> None:
     client = make_client(auth="jwt", jwt_key=pem(key))
     assert client.get("/api/v1/sessions", headers=bearer(key, algorithm)).status_code == 200
-    # What is not asked for does not matter, and a clock may be a moment ahead.
+    # Claims that are not checked do not matter, and a clock may be slightly ahead.
     headers = bearer(key, algorithm, aud="anyone", iss="anyone", iat=time.time() + 30)
     assert client.get("/api/v1/sessions", headers=headers).status_code == 200
 

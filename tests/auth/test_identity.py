@@ -61,7 +61,7 @@ def test_each_mode_accepts_and_refuses_each_credential(make_app: Callable[..., F
     case = MATRIX[name]
     app = make_app(**case.settings)
     client = app.test_client()
-    # Also what no route has: an unknown path, and an identifier that is malformed.
+    # Also paths without a route: an unknown path, and a malformed identifier.
     asked = [(method, path_of(rule)) for rule in app.url_map.iter_rules() for method in rule.methods or ()]
     for method, path in [
         *asked,

@@ -101,7 +101,7 @@ def test_published_key_verifies_tokens_until_it_is_rotated(
     assert status(OTHER_RSA, "two") == 200
     assert status(RSA, "two") == 401
     assert status(RSA, "one") == 401
-    # Who names keys that are none cannot keep the provider busy.
+    # Tokens with unknown keys cannot keep the provider busy.
     for number in range(30):
         assert status(RSA, f"none {number}") == 401
     assert provider.asked <= 10
@@ -140,7 +140,7 @@ def test_cached_keys_serve_while_the_provider_is_away(
     assert client.get("/api/v1/sessions", headers=signed_by(RSA, "one")).status_code == 503
     assert client.get("/health").status_code == 200
     assert client.get("/api/v1/sessions", headers={"Authorization": "Bearer x"}).status_code == 401
-    # It is back; and then away again, when what was learned serves on.
+    # The provider returns, and fails again: the cached keys still serve.
     provider.body = None
     monkeypatch.setattr(jwks, "RETRY_AFTER_FAILURE", 0.0)
     assert client.get("/api/v1/sessions", headers=signed_by(RSA, "one")).status_code == 200
@@ -168,7 +168,7 @@ def test_hanging_provider_does_not_block_known_keys(
     threads = [threading.Thread(target=ask, args=[f"none {number}"]) for number in range(8)]
     for thread in threads:
         thread.start()
-    # Whoever has a known key passes meanwhile.
+    # Tokens with a known key are accepted meanwhile.
     assert app.test_client().get("/api/v1/sessions", headers=known).status_code == 200
     for thread in threads:
         thread.join()

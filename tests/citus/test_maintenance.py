@@ -1,4 +1,4 @@
-"""What the coordinator sends to the nodes for imports, expiry and reindexing."""
+"""The commands of the coordinator to the nodes for imports, expiry and reindexing."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Migrations on a database that is distributed, and what distribute.sql says."""
+"""Migrations on a database that is distributed, and the output of distribute.sql."""
 
 import shutil
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def distributed_line(table: str) -> str:
     return f"{table}|distributed|{SHARDS}|2"
 
 
-# The first release has eight files. Citus runs the back-fill of 0006 on a table that is not distributed only.
+# The first release has eight files. Citus runs the back-fill of 0006 only before the tables are distributed.
 @pytest.mark.parametrize("version", [6, 7, 8, len(FILES) - 1])
 def test_distributed_database_takes_every_later_migration(
     new_cluster_database: str,

@@ -1,4 +1,4 @@
-"""What the coordinator sends to the nodes for each request that reads: one command to one node."""
+"""The commands of the coordinator to the nodes for each read: one command to one node."""
 
 import json
 from urllib.parse import urlencode

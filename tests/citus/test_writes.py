@@ -1,6 +1,4 @@
-"""What the coordinator sends to the nodes for each request that writes: one transaction on one node, whatever
-the values.
-"""
+"""The commands of the coordinator to the nodes for each write: one transaction on one node."""
 
 from typing import Any
 from uuid import uuid4

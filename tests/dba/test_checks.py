@@ -1,4 +1,4 @@
-"""Every check, on healthy chats, on damaged ones, and while others write; and what puts them right."""
+"""Every check, on healthy chats, on damaged ones, and during writes; and the repairs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -23,7 +23,7 @@ Chats = dict[str, list[UUID]]
 
 @pytest.fixture
 def make_expiry(database_url: str, conn: Conn) -> Iterator[Callable[..., Expiry]]:
-    """Makes what removes expired rows, as the role of the service, with other settings."""
+    """Makes an Expiry with the role of the service and other settings."""
     app_url = make_conninfo(database_url, user="mai_sessions_app", password="mai_sessions_app")
     databases = []
 

@@ -1,5 +1,5 @@
-"""What changes rows: a dry run changes none, a run in batches and a second one leave what a single one
-leaves.
+"""The scripts that change rows: a dry run changes none; runs in batches and repeated runs have the same
+result.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def rows(conn: Conn, user_id: str | None = None) -> dict[str, list[Any]]:
 
 
 def values(conn: Conn, user_id: str) -> dict[str, list[Any]]:
-    """What a user's rows hold beside whose they are; lexemes begin with a key of the user's."""
+    """A user's rows without the user's id, which is also in the lexemes."""
     query = "SELECT to_jsonb(t) - '{{user_id,words}}'::text[] FROM {} AS t WHERE user_id = %s ORDER BY 1"
     return {
         table: conn.execute(query.format(table), [user_id]).fetchall()
@@ -40,7 +40,7 @@ def values(conn: Conn, user_id: str) -> dict[str, list[Any]]:
     }
 
 
-# What a script has to know beside its defaults.
+# The variables without defaults.
 DRY_RUN = {
     "maintain/move_user.sql": {"from": ANN, "to": "new"},
     "maintain/purge_sessions.sql": {"days": 1},

@@ -1,4 +1,4 @@
-"""Every report runs as readonly, and shows what it is for."""
+"""Every report runs as readonly, and shows its subject."""
 
 import threading
 from collections.abc import Iterator

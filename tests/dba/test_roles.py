@@ -1,4 +1,4 @@
-"""The service under the role `app`, and what the roles may not do."""
+"""The service under the role `app`, and the limits of the roles."""
 
 from collections.abc import Callable
 from typing import Any
@@ -92,7 +92,7 @@ def test_tables_of_another_role_get_the_new_owner(
 
 
 def settings(conn: Conn, role: str) -> list[str]:
-    """What a role sets on its connections."""
+    """The settings that a role gives to its connections."""
     row = conn.execute("SELECT rolconfig FROM pg_roles WHERE rolname = %s", [role]).fetchone()
     assert row
     return list(row[0])
@@ -210,7 +210,7 @@ def test_administrator_with_createrole_makes_the_roles(
 
 
 def test_every_table_is_given_out(conn: Conn) -> None:
-    """A migration that makes a table adds it to roles.sql."""
+    """A migration that creates a table must be followed by a change of roles.sql."""
     tables = conn.execute(
         """ SELECT tablename, tableowner, has_table_privilege('mai_sessions_app', format('public.%I',
         tablename), 'SELECT'),

@@ -1,4 +1,4 @@
-"""What the headers of the scripts promise, and the table that is made of them."""
+"""The headers of the scripts, and the table in sql/README.md that is made of them."""
 
 import os
 import re
@@ -72,7 +72,7 @@ def test_header_matches_the_script(script: str) -> None:
     assert [
         name + ("!" if "(no default)" in meaning else "") for name, meaning in documented.items()
     ] == start[1].split()
-    # What a script sets by itself, and what a check leaves for check_all.sql.
+    # Names that a script defines, and the result of a check for check_all.sql.
     used = set(re.findall(r"(?<!:):(?:\{\?|['\"])?([a-z_]+)", re.sub("--.*", "", code)))
     made = set(re.findall(r"AS (\w+)\b", code)) | set(re.findall(r"\\set (\w+)", code)) | {"found"}
     assert used - documented.keys() <= made

@@ -1,4 +1,4 @@
-"""What a user may ask for: a copy of everything, and its end."""
+"""The requests of a user: a copy of all data, and their erasure."""
 
 import base64
 import json
@@ -24,7 +24,7 @@ KINDS = {
     "attachments": "attachment",
     "idempotency_keys": "idempotency_key",
 }
-# What the service makes of the rest.
+# Derived rows.
 NOT_EXPORTED = {"words", "fingerprint", "has_metadata"}
 
 

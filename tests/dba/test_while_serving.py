@@ -1,4 +1,4 @@
-"""What says that it is safe while serving, while others append."""
+"""The scripts that are safe while serving, during appends."""
 
 import threading
 from collections import Counter
@@ -27,8 +27,8 @@ MORE = NewMessage("user", "more", 1, images=[SHARED.sha256], attachments=[SHARED
 
 @contextmanager
 def appending(database_url: str, chats: Chats) -> Iterator[Counter[UUID]]:
-    """Append to the second session of each user, twice at once, until it is gone; count what was
-    acknowledged.
+    """Append to the second session of each user with two clients until it is deleted; count the acknowledged
+    ones.
     """
     appended: Counter[UUID] = Counter()
     failures: list[BaseException] = []
@@ -66,7 +66,7 @@ def appending(database_url: str, chats: Chats) -> Iterator[Counter[UUID]]:
 def test_checks_reports_and_a_repair_run(
     conn: Conn, chats: Chats, database_url: str, run_script: RunScript, run_checks: RunChecks
 ) -> None:
-    """Counters that move are not wrong, and a repair takes no append away."""
+    """Changing counters are not reported as wrong, and a repair loses no append."""
     with appending(database_url, chats) as appended:
         for report in REPORTS:
             run_script(report)
@@ -94,7 +94,7 @@ def test_checks_reports_and_a_repair_run(
 def test_changes(
     conn: Conn, chats: Chats, database_url: str, run_script: RunScript, run_checks: RunChecks
 ) -> None:
-    """What moves or goes is moved or gone whole; what stays loses nothing."""
+    """Sessions are moved or deleted whole, and the others lose nothing."""
     old = [chats[user_id][0] for user_id in USERS]
     conn.execute("UPDATE sessions SET updated_at = now() - interval '31 days' WHERE id = ANY (%s)", [old])
     with appending(database_url, chats) as appended:

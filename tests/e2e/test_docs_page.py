@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium; 
 
 
 class Page:
-    """A page of the browser, and what happened on it."""
+    """A page of the browser, and its events."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
@@ -42,7 +42,7 @@ class Page:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """Ask the browser, and wait for the answer."""
+        """Send a command to the browser, and wait for the result."""
         self._calls += 1
         self._socket.send(
             json.dumps({"id": self._calls, "method": method, "params": params, **self._session})
@@ -125,7 +125,7 @@ def test_page_shows_the_operations_and_tries_one(service: Service, page: Page) -
 
 
 def is_complaint(event: dict[str, Any]) -> bool:
-    """Whether the console would show it in red or yellow; what the policy forbids is there too."""
+    """Whether the event is a warning or an error, violations of the security policy included."""
     kind, params = event["method"], event.get("params", {})
     return (
         kind == "Runtime.exceptionThrown"

@@ -1,4 +1,4 @@
-"""What is large: through gunicorn, and the memory that it takes."""
+"""Large requests and responses through gunicorn, and their memory."""
 
 import json
 import random

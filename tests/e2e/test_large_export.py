@@ -1,4 +1,4 @@
-"""A large export through nginx: it is streamed, whoever reads it, and however slowly."""
+"""A large export through nginx is streamed, also to a slow reader."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is 
 
 MIB = 1024 * 1024
 SESSIONS, MESSAGES, TEXT = 40, 400, 4000
-# What a worker may grow by while it sends 64 MB.
+# The most memory that a worker may take for sending 64 MB.
 MEMORY = 24 * MIB
 
 FILL = f"""

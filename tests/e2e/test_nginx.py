@@ -52,7 +52,7 @@ def service(make_migrated_database: Callable[[], str], directory: Path) -> Itera
 
 
 def problem(answer: tuple[int, dict[str, str], bytes]) -> tuple[int, str]:
-    """Check that an answer is a problem document, and give its status and title."""
+    """Check that a response is a problem document, and return its status and title."""
     status, headers, body = answer
     assert headers["content-type"] == "application/problem+json"
     assert {name.lower(): value for name, value in HEADERS}.items() <= headers.items()
@@ -104,7 +104,7 @@ def test_every_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
     assert str(tmp_path) not in done.stderr, done.stderr
 
 
-# --- Answers ---
+# --- Responses ---
 
 
 def test_request_id_is_one_everywhere(service: Site) -> None:
@@ -114,7 +114,7 @@ def test_request_id_is_one_everywhere(service: Site) -> None:
     assert re.fullmatch("[0-9a-f]{32}", made)
     for request_id in ("from-the-caller", made):
         for name in ("gunicorn.log", "mai-sessions.log"):
-            # The lines are written when the answer is out.
+            # The lines are written after the response.
             log = service.directory / name
             wait_until(
                 lambda log=log, line=f'"request_id":"{request_id}"': line in log.read_text(errors="replace")
@@ -137,7 +137,7 @@ def test_gzip(service: Site) -> None:
     status, headers, body = get(service, f"{SESSIONS}?limit=10", Accept_Encoding="gzip")
     assert (status, headers["content-encoding"]) == (200, "gzip")
     assert len(json.loads(gzip.decompress(body))["sessions"]) == 10
-    # The tag that nginx makes weak still answers 304.
+    # The tag that nginx weakened still gets a 304.
     assert headers["etag"].startswith("W/")
     assert (
         get(service, f"{SESSIONS}?limit=10", Accept_Encoding="gzip", If_None_Match=headers["etag"])[0] == 304
@@ -285,7 +285,7 @@ def test_name_without_a_checked_password_does_not_reach_the_service(
 def test_random_tokens_do_not_limit_other_users(
     make_migrated_database: Callable[[], str], tmp_path: Path
 ) -> None:
-    """A zone that is full forgets the oldest tokens; one token with more blanks is no second caller."""
+    """A full zone forgets the oldest tokens; a token with more blanks is the same caller."""
     small = {
         "mai_sessions_caller:10m rate=50r/s": "mai_sessions_caller:32k rate=1r/m",
         "burst=200": "burst=2",
@@ -350,7 +350,7 @@ def test_nothing_that_users_write_is_logged(service: Site) -> None:
         assert ask("POST", SESSIONS, {"title": CANARY + "\0"}) == 422
         assert ask("GET", SESSIONS, **{"If-None-Match": CANARY, "Idempotency-Key": CANARY}) == 200
         assert ask("GET", f"{SESSIONS}?q={CANARY * 1000}") == 414
-    # What is no HTTP, past nginx.
+    # Data that are not HTTP, directly to the service.
     for text in (
         f"GET /{CANARY} HTTP/9.9",
         f"GET / HTTP/1.1\r\nAuthorization {TOKEN}",
@@ -387,11 +387,11 @@ def test_metrics_are_of_all_workers(service: Site) -> None:
     before = asked()
     for _ in range(40):
         get(service, "/health/live")
-    # The last one counts when its answer is out.
+    # The last request is counted after its response.
     wait_until(lambda: asked() == before + 40)
     # So does the one before this.
     wait_until(lambda: b"mai_sessions_http_requests_in_flight 1.0" in get(service, "/metrics")[2])
-    # The first worker answers before the last one is there.
+    # The first worker may respond before the last one has started.
     connections = Settings().threads * Settings().workers
     largest = f'mai_sessions_db_pool_connections_max{{database="primary"}} {connections}.0'
     wait_until(lambda: largest in get(service, "/metrics")[2].decode())
@@ -430,9 +430,7 @@ def loaded(make_migrated_database: Callable[[], str], tmp_path: Path) -> Iterato
 
 
 def under_load(site: Site, event: Callable[[], None]) -> Counter[int | str]:
-    """Let 16 clients read and write over connections that they keep, while something happens; count what they
-    are answered.
-    """
+    """Let 16 clients read and write over persistent connections during an event; count their responses."""
     answers: Counter[int | str] = Counter()
     stop = threading.Event()
 
@@ -519,7 +517,7 @@ def test_rolling_restart(make_migrated_database: Callable[[], str], tmp_path: Pa
         finally:
             for master in new:
                 master.terminate()
-                # The old one was its parent, so nobody here can wait for it.
+                # Its parent was the old master, so this process cannot wait for it.
                 wait_until(
                     lambda master=master: not master.is_running() or master.status() == psutil.STATUS_ZOMBIE
                 )

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.parametrize("service", ["direct", "pgbouncer"], indirec
 
 SESSIONS = "/api/v1/sessions"
 
-# What people and models write, in the scripts they write it in.
+# Texts of people and models in many scripts.
 PIECES = [
     "How do I reverse a list in Python?",
     "# Heading\n\n- item **one**\n- item _two_\n  1. nested\n\n> quoted\n\n---\n",

@@ -1,5 +1,6 @@
-"""The running server against its own documentation, with whatever schemathesis thinks of. `make fuzz` lets it
-think longer.
+"""The running server against its own documentation, with requests that schemathesis generates.
+
+`make fuzz` sends more.
 """
 
 import os

@@ -55,7 +55,7 @@ def start(data_dir: Path) -> Iterator[Start]:
 
 
 def refused(command: list[object], **environ: str) -> str:
-    """Run what must not start, and give its one line."""
+    """Run a command whose start is refused, and return its one line."""
     done = subprocess.run(
         command, check=False, env=ENVIRON | environ, cwd=TREE, capture_output=True, text=True
     )
@@ -67,7 +67,7 @@ def refused(command: list[object], **environ: str) -> str:
 
 
 def read_until(process: psutil.Popen, text: str) -> str:
-    """Read what the process writes up to a line with the text."""
+    """Read the output of the process up to a line with the text."""
     for line in process.stdout:
         if text in line:
             return line

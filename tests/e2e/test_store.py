@@ -1,5 +1,5 @@
-"""The store of the frontend, replayed: whatever it does, once, twice or cut off, the service holds what the
-store would hold.
+"""The store of the frontend, replayed: with repeated and interrupted requests the service holds the store's
+data.
 """
 
 import json
@@ -39,7 +39,7 @@ MANNER = st.sampled_from(["once", "twice", "cut"])
 
 @dataclass
 class Message:
-    """What the store holds of a message."""
+    """A message in the store."""
 
     id: str
     seq: int
@@ -51,7 +51,7 @@ class Message:
 
 @dataclass
 class Session:
-    """What the store holds of a session."""
+    """A session in the store."""
 
     title: str
     messages: list[Message] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Store(RuleBasedStateMachine):
 
     @initialize()
     def _start(self) -> None:
-        """Leave what other runs have made."""
+        """Ignore the sessions of other runs."""
         self.sessions: dict[str, Session] = {}
         self.http = HTTPConnection("127.0.0.1", self.service.port, timeout=30)
         for session in self._ask("GET", f"{SESSIONS}?limit=100")[1]["sessions"]:
@@ -197,9 +197,7 @@ class Store(RuleBasedStateMachine):
         return response.status, json.loads(body) if body else None
 
     def _ask_and_cut(self, method: str, path: str, payload: Any, headers: Any) -> None:
-        """Close the connection once the answer is on its way: the write is done, and its client does not
-        know.
-        """
+        """Close the connection once the response arrives: the write is done, and the client does not know."""
         with self._connection() as http:
             self._send(http, method, path, payload, headers)
             assert isinstance(http.sock, socket.socket)

@@ -131,7 +131,7 @@ def test_chain(service: Service) -> None:
 
 
 def test_odd_requests(service: Service) -> None:
-    """What only a real server can be sent."""
+    """Requests that only a real server can receive."""
     for line in (
         b"GET /api/v1/sessions?search=\xff HTTP/1.1",
         b"GET /api/v1/sessions/\xff HTTP/1.1",

@@ -39,7 +39,7 @@ DEBIAN = Path("/usr/lib/postgresql/15/bin")
 
 
 def run(command: str, *arguments: Any, **environ: str) -> str:
-    """Run `mai-sessions …`, and give what it wrote, of an error the one line."""
+    """Run `mai-sessions …`, and return its output, or the one line of an error."""
     done = subprocess.run(
         [COMMAND, command, *arguments], check=False, env=ENVIRON | environ, capture_output=True, text=True
     )
@@ -119,7 +119,7 @@ def rows(url: str) -> dict[str, list[str]]:
 
 
 class Loaded(NamedTuple):
-    """A data directory that the API has filled, its rows, and what a backup of it is."""
+    """A data directory that the API has filled, and its rows."""
 
     path: Path
     rows: dict[str, list[str]]
@@ -254,7 +254,7 @@ def test_restore_works_on_a_server_with_roles(
     run_program: Callable[..., str],
     tmp_path: Path,
 ) -> None:
-    """As docs/backup.md tells: who may only read backs up, the owner restores."""
+    """As in docs/backup.md: the role readonly backs up, the owner restores."""
 
     def as_role(role: str, url: str) -> str:
         return make_conninfo(url, user=f"mai_sessions_{role}", password=f"mai_sessions_{role}")
@@ -283,7 +283,7 @@ def test_restore_works_on_a_server_with_roles(
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    """Where a pg_dump is that writes a half, tells what it was given, and fails."""
+    """The directory of a pg_dump that writes a part of a backup, prints its arguments, and fails."""
     program = tmp_path / "pg_dump"
     program.write_text(
         """#!/bin/sh
@@ -334,7 +334,7 @@ def of_another_major(data_dir: Path, source: Path, major: str) -> None:
 def test_upgrade_uses_the_programs_that_a_start_has_kept(
     loaded: Loaded, fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The package has known one version only, so the next one is made up: what is moved to 19 is 18 again."""
+    """There is no next version yet, so 18 plays the part of 19."""
     of_another_major(fresh, loaded.path, "18")
     [kept] = loaded.path.glob("postgresql-18*")
     shutil.copytree(kept, fresh / kept.name)

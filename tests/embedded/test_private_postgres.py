@@ -44,7 +44,7 @@ def postmaster(data_dir: Path) -> psutil.Process:
 
 @contextmanager
 def another_process(data_dir: Path, **options: object) -> Iterator[subprocess.Popen[str]]:
-    """Let another process run PostgreSQL over the directory; what it leaves is for the test."""
+    """Let another process run PostgreSQL in the directory, and kill it at the end."""
     command = [sys.executable, "-c", HOLD, str(data_dir)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options

@@ -92,7 +92,7 @@ def test_backends_terminated(service: Service, postgres: Postgres, report: Repor
 def test_connection_hangs(
     postgres: Postgres, tmp_path: Path, report: Report, greets: bool, late: bool
 ) -> None:
-    """What PostgreSQL has sent arrives late, or never.
+    """Data of PostgreSQL arrive late, or never.
 
     A new connection hangs in its handshake, or after it.
     """

@@ -28,7 +28,7 @@ def sessions(service: Service) -> int:
 
 @pytest.mark.parametrize("begun", [b"", b'{"title":', b'{"title":"x"}'])
 def test_client_breaks_off_within_the_body(service: Service, fault: Fault, begun: bytes) -> None:
-    """The part that arrived may be valid JSON, as an empty body is; it is not what the client meant."""
+    """The part that arrived may be valid JSON, such as an empty body, but it is not the client's body."""
     with fault(f"client breaks off after {len(begun)} bytes of body") as figures:
         before = sessions(service)
         for number in range(200 if FULL else 20):
@@ -131,7 +131,7 @@ FRAMINGS = [
     b"X: x\rTransfer-Encoding: chunked\r\n",
     b"Transfer-Encoding: chunked\r\nHost: b\r\n",
 ]
-# nginx takes it for two lines, and tells the service so; gunicorn refuses it.
+# nginx reads two lines, and forwards two; gunicorn refuses them.
 BARE_LF = b"X: x\nTransfer-Encoding: chunked\r\n"
 # Behind the chunked body, or behind its first 4 bytes, a second request follows.
 SMUGGLED = b"0\r\n\r\nDELETE /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"

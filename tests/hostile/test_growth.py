@@ -26,7 +26,7 @@ TIMES = (1, 2, 4, 8) if FULL else (1, 8)
 BASE, QUERY_BASE = 16 * 1024, 256
 # Eight times the size may cost twice eight times as much; 64 times would be quadratic.
 SLACK = 2
-# What a request costs that does nothing, on a slow machine.
+# The cost of an empty request on a slow machine.
 FLOOR = 0.008
 TRIES = 4
 # Bytes of memory for each byte of the body.
@@ -82,7 +82,7 @@ TEXTS: dict[str, Callable[[int], str]] = {
 
 
 class Field(NamedTuple):
-    """A text that a caller gives. `limit` is in characters; None is none but that of the body or the line."""
+    """A text of a request. `limit` is in characters; None means only the limit of the body or line."""
 
     method: str
     path: str
@@ -96,7 +96,7 @@ class Field(NamedTuple):
 
 
 DOCUMENT: dict[str, Any] = json.loads((TREE / "docs" / "openapi.json").read_text())
-# What makes a body whole, where its field is not the one that is measured.
+# The other required fields of a body.
 REQUIRED = {"role": "user", "content": "x", "ids": [], "action": "archive"}
 
 

@@ -193,14 +193,14 @@ def service(make_migrated_database: Callable[[], str], log: Path) -> Iterator[Se
         workers = workers_of(service.process.pid)
         yield service
         assert workers_of(service.process.pid) == workers
-    # Nor has anything failed that nobody was told of.
+    # And no failure was hidden.
     assert not [
         line for line in log.read_text().splitlines() if '"level":"ERROR"' in line or "Traceback" in line
     ]
 
 
 def test_no_5xx_no_hang_no_worker_lost(service: Service) -> None:
-    # One connection for all examples, that somebody else keeps.
+    # One connection of another client for all examples.
     with closing(service.connect()) as other:
 
         @settings(max_examples=EXAMPLES, deadline=None)

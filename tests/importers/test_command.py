@@ -25,7 +25,7 @@ def command(database_url: str, *arguments: str | Path, **options: Any) -> subpro
 
 
 def run(database_url: str, *arguments: str | Path) -> tuple[int, list[str], list[str]]:
-    """The exit code, the lines of the output, and those of the errors that are no log."""
+    """The exit code, the lines of the output, and those of the errors without the log."""
     process = command(database_url, *arguments)
     output, errors = process.communicate(timeout=120)
     kept = [line for line in errors.splitlines() if not line.startswith("{")]

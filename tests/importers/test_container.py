@@ -1,4 +1,4 @@
-"""Files that are handed to the importer: what is refused, and in which words."""
+"""Files for the importer: refusals and their messages."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""What is exported, and imported where there is nothing, is what it was."""
+"""An export imported into an empty database gives equal sessions."""
 
 import json
 from collections.abc import Iterator
@@ -111,7 +111,7 @@ def test_export_that_is_imported_is_exported_equal(
     for number, (session, batch) in enumerate(given):
         assert write_batch(conn, "ann", UUID(int=number), session, batch)
     before = export(conn, "ann")
-    # The ids of one user are nothing to another one.
+    # Another user may have the same ids.
     import_lines(conn, "bob", before)
     after = export(conn, "bob")
     assert len(after) == len(before)
@@ -146,7 +146,7 @@ def import_lines(conn: Connection, user_id: str, lines: list[bytes]) -> None:
 
 
 def comparable(line: bytes) -> dict[str, Any]:
-    """A line without what is new in a new place."""
+    """A line without the members that differ in a new database."""
     value: dict[str, Any] = json.loads(line)
     del value["version"]
     return value

@@ -236,7 +236,7 @@ def test_librechat_tree_of_3000_levels_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("source", ["chatgpt", "claude", "openwebui", "librechat", "mai"])
 @pytest.mark.parametrize("junk", [None, 1, "x", [], {}, [None, 1, "x", {}], {"x": None}])
 def test_members_of_any_type_are_read_or_refused(tmp_path: Path, source: str, junk: object) -> None:
-    """Each member of a conversation and of a message in turn is what nobody expects."""
+    """Each member of a conversation and of a message in turn has an unexpected type."""
     samples = {
         "chatgpt": json.loads((FILES / "chatgpt.json").read_text())[0],
         "claude": json.loads((FILES / "claude.json").read_text())[0],

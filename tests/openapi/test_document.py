@@ -43,7 +43,7 @@ def test_every_route_is_documented(app: Flask, document: dict[str, Any]) -> None
         (method.lower(), re.sub(r"<(\w+)>", r"{\1}", rule.rule), rule.endpoint.rpartition(".")[2])
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
-        # Methods that are only refused are not documented.
+        # Endpoints that only refuse methods are not documented.
         if not rule.endpoint.startswith("mai_sessions_docs.")
         and not rule.endpoint.endswith("._refuse_method")
     }

@@ -1,4 +1,4 @@
-"""The pool: connections that PostgreSQL ends, that are not fit, and those of a replica that is not there."""
+"""The pool: connections that PostgreSQL closes, with wrong settings, and to an absent replica."""
 
 import re
 import select
@@ -45,7 +45,7 @@ def test_unprepared_connection_has_the_settings_of_the_role(make_app: Callable[.
             assert pooled.execute(f"SHOW {name}".encode()).fetchone() == (value,)
 
 
-# What a role or a database may set, and the service cannot work with.
+# Settings of a role or a database that the service refuses.
 UNFIT = {
     "TimeZone": "America/Chicago",
     "DateStyle": "German",
@@ -117,7 +117,7 @@ def test_session_without_foreign_keys_is_refused(
             conn.execute(alter_database(conn, "session_replication_role", "origin"))
 
 
-# What a database may set that changes nothing for the service.
+# Settings of a database that do not matter to the service.
 HARMLESS = {
     "default_transaction_deferrable": "on",
     "default_transaction_isolation": "serializable",
@@ -175,7 +175,7 @@ def test_other_setting_changes_no_response(
 
 
 def test_read_only_database_is_read(make_app: Callable[..., Flask], pinned_database: str) -> None:
-    """Whoever sets this wants no writes: they are unavailable, and reads are not."""
+    """The administrator forbids writes: they are unavailable, and reads work."""
     with psycopg.connect(pinned_database, autocommit=True) as conn:
         conn.execute(alter_database(conn, "default_transaction_read_only", "on"))
         try:

@@ -1,6 +1,4 @@
-"""What the service does behind a pooler: what it refuses, and what a pooler that fails does to its
-callers.
-"""
+"""The service behind a pooler: its refusals, and the failures of a pooler."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +15,7 @@ from mai_sessions.errors import StartupError
 from mai_sessions.postgres.migrations import migrate
 
 SESSIONS = "/api/v1/sessions"
-# What is told of the pooler differs only here.
+# Only here do the messages about a pooler differ.
 DROPS_OPTIONS = {"query_wait_timeout = 5": "query_wait_timeout = 5\nignore_startup_parameters = options"}
 TAKES_COMMANDS = {"query_wait_timeout = 5": "query_wait_timeout = 1\nadmin_users = mai_sessions_app"}
 
@@ -43,7 +41,7 @@ def test_prepared_statements_are_refused_at_start(pooler: PgBouncer, make_app: C
 def test_pooler_without_prepared_statements_is_noticed_at_start(
     database_url: str, make_app: Callable[..., Flask]
 ) -> None:
-    """It drops the options in silence, and the role carries the settings: only the statements tell."""
+    """The pooler drops the options, and the role has the settings: only the statements show it."""
     with pgbouncer(database_url, **DROPS_OPTIONS) as pooler:
         for _ in range(3):
             with pytest.raises(
@@ -80,7 +78,7 @@ def test_migrations_go_past_it(new_database: str) -> None:
         migrate(new_database, "on")
         with psycopg.connect(new_database) as conn:
             conn.execute("GRANT SELECT ON schema_migrations TO mai_sessions_app")
-        # With nothing pending there is nothing to refuse.
+        # Without pending migrations the start is not refused.
         migrate(pooler.url, "on")
         migrate(pooler.url, "check")
 

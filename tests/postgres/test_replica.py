@@ -50,9 +50,7 @@ class Replica:
         self._running.close()
 
     def run(self, statement: str) -> Any:
-        """Run a statement there, past the service, and give what it answers; the replay may cancel it,
-        too.
-        """
+        """Run a statement directly on the replica, and return its result; the replay may cancel it too."""
         while True:
             with (
                 suppress(psycopg.errors.SerializationFailure),

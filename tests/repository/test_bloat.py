@@ -1,4 +1,4 @@
-"""An answer that streams in by patches leaves nothing behind that vacuum does not reuse."""
+"""VACUUM can reuse all space that an answer streamed by patches has taken."""
 
 from typing import Any
 from uuid import UUID

@@ -85,7 +85,7 @@ def in_threads(number: int, work: Callable[[int], None]) -> None:
 
 
 def check_counters(conn: Conn) -> None:
-    """What is counted on the rows is what there is."""
+    """Check that the counters equal the numbers of rows."""
     wrong = conn.execute(
         """
         SELECT s.id, s.message_count, s.newest_seq, s.last_message_preview, m.count, m.newest, m.preview

@@ -16,7 +16,7 @@ from mai_sessions.postgres.connection import Connection
 from mai_sessions.repository.reindex import OldWords, count_old_words, reindex
 
 PATH = "/api/v1/sessions"
-# What the release before wrote: md5 of default-user begins with these five characters.
+# The prefix of the previous release: the first five characters of the md5 of default-user.
 OLD_PREFIX = "LEFT(md5('default-user'), 5)"
 
 

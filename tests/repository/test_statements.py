@@ -86,7 +86,7 @@ def test_statement_of_a_write_has_under_40_lines(module: ModuleType, statement: 
         assert statement.strip().count("\n") < 39
 
 
-# What a route costs
+# Round trips of the routes
 
 SESSION = SESSIONS + "/{session_id}"
 MESSAGES = SESSION + "/messages"
@@ -214,7 +214,7 @@ ROUTES = [
 
 
 class Wire:
-    """What the one connection of an application sends to the server."""
+    """The trace of the only connection of an application."""
 
     def __init__(self, app: Flask, trace: Any) -> None:
         self.client = app.test_client()
@@ -222,14 +222,14 @@ class Wire:
         self._prepared: dict[str, str] = {}
 
     def clear(self) -> None:
-        """Forget what was sent, but for what was prepared."""
+        """Clear the trace, but keep the prepared statements."""
         self.round_trips()
         self._trace.truncate(0)
 
     def round_trips(self) -> list[list[str]]:
         """The names in the statements that were run since, those of each round trip in a list."""
         self._trace.seek(0)
-        # F is what went to the server, B what came back; a statement's text may go over lines.
+        # F is a message to the server, B one from it; the text of a statement may span lines.
         sent = re.findall(
             r"^F\t\d+\t(\w+)(.*?)(?=^[FB]\t|\Z)", self._trace.read().decode(), re.DOTALL | re.MULTILINE
         )

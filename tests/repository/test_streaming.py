@@ -1,4 +1,4 @@
-"""What an answer that streams in by many PATCHes writes: rows in place, no index, little WAL."""
+"""The writes of an answer that streams by many PATCHes: HOT updates, no index, little WAL."""
 
 import os
 import random
@@ -38,7 +38,7 @@ WAL_BYTES: LiteralString = """
 
 @pytest.fixture
 def own(make_migrated_database: Callable[[], str]) -> Iterator[Connection]:
-    """A connection to a database of its own, whose statistics nobody else moves."""
+    """A connection to a database of its own, whose statistics no other test changes."""
     with Connection.connect(make_migrated_database(), autocommit=True, options="-c timezone=UTC") as conn:
         yield conn
 
@@ -55,7 +55,7 @@ def streams(own: Connection) -> list[tuple[UUID, UUID]]:
 
 
 def stream(conn: Connection, session_id: UUID, message_id: UUID) -> None:
-    """Patch an answer with all of it that is there, again and again."""
+    """Patch a growing answer, each time with all of its text."""
     for number in range(1, PATCHES + 1):
         content = ANSWER[: CHARACTERS * number // PATCHES]
         patches.patch_message(conn, USER, session_id, message_id, content=content, count_tokens=len)
@@ -79,7 +79,7 @@ def test_streaming_patches_update_rows_in_place(own: Connection, streams: list[t
         assert updates == ANSWERS * PATCHES
         # Only a row that its page has no room for moves to another, where every index has to find it.
         assert updates - (now_hot - hot) <= 0.02 * updates
-        # What nobody can see any more goes when its page is full: a few rows of the newest PATCHes are left.
+        # Dead rows are removed when their page is full, so a few rows of the newest PATCHes are left.
         assert dead <= 40 * ANSWERS
 
 

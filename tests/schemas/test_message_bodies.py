@@ -1,4 +1,4 @@
-"""What the schema of messages makes of a body, and how it names what is wrong with one."""
+"""The schema of messages: the values that it loads, and the errors that it reports."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -30,7 +30,7 @@ REQUESTS = [
     POST + b"content-length:   5\r\n\r\nab\r\nc",
     CHUNKED + b"0\r\n\r\n",
     CHUNKED + b"3\r\nabc\r\n0\r\n\r\n",
-    # An end inside of a chunk is none.
+    # A chunk may contain the end marker.
     CHUNKED + b"9\r\n\r\n0\r\n\r\nab\r\n0\r\n\r\n",
     CHUNKED + b'5;name="a;b"\r\nabcde\r\n0;x=y\r\n\r\n',
     CHUNKED + b"0\r\nTrailer: a\r\nOther: b\r\n\r\n",

@@ -117,7 +117,7 @@ def test_client_that_does_not_close_does_not_block_others(service: Service) -> N
         for connection in connections:
             connection.sendall(b"nonsense\r\n\r\n")
         assert is_live(service)
-        # A client that goes on sending receives its response, too.
+        # A client that keeps sending receives its response too.
         for connection in connections:
             connection.sendall(b"more of it")
             assert read_response(connection)[0] == 400
@@ -504,7 +504,7 @@ def test_gthread_decodes_chunked_alone(gthread: tuple[Service, Path]) -> None:
         assert b" 501 " in connection.recv(65536)
 
 
-# A path that would pass for a trusted address, one that is none, one that is no UTF-8, and none at all.
+# A path that looks like a trusted address, another one, one that is not UTF-8, and no path.
 @pytest.mark.parametrize("bound", [b"10.0.0.1", b"unix", b"\0\xff\xfe", b""])
 @pytest.mark.parametrize("worker", ["epoll", "gthread"])
 def test_unix_peer_has_no_address(unix_services: dict[str, Path], worker: str, bound: bytes) -> None:

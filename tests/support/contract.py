@@ -42,7 +42,7 @@ class ContractClient(FlaskClient):
         if not currently_in_test_context():
             self.written.update(_texts(kwargs.get("json")))
         self.written.update(_texts(dict(kwargs.get("headers") or {}).get("Authorization")))
-        # Buffered, so that the response is closed, and what is recorded at its end is there.
+        # Buffered, so that the response is closed and its record is complete.
         kwargs.setdefault("buffered", True)
         response = super().open(*args, **kwargs)
         assert response.headers["X-Request-ID"]

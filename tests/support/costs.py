@@ -1,4 +1,4 @@
-"""What a request costs: CPU time and memory of the processes that serve it."""
+"""The cost of a request: CPU time and memory of the processes that serve it."""
 
 import re
 import time
@@ -14,12 +14,12 @@ from support.service import Service, workers_of
 
 
 class Request(NamedTuple):
-    """A request as bytes, without what frames the body."""
+    """A request as bytes, without the framing of the body."""
 
     method: str
     path: str
     body: bytes | None = None
-    headers: dict[str, str] = {}  # noqa: RUF012 - nobody changes it
+    headers: dict[str, str] = {}  # noqa: RUF012 - it is never changed
 
 
 class Cost(NamedTuple):
@@ -47,7 +47,7 @@ class Meter:
     def measure(self, request: Request) -> Cost:
         """Send a request and read its response."""
         headers = {"Content-Type": "application/json", **request.headers}
-        # The peak of memory begins again at what is held now.
+        # Reset the peak of memory to the present size.
         Path(f"/proc/{self._worker}/clear_refs").write_text("5")
         memory, cpu = _peak_memory(self._worker), _cpu_seconds(self._pids)
         self._http.request(request.method, request.path, request.body, headers)

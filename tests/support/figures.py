@@ -10,7 +10,7 @@ FULL = os.environ.get("FAULTS") == "full"
 
 @dataclass
 class Figures:
-    """What the clients saw during a fault. Times are in seconds; None was not measured."""
+    """The observations of the clients during a fault. Times are in seconds; None was not measured."""
 
     fault: str
     sent: int = 0

@@ -1,4 +1,4 @@
-"""Clients that append until they are told that it is done, and what became of what they sent."""
+"""Clients that append until they are stopped, and the fate of their messages."""
 
 import math
 import time
@@ -16,10 +16,10 @@ from support.chats import SESSIONS
 from support.figures import Figures
 from support.service import Service, call
 
-# What a client sees of a connection that ends while it is served.
+# The errors of a connection that ends during a request.
 CUT = ("BrokenPipeError", "ConnectionResetError", "IncompleteRead", "RemoteDisconnected")
 
-# Between two tries, in seconds. The service asks for 1; who comes sooner sees more of the fault.
+# Seconds between two tries. The service asks for 1; shorter pauses show more of the fault.
 PAUSE = 0.1
 
 
@@ -41,7 +41,7 @@ class Clients:
         self._threads: list[Thread] = []
 
     def start(self, number: int, together: int) -> None:
-        """Start so many clients, of which so many share a session."""
+        """Start clients, of which some share a session."""
         with closing(self._service.connect()) as http:
             paths = [
                 f"{SESSIONS}/{call(http, 'POST', SESSIONS, {})[1]['id']}/messages"
@@ -52,7 +52,7 @@ class Clients:
             self._threads[-1].start()
 
     def wait_for(self, number: int, status: str = "201") -> None:
-        """Wait until so many more answers have this status."""
+        """Wait for a number of further responses with this status."""
         wanted, deadline = self.figures.statuses[status] + number, time.monotonic() + 60
         while self.figures.statuses[status] < wanted:
             assert time.monotonic() < deadline, self.figures
@@ -63,7 +63,7 @@ class Clients:
         self._over_at.append(time.monotonic())
 
     def stop(self) -> Figures:
-        """Stop the clients, and compare what they were told with what is there."""
+        """Stop the clients, and compare their acknowledged messages with the stored ones."""
         self._done.set()
         for thread in self._threads:
             thread.join()
@@ -122,7 +122,7 @@ class Clients:
 def appending(
     service: Service, database_url: str, fault: str, number: int, *, together: int = 4, patience: float = 30
 ) -> Iterator[Clients]:
-    """Let so many clients append for the length of a `with`; it ends with their figures."""
+    """Let clients append during a `with`, which yields their figures at its end."""
     clients = Clients(service, database_url, fault, patience)
     clients.start(number, together)
     try:

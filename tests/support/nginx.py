@@ -57,12 +57,15 @@ class Site(Service):
             time.sleep(0.05)
 
 
-# What a test replaces that asks more than a single client may.
+# The replacement of the limits for a test that sends more than a single client may.
 UNLIMITED = {"rate=50r/s": "rate=100000r/s", "rate=500r/s": "rate=100000r/s"}
 
 
 def configuration(directory: Path, port: int, **replaced: str) -> str:
-    """A whole configuration around the shipped site, in which only places differ, and what the test names."""
+    """A complete configuration around the shipped site.
+
+    Only paths differ, and the replacements of the test.
+    """
     site = SITE.read_text()
     for old, new in {
         "listen 80;": f"listen 127.0.0.1:{port};",

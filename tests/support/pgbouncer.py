@@ -60,7 +60,7 @@ class PgBouncer:
 
 
 def configuration(directory: Path, port: int, database_url: str, **replaced: str) -> str:
-    """Write the shipped configuration with only places changed, and what the test names."""
+    """Write the shipped configuration. Only paths differ, and the replacements of the test."""
     text = CONFIGURATION.read_text()
     server = conninfo_to_dict(database_url)
     places = " ".join(f"{name}={server[name]}" for name in ("host", "port", "dbname") if name in server)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import psycopg
 
-# From the top of the drawing down, and what a reader needs first.
+# In the order of the drawing.
 TABLES = (
     "users",
     "sessions",
@@ -156,7 +156,7 @@ def _statement(definition: str) -> str:
 
 
 def _without_defaults(definition: str) -> str:
-    """Leave out what PostgreSQL prints but takes as given."""
+    """Leave out the defaults that PostgreSQL prints."""
     return re.sub(r"::text(?!\[)| USING btree|public\.", "", definition)
 
 

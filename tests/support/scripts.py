@@ -1,4 +1,4 @@
-"""The scripts for people with psql, and what their headers say."""
+"""The scripts for psql, and their headers."""
 
 import re
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def head(script: str) -> str:
 
 
 def header(script: str, name: str) -> str:
-    """What a script's header says under a name, on one line."""
+    """Return a field of a script's header as one line."""
     match = re.search(rf"^-- {name}: +(.+(?:\n--   .+)*)", head(script), re.MULTILINE)
     assert match, f"{script} says nothing about {name}"
     return " ".join(match[1].replace("\n--", " ").split())

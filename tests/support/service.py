@@ -51,7 +51,7 @@ class Service:
 
 
 def call(http: HTTPConnection, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-    """Ask, and return the status and what the JSON of the answer says."""
+    """Send a request, and return the status and the parsed JSON of the response."""
     data, headers = (None, {}) if body is None else (orjson.dumps(body), {"Content-Type": "application/json"})
     http.request(method, path, data, headers)
     response = http.getresponse()
@@ -60,7 +60,7 @@ def call(http: HTTPConnection, method: str, path: str, body: Any = None) -> tupl
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
+    """Return a free port of the loopback."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What is read of a request: encodings, and empty parameters."""
+"""Reading a request: encodings, and empty parameters."""
 
 import gzip
 

@@ -1,4 +1,4 @@
-"""Conditional requests: what proxies and clients make of an entity tag, and Range."""
+"""Conditional requests: entity tags as proxies and clients change them, and Range."""
 
 import pytest
 from flask.testing import FlaskClient

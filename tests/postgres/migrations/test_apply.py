@@ -20,7 +20,7 @@ CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS notes_body_key ON notes (body);
 
 @pytest.fixture
 def reader_url(new_database: str, conn: psycopg.Connection) -> Iterator[str]:
-    """A role that may SELECT what is there when it is made, and nothing else."""
+    """A role that may SELECT from the existing tables, and nothing else."""
     role = f"reader_{uuid4().hex}"
     conn.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
     conn.execute(

@@ -190,7 +190,7 @@ def test_the_release_before_may_start_again(
 def test_old_release_does_not_start_after_a_breaking_migration(
     database_url: str, directory: Path, tmp_path: Path
 ) -> None:
-    """And it does not end who runs: to drain it first is for whoever migrates."""
+    """Running processes of the old release are not stopped: the operator stops them first."""
     sql = "-- migrate: breaking\nALTER TABLE messages ADD COLUMN content_key text;\n"
     (directory / f"{NEWEST + len(ALLOWED) + 1:04}_encrypt_contents.sql").write_text(sql)
     with running(database_url, tmp_path / "log") as service, under_load(service) as answers:
