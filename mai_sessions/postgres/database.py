@@ -13,7 +13,6 @@ from mai_sessions.errors import Unavailable
 from mai_sessions.postgres.connection import Connection
 from mai_sessions.postgres.pool import Pool
 from mai_sessions.telemetry.logs import describe
-from mai_sessions.telemetry.outage import Outage
 from mai_sessions.telemetry.request_record import current
 
 P = ParamSpec("P")
@@ -35,7 +34,6 @@ class Database:
         if settings.read_url:
             self.replica = Pool(replace(settings, database_url=settings.read_url), "replica")
         self._replica_cools_until = 0.0
-        self._replica_outage = Outage("replica")
 
     def open(self) -> None:
         """Start connecting, without waiting for the first connection."""
@@ -76,13 +74,13 @@ class Database:
                     # that.
                     with self.replica.checkout(REPLICA_WAIT) as conn:
                         value = read(conn, *args, **kwargs)
-                    self._replica_outage.answers()
+                    self.replica.outage.answers()
                     return value
                 # The replica is away, too slow, or has a conflict with recovery.
                 # ProgrammingError: its schema is behind, or its role may not read.
                 except (Unavailable, psycopg.ProgrammingError) as error:
                     self._replica_cools_until = time.monotonic() + REPLICA_COOLDOWN
-                    self._replica_outage.fails(describe(error.__cause__ or error))
+                    self.replica.outage.fails(describe(error.__cause__ or error))
             if record := current.get():
                 record.replica_fallbacks += 1
         with self.connection() as conn:

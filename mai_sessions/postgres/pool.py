@@ -64,10 +64,11 @@ class Pool:
         self._url = settings.database_url
         self._parameters = connection_parameters(settings)
         self._max_checkout_seconds = settings.statement_timeout + WATCHDOG_GRACE
-        self._outage = Outage(f"{name} database")
+        # Failed attempts to connect are noted here, and by whoever reads in vain.
+        self.outage = Outage(f"{name} database")
         self._pool = psycopg_pool.ConnectionPool(
             self._url,
-            connection_class=_reporting_connection(self._outage, self._url),
+            connection_class=_reporting_connection(self.outage, self._url),
             open=False,
             min_size=1,
             max_size=settings.threads,
@@ -177,7 +178,7 @@ class Pool:
             check_session_settings(conn)
         finally:
             self._watchdog.forget(conn)
-        self._outage.answers()
+        self.outage.answers()
 
     def _acquire(self, timeout: float) -> Connection:
         """Take a connection that the server has not closed.

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TextIO
+from typing import Any, TextIO
 
 import orjson
 import psycopg
@@ -92,6 +92,9 @@ class _JsonFormatter(_NoValues, OrjsonFormatter):
             timestamp="time",
             rename_fields={"levelname": "level", "name": "logger", "exc_info": "traceback"},
         )
+
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        return {"time": log_data.pop("time"), **log_data}
 
     def format(self, record: logging.LogRecord) -> str:
         fields = getattr(record, "request", None)

@@ -93,12 +93,13 @@ class RequestLogMiddleware:
         # If sending failed, the server closes the body while it handles that error.
         if isinstance(sys.exc_info()[1], OSError):
             fields["disconnected"] = True
-        log_request(
-            f"{method} {record.route or 'an unknown path'} {record.status} in {fields['ms']} ms",
-            fields,
-            failed=record.status >= HTTPStatus.INTERNAL_SERVER_ERROR,
-            is_probe=record.route in _PROBES,
-        )
+        summary = f"{method} {record.route or 'an unknown path'} {record.status} in {fields['ms']} ms"
+        if record.outage:
+            summary = f"{summary}: {record.outage}"
+        is_probe = record.route in _PROBES
+        # telemetry/outage.py logs an outage once a minute, however often a monitor asks.
+        failed = record.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not (is_probe and record.outage)
+        log_request(summary, fields, failed=failed, is_probe=is_probe)
         current.set(None)
 
 

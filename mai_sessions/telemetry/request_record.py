@@ -13,7 +13,8 @@ _WELL_FORMED = re.compile(r"[A-Za-z0-9._~+/=:-]{1,128}").fullmatch
 @dataclass(slots=True)
 class RequestRecord:
     """One request. Times are in seconds, sizes in bytes. `reasons` are the types of the validation errors;
-    `queue_seconds` is the time that the request waited for a thread.
+    `queue_seconds` is the time that the request waited for a thread, `outage` why a server that it needs did
+    not respond.
     """
 
     request_id: str
@@ -30,6 +31,7 @@ class RequestRecord:
     replayed: bool = False
     replica_fallbacks: int = 0
     reasons: list[str] = field(default_factory=list)
+    outage: str | None = None
 
 
 # The key of the WSGI environment in which the worker passes `queue_seconds`.

@@ -118,7 +118,9 @@ def _domain_error(error: Error) -> Response:
     if isinstance(error, Unauthenticated):
         response.headers["WWW-Authenticate"] = error.challenge
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
-        log.warning("%s: %s", error, describe(error.__cause__))
+        record = current.get()
+        if record and error.__cause__:
+            record.outage = f"{error}: {describe(error.__cause__)}"
         response.headers["Retry-After"] = str(RETRY_AFTER)
     return response
 

@@ -225,7 +225,7 @@ def test_dead_replica_is_left_alone(make_app: Callable[..., Flask], caplog: pyte
         assert client.get("/api/v1/analytics/usage").get_json()["total_sessions"] == 1
     assert "mai_sessions_db_replica_fallbacks_total 6.0" in client.get("/metrics").text
     # The first read found it dead; the others did not wait.
-    assert sum("the replica is away" in record.message for record in caplog.records) == 1
+    assert sum("the replica database is away" in record.message for record in caplog.records) == 1
     health = client.get("/health/detailed").get_json()
     assert health["status"] == "healthy"
     assert health["services"]["postgres"]["details"]["replica"]["ok"] is False

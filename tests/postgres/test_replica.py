@@ -159,7 +159,7 @@ def test_a_replica_whose_schema_is_behind(
         replica.run("SELECT pg_wal_replay_pause()::text")
         conn.execute("ALTER TABLE session_titles RENAME COLUMN old_words TO words")
     assert found(client, "horizon") == 1
-    assert "the replica is away: UndefinedColumn" in caplog.text
+    assert "the replica database is away: UndefinedColumn" in caplog.text
     replica.run("SELECT pg_wal_replay_resume()::text")
     replica.catch_up()
     wait_until(lambda: is_replica_read(app))
@@ -196,7 +196,9 @@ def test_conflict_with_recovery_is_read_on_the_primary(
     wait_until(lambda: is_replica_read(app))
 
 
-def test_a_replica_that_dies(app: Flask, client: FlaskClient, replica: Replica) -> None:
+def test_a_replica_that_dies(
+    app: Flask, client: FlaskClient, replica: Replica, caplog: pytest.LogCaptureFixture
+) -> None:
     client.post(SESSIONS, json={"title": "Harbour"})
     replica.catch_up()
     replica.kill()
@@ -210,6 +212,7 @@ def test_a_replica_that_dies(app: Flask, client: FlaskClient, replica: Replica) 
         ):
             assert client.get(path).status_code == 200
     assert not is_replica_read(app)
+    assert len([message for message in caplog.messages if "replica database" in message]) <= 1
     health = client.get("/health/detailed").get_json()
     assert health["status"] == "healthy"
     assert health["services"]["postgres"]["details"]["replica"]["error"] == "Database not available"
