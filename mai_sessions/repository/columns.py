@@ -13,6 +13,9 @@ from mai_sessions.errors import NotFound, Stale
 NEXT_UPDATED_AT: LiteralString = """
 GREATEST(now(), nullif(s.updated_at, GREATEST(s.updated_at, now() + interval '1 minute')))"""
 
+# Of the content of the head, in `last_message_preview`.
+PREVIEW_CHARACTERS = 100
+
 # What SUMMARY_COLUMNS reads of the row of a session.
 SESSION_ROW: LiteralString = """
 s.id, s.title, s.agent_name, s.model_id, s.created_at, s.updated_at, s.message_count, s.last_message_preview,

@@ -234,9 +234,11 @@ def unknown_references(
 ) -> Invalid:
     """The error that names each parent, head and image that is not there."""
     errors: list[dict[str, object]] = []
+    texts = []
 
     def add(loc: Sequence[str | int], msg: str) -> None:
         errors.append({"loc": ["body", *loc], "msg": msg, "type": "unknown"})
+        texts.append(f"{'.'.join(map(str, ['body', *loc]))}: {msg}")
 
     for index, message in enumerate(messages):
         place: list[str | int] = ["messages", index] if is_batch else []
@@ -247,4 +249,4 @@ def unknown_references(
                 add([*place, "images", number], "No attachment of yours.")
     if head_id in unknown_ids:
         add(["session", "head_id"], "No message of this session.")
-    return Invalid(" ".join(f"{error['loc']}: {error['msg']}" for error in errors), errors)
+    return Invalid(" ".join(texts), errors)

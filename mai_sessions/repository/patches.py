@@ -30,6 +30,7 @@ from mai_sessions.repository.columns import (
     HEAD_SEQ,
     LOCK_SESSION,
     NEXT_UPDATED_AT,
+    PREVIEW_CHARACTERS,
     check_locked,
     compact_json,
 )
@@ -45,8 +46,8 @@ _METADATA_FIT: LiteralString = f"""
 # A version that is new tells the statements after it that the conditions held.
 _TOUCHED: LiteralString = f"""
        SET version              = %(version)s,
-           last_message_preview = CASE WHEN m.seq = {HEAD_SEQ} AND %(content)s::text IS NOT NULL
-                                       THEN left(%(content)s::text, 100) ELSE s.last_message_preview END"""
+           last_message_preview = CASE WHEN m.seq = {HEAD_SEQ} AND %(preview)s::text IS NOT NULL
+                                       THEN %(preview)s::text ELSE s.last_message_preview END"""
 _TARGET: LiteralString = f"""
       FROM messages AS m
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
@@ -220,7 +221,9 @@ def _params(
         "message_ids": [message_id],
         "version": new_id(),
         "if_match": if_match,
-        "content": changes.get("content"),
+        "content": (content := changes.get("content")),
+        # The content itself goes to PostgreSQL once.
+        "preview": None if content is None else content[:PREVIEW_CHARACTERS],
         "words": None,
         "user_prefix": user_prefix(user_id),
         "epoch": _EPOCH,

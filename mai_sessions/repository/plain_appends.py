@@ -13,7 +13,7 @@ from mai_sessions.content.lexemes import message_vector
 from mai_sessions.content.message import UNSET, NewMessage
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection, Json, run_transaction
-from mai_sessions.repository.columns import HEAD_ID, NEXT_UPDATED_AT, time_as_json
+from mai_sessions.repository.columns import HEAD_ID, NEXT_UPDATED_AT, PREVIEW_CHARACTERS, time_as_json
 from mai_sessions.repository.daily_usage import ADD_UP, PARTS
 from mai_sessions.repository.message_json import Placement, message_json
 
@@ -26,7 +26,7 @@ MOVE_PLAIN_SESSION: LiteralString = f"""
            newest_seq           = s.last_seq + 1,
            head_seq             = s.last_seq + 1,
            head_id              = %(message_id)s,
-           last_message_preview = left(%(content)s, 100),
+           last_message_preview = %(preview)s,
            updated_at           = {NEXT_UPDATED_AT},
            version              = %(version)s
       FROM (SELECT {HEAD_ID} AS id
@@ -87,6 +87,8 @@ def append_plain_message(
         "version": version,
         "role": message.role,
         "content": message.content,
+        # The content itself goes to PostgreSQL once.
+        "preview": message.content[:PREVIEW_CHARACTERS],
         "token_count": message.token_count,
         "model_id": message.model_id,
         "agent_name": message.agent_name,

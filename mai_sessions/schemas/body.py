@@ -32,7 +32,12 @@ class Body(Schema):
                 return self._load_given(data)
             except ValidationError:
                 pass
-        return super().load(data, **kwargs)
+        try:
+            return super().load(data, **kwargs)
+        except ValidationError as error:
+            # marshmallow's frames and the error refer to each other, and would keep the body in memory until
+            # a full garbage collection.
+            raise error.with_traceback(None) from None
 
     def check(self, given: Any) -> None:
         """Raise ValidationError for errors that concern several fields. `given` may be anything."""

@@ -27,9 +27,13 @@ class _Body(BytesIO):
     def read(self, size: int | None = -1, /) -> bytes:
         content = super().read(size)
         if self.tell() == self._size:
-            self.seek(0)
-            self.truncate()
+            self.release()
         return content
+
+    def release(self) -> None:
+        """Give up the memory."""
+        self.seek(0)
+        self.truncate()
 
 
 class BufferedRequest:
@@ -43,6 +47,7 @@ class BufferedRequest:
         self._parsed = Request(cfg, self._unreader, client.address, client.number)
         check_transfer_coding(self._parsed)
         self._body: Any = self._parsed.body
+        self._content = _Body(b"")
         self._is_consumed = not sock.is_too_large
         # The worker has sent the 100 Continue.
         self._parsed._expected_100_continue = False  # type: ignore[attr-defined]  # not in the types
@@ -71,7 +76,7 @@ class BufferedRequest:
             length = self._body.reader.length
             content = client.sock.take_body(length)
             self._is_consumed = len(content) == length
-            environ["wsgi.input"] = _Body(content)
+            environ["wsgi.input"] = self._content = _Body(content)
         return environ
 
     def finish(self) -> bool:
@@ -80,6 +85,8 @@ class BufferedRequest:
         """
         if self._is_consumed and isinstance(self._body.reader, ChunkedReader):
             self._is_consumed = self._read_rest()
+        # werkzeug's errors refer to themselves, and so keep the environment until a full garbage collection.
+        self._content.release()
         self._client.sock.finish_request(self._unreader.take_buffered())
         return self._is_consumed and not self._parsed.should_close()
 

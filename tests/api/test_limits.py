@@ -1,7 +1,11 @@
+import gc
 import json
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from marshmallow import ValidationError
+from support.chats import SESSIONS
 
 
 @pytest.mark.parametrize(("depth", "status"), [(32, 201), (33, 422), (900, 422), (100_000, 422)])
@@ -39,3 +43,32 @@ def test_json_with_too_many_values_is_refused(
 def test_delimiters_in_texts_are_not_counted_as_values(client: FlaskClient, session: str, mark: str) -> None:
     message = {"role": "user", "content": mark * 200_000}
     assert client.post(f"{session}/messages", json=message).get_json()["content"] == message["content"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("", {"title": "x" * 300}),
+        ("", {"messages": [{"role": "user", "content": 1}]}),
+        ("/batch", {"ids": ["x"], "action": "archive"}),
+        ("/{session}/messages", {"role": "nobody", "content": "x"}),
+        ("/{session}/messages", {"messages": [{"role": "nobody", "content": "x"}, {}]}),
+        ("/{session}/messages", {"role": "user", "parts": [{"text": "\0"}]}),
+        ("/{session}/messages", {"role": "user", "content": "x", "images": ["x"]}),
+    ],
+)
+def test_refused_body_leaves_no_garbage(client: FlaskClient, path: str, body: dict[str, Any]) -> None:
+    """An error that refers to itself would keep the body in memory until a full garbage collection."""
+    session_id = client.post(SESSIONS, json={}).get_json()["id"]
+    path = SESSIONS + path.replace("{session}", session_id)
+    gc.collect()
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        assert client.post(path, json=body).status_code == 422
+        gc.collect()
+        assert [garbage for garbage in gc.garbage if isinstance(garbage, ValidationError)] == []
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()

@@ -309,7 +309,7 @@ HEAVY = [
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 def test_memory_is_a_few_times_the_body(site: Site, method: str, kind: str, keyed: bool) -> None:
     path = f"{SESSIONS}/{site.ids['{session_id}']}/messages"
-    # A letter beside an emoji takes four bytes in Python; a PATCH sends the text to PostgreSQL twice.
+    # A letter beside an emoji takes four bytes in Python, while PATCH reads what it has written.
     limit = MEMORY + 5 if (method, kind) == ("PATCH", "letters and one emoji") else MEMORY
     if method == "PATCH":
         path += f"/{site.ids['{message_id}']}"

@@ -125,6 +125,7 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "origin": ("jsonb", Json({"import": {}})),
     "path": ("text", "sessions"),
     "part": ("text", "rare"),
+    "preview": ("text", "words"),
     "pieces": ("text", part_query(USER, "rare")),
     "query": ("text", _query.tsquery),
     "recent_query": ("text", _query.recent_tsquery),

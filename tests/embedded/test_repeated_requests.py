@@ -1,0 +1,66 @@
+"""What a client may repeat makes no error in PostgreSQL, whose log would grow with each retry."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from flask.testing import FlaskClient
+from support.chats import SESSIONS
+from support.service import wait_until
+
+from mai_sessions import create_app
+from mai_sessions.config import Settings
+from mai_sessions.embedded.private_postgres import postgresql
+from mai_sessions.postgres import migrations
+
+SESSION_ID = str(uuid4())
+MESSAGE = {"role": "user", "content": "x"}
+OWN_ID = {**MESSAGE, "id": str(uuid4())}
+KEY = {"Idempotency-Key": "key"}
+MESSAGES = f"{SESSIONS}/{SESSION_ID}/messages"
+
+REPEATABLE: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
+    "session of an id": (SESSIONS, {"id": SESSION_ID}, {}),
+    "session with a key": (SESSIONS, {"title": "x"}, KEY),
+    "session of an id with a key": (SESSIONS, {"id": SESSION_ID}, {"Idempotency-Key": "other"}),
+    "session with messages": (SESSIONS, {"id": str(uuid4()), "messages": [MESSAGE]}, {}),
+    "session with messages and a key": (SESSIONS, {"messages": [MESSAGE]}, {"Idempotency-Key": "third"}),
+    "message of an id": (MESSAGES, OWN_ID, {}),
+    "message with a key": (MESSAGES, MESSAGE, KEY),
+    "batch of ids": (MESSAGES, {"messages": [OWN_ID, {**MESSAGE, "id": str(uuid4())}]}, {}),
+    "batch with a key": (MESSAGES, {"messages": [MESSAGE]}, {"Idempotency-Key": "other"}),
+    "deletion of sessions": (f"{SESSIONS}/batch", {"ids": [str(uuid4())], "action": "delete"}, KEY),
+}
+
+
+@pytest.fixture(scope="module")
+def site(data_dir: Path) -> Iterator[tuple[FlaskClient, str, Path]]:
+    """A client of the application over a private PostgreSQL, the URL of that, and its data directory."""
+    with postgresql(data_dir) as url:
+        migrations.migrate(url, "on")
+        app = create_app(Settings(database_url=url))
+        yield app.test_client(), url, data_dir
+        app.extensions["mai_sessions"].close()
+
+
+def errors(data_dir: Path) -> int:
+    """Count the errors in the logs of PostgreSQL."""
+    return sum(path.read_text(errors="replace").count("ERROR:") for path in data_dir.rglob("*.log"))
+
+
+@pytest.mark.parametrize("name", REPEATABLE)
+def test_repeated_request_makes_no_error_in_the_log(site: tuple[FlaskClient, str, Path], name: str) -> None:
+    client, url, data_dir = site
+    path, body, headers = REPEATABLE[name]
+    client.post(SESSIONS, json={"id": SESSION_ID})
+    before = errors(data_dir)
+    for _ in range(3):
+        assert client.post(path, json=body, headers=headers).status_code in (200, 201)
+    # An error of the test's own comes after all others, and shows that errors are written.
+    with psycopg.connect(url) as conn, pytest.raises(psycopg.errors.DivisionByZero):
+        conn.execute("SELECT 1 / 0")
+    wait_until(lambda: errors(data_dir) > before)
+    assert errors(data_dir) == before + 1
