@@ -198,7 +198,10 @@ class Connection(psycopg.Connection[TupleRow]):
         if not result.ntuples:
             return []
         self._transformer.set_pgresult(result)
-        return self._transformer.load_rows(0, result.ntuples, tuple)
+        rows = self._transformer.load_rows(0, result.ntuples, tuple)
+        # An idle connection would keep its last result.
+        self._transformer.set_pgresult(None)
+        return rows
 
     def _check(self, result: PGresult) -> None:
         if result.status in _DONE:
