@@ -234,7 +234,7 @@ def one_two():
 
 def waits():
     yield b"one,"
-    released.wait(60)
+    released.wait(600)
     yield b" two"
 
 
