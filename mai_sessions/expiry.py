@@ -15,11 +15,11 @@ from functools import partial
 from typing import TYPE_CHECKING, LiteralString
 
 from mai_sessions.config import Settings
-from mai_sessions.content.lexemes import message_vector
+from mai_sessions.content.tokens import load_tokenizer
 from mai_sessions.errors import NotFound, Stale, Unavailable
-from mai_sessions.ids import new_id
-from mai_sessions.postgres.connection import fetch_all, fetch_one, run_transaction
+from mai_sessions.postgres.connection import fetch_all, fetch_one
 from mai_sessions.postgres.database import Database
+from mai_sessions.repository.patches import interrupt_stream
 from mai_sessions.repository.session_batches import delete_session
 from mai_sessions.telemetry.logs import describe
 
@@ -71,32 +71,12 @@ LIST_OLD_SESSIONS: LiteralString = """
      LIMIT %(batch)s"""
 
 LIST_ABANDONED_STREAMS: LiteralString = """
-    SELECT /* list_abandoned_streams */ m.user_id, m.session_id, m.id, m.created_at, m.content
+    SELECT /* list_abandoned_streams */ m.user_id, m.session_id, m.id, m.content, s.version
       FROM messages AS m
+      JOIN sessions AS s ON s.user_id = m.user_id AND s.id = m.session_id
      WHERE m.status = 'streaming' AND m.created_at < now() - interval '1 hour'
        AND coalesce(m.updated_at, m.created_at) < now() - interval '1 hour'
      LIMIT %(batch)s"""
-
-# Not if its client came back: then the content or the status has changed.
-INTERRUPT_STREAM: LiteralString = """
-    UPDATE /* interrupt_stream */ messages AS m
-       SET status = 'interrupted', words = %(words)s::tsvector, updated_at = now()
-     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s
-       AND m.status = 'streaming' AND m.content = %(content)s
-    RETURNING m.id"""
-
-# Like the end of streaming by a PATCH, but without moving the session in the list.
-SHOW_INTERRUPTED: LiteralString = """
-    UPDATE /* interrupt_stream */ sessions AS s
-       SET version = %(version)s,
-           last_message_preview = CASE WHEN m.seq = CASE WHEN s.is_branched THEN s.head_seq
-                                                         ELSE s.newest_seq END
-                                       THEN left(m.content, 100)
-                                       ELSE s.last_message_preview END
-      FROM messages AS m
-     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
-       AND m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s
-       AND m.status = 'interrupted'"""
 
 
 class Expiry:
@@ -110,6 +90,7 @@ class Expiry:
         self._database = database
         self._enabled = settings.expiry == "on"
         self._retention_days = settings.retention_days
+        self._count_tokens = load_tokenizer(settings.tokenizer)
         self._next_retention = 0.0
 
     def start(self) -> None:
@@ -187,19 +168,21 @@ class Expiry:
             return len(fetch_all(conn, DELETE_KEYS_UNTIL, {"newest": newest[0]}))
 
     def _interrupt_streams(self) -> int:
-        """Mark a batch of streaming messages without writes for an hour, and write their lexemes."""
+        """End a batch of streams that nobody has written to for an hour, but for those whose client comes back
+        meanwhile.
+        """
         with self._database.connection() as conn:
             abandoned = fetch_all(conn, LIST_ABANDONED_STREAMS, {"batch": _STREAM_BATCH})
-            for user_id, session_id, message_id, created_at, content in abandoned:
-                params = {
-                    "user_id": user_id,
-                    "session_id": session_id,
-                    "message_id": message_id,
-                    "content": content,
-                    "words": message_vector(user_id, session_id, created_at, content),
-                    "version": new_id(),
-                }
-                run_transaction(conn, [INTERRUPT_STREAM, SHOW_INTERRUPTED], params)
+            for user_id, session_id, message_id, content, version in abandoned:
+                interrupt_stream(
+                    conn,
+                    user_id,
+                    session_id,
+                    message_id,
+                    content=content,
+                    count_tokens=self._count_tokens,
+                    version=version,
+                )
         return len(abandoned)
 
     def _expire_sessions(self, days: int) -> int:

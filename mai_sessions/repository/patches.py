@@ -63,6 +63,11 @@ TOUCH_SESSION: LiteralString = f"""
            updated_at           = {NEXT_UPDATED_AT} {_TARGET}
        AND NOT EXISTS ({UNKNOWN_IMAGES})"""
 
+# Nobody has written to the session of an abandoned stream, so its place in the list stays.
+TOUCH_ABANDONED: LiteralString = f"""
+    UPDATE /* interrupt_stream */ sessions AS s {_TOUCHED} {_TARGET}
+       AND m.status = 'streaming'"""
+
 # As message_vector writes it: the days since 1970, by eight.
 _WEEK_KEY: LiteralString = """
 array_to_tsvector(ARRAY[%(user_prefix)s || '_w' || to_hex(
@@ -167,6 +172,27 @@ def patch_message(
                 _count(params, stored[0][0], count_tokens)
             return _patch(conn, params, changes)
     return _patch(conn, params, changes)
+
+
+def interrupt_stream(
+    conn: Connection,
+    user_id: str,
+    session_id: UUID,
+    message_id: UUID,
+    *,
+    content: str,
+    count_tokens: Callable[[str], int],
+    version: UUID,
+) -> None:
+    """End the stream of a message that is abandoned: it is `interrupted`, found and counted.
+
+    Nothing is written unless the message still streams, and its session has the `version` that it had when
+    the `content` was read.
+    """
+    params = _params(user_id, session_id, message_id, {"status": "interrupted"}, [version])
+    _count(params, content, count_tokens)
+    # The content is stored already.
+    run_transaction(conn, [TOUCH_ABANDONED, RECOUNT_MESSAGE, PATCH_MESSAGE], params)
 
 
 def _may_stream(changes: MessageChanges) -> bool:

@@ -93,16 +93,19 @@ def test_abandoned_streams_are_interrupted_and_found(
 ) -> None:
     session = client.post(SESSIONS, json={}).get_json()["id"]
     for content in ("lighthouse", "windmill"):
-        client.post(f"{SESSIONS}/{session}/messages", json={"role": "assistant", "content": content})
+        body = {"role": "assistant", "content": "", "status": "streaming"}
+        message = client.post(f"{SESSIONS}/{session}/messages", json=body).headers["Location"]
+        client.patch(message, json={"content": f"{content} by the sea"})
     hours_ago = """UPDATE messages
-                      SET status = 'streaming', words = '', created_at = now() - %s * interval '1 hour'
-                    WHERE content = %s"""
-    conn.execute(hours_ago, [0.9, "lighthouse"])
-    conn.execute(hours_ago, [1.1, "windmill"])
+                      SET created_at = now() - interval '2 hours', updated_at = now() - %s * interval '1 hour'
+                    WHERE content LIKE %s"""
+    conn.execute(hours_ago, [0.9, "lighthouse%"])
+    conn.execute(hours_ago, [1.1, "windmill%"])
     before = client.get(f"{SESSIONS}/{session}").get_json()["updated_at"]
     assert make_expiry().purge()["streams"] == 1
-    statuses = conn.execute("SELECT content, status FROM messages ORDER BY content").fetchall()
-    assert statuses == [("lighthouse", "streaming"), ("windmill", "interrupted")]
+    rows = conn.execute("SELECT content, status, token_count FROM messages ORDER BY content").fetchall()
+    assert rows == [("lighthouse by the sea", "streaming", 0), ("windmill by the sea", "interrupted", 4)]
+    assert conn.execute("SELECT sum(token_count) FROM daily_usage WHERE part = 'total'").fetchone() == (4,)
     assert client.get("/api/v1/search?q=windmill").get_json()["results"]
     assert client.get(f"{SESSIONS}/{session}").get_json()["updated_at"] == before
     assert not {"check/newest_messages.sql", "check/message_counts.sql"} & run_checks().keys()
