@@ -93,8 +93,9 @@ class Settings:
     )
     max_json_depth: int = _setting(
         "MAI_SESSIONS_MAX_JSON_DEPTH",
-        32,
-        "How deep arrays and objects may be nested in a request body. Deeper is a `422`",
+        40,
+        "How deep arrays and objects may be nested in a request body. Deeper is a `422`. Metadata of a "
+        "message in a batch stand three levels deep, and may have 32 of their own",
         unit="levels",
         check=validate.Range(min=1, max=1000),
     )

@@ -168,9 +168,7 @@ class Expiry:
             return len(fetch_all(conn, DELETE_KEYS_UNTIL, {"newest": newest[0]}))
 
     def _interrupt_streams(self) -> int:
-        """End a batch of streams that nobody has written to for an hour, but for those whose client comes back
-        meanwhile.
-        """
+        """End a batch of streams that nobody has written to for an hour, unless their client comes back."""
         with self._database.connection() as conn:
             abandoned = fetch_all(conn, LIST_ABANDONED_STREAMS, {"batch": _STREAM_BATCH})
             for user_id, session_id, message_id, content, version in abandoned:

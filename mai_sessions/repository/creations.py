@@ -10,7 +10,7 @@ import orjson
 from mai_sessions.content.lexemes import fold_title, title_vector
 from mai_sessions.content.message import NewMessage
 from mai_sessions.content.metadata import NO_METADATA, Metadata
-from mai_sessions.errors import Stale
+from mai_sessions.errors import Invalid, Stale
 from mai_sessions.idempotency import NO_KEY, IdempotencyKey, check_same_body
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection, Json, run_transaction
@@ -135,6 +135,8 @@ def create_session(
     another body, and for an unknown parent, head or image.
     """
     version = new_id()
+    if head_id is not None and not messages:
+        raise _unknown_references((), head_id, [head_id])
     params = _params(user_id, session, version, key)
     added: list[LiteralString] = []
     reply_statement: LiteralString = GET_SESSION
@@ -190,6 +192,12 @@ def _run(
     return dict(zip(statements, rows, strict=True))
 
 
+def _unknown_references(
+    messages: Sequence[NewMessage], head_id: UUID | None, unknown_ids: Sequence[UUID]
+) -> Invalid:
+    return unknown_references(messages, head_id, unknown_ids, [], is_batch=True, head_loc=("head_id",))
+
+
 def _params(user_id: str, session: NewSession, version: UUID, key: IdempotencyKey | None) -> dict[str, Any]:
     return {
         "user_id": user_id,
@@ -212,11 +220,11 @@ def _params(user_id: str, session: NewSession, version: UUID, key: IdempotencyKe
 def _message_params(
     params: dict[str, Any], messages: Sequence[NewMessage], head_id: UUID | None
 ) -> dict[str, Any]:
-    """The parameters of the first messages. Raises Invalid for a parent that is not among them."""
+    """The parameters of the first messages. Raises Invalid for a parent or head not among them."""
     ids = [message.id or new_id() for message in messages]
     found = message_params(params["user_id"], params["session_id"], messages, ids, head_id, is_batch=True)
     if found["needed_ids"]:
-        raise unknown_references(messages, head_id, found["needed_ids"], [], is_batch=True)
+        raise _unknown_references(messages, head_id, found["needed_ids"])
     return {
         **found,
         "claimed": params["version"],

@@ -231,8 +231,11 @@ def unknown_references(
     unknown_images: Sequence[str],
     *,
     is_batch: bool,
+    head_loc: Sequence[str] = ("session", "head_id"),
 ) -> Invalid:
-    """The error that names each parent, head and image that is not there."""
+    """The error that names each parent, head and image that is not there. The head stands at `head_loc` in
+    the body.
+    """
     errors: list[dict[str, object]] = []
     texts = []
 
@@ -248,5 +251,5 @@ def unknown_references(
             if sha256 in unknown_images:
                 add([*place, "images", number], "No attachment of yours.")
     if head_id in unknown_ids:
-        add(["session", "head_id"], "No message of this session.")
+        add(head_loc, "No message of this session.")
     return Invalid(" ".join(texts), errors)

@@ -74,9 +74,10 @@ def test_content_is_derived_from_the_parts(client: FlaskClient, messages: str) -
 
 def test_files_in_parts_are_links_to_downloads(client: FlaskClient, conn: Conn, messages: str) -> None:
     svg, html = (data_url(b"<" + kind.encode() * 200, kind) for kind in ("image/svg+xml", "text/html"))
-    photo = data_url(png(width=40, height=40, noise=bytes(range(256)).hex().encode() * 3))
+    photo = data_url(png(width=40, height=40, noise=bytes(range(256)) * 16 * 1024))
+    pdf = data_url(b"%PDF-1.7" * 256 * 1024, "application/pdf")
     parts = [
-        {"type": "file", "filename": 'täst "1".pdf', "url": PDF, "x": 1},
+        {"type": "file", "filename": 'täst "1".pdf', "url": pdf, "x": 1},
         {"type": "image", "image": {"url": svg}},
         {"type": "file", "data": [html]},
         {"type": "image", "image": photo},
@@ -201,6 +202,34 @@ def test_message_with_a_known_id_is_returned_unchanged(client: FlaskClient, mess
     assert len(client.get(messages).get_json()) == 1
     other = f"{SESSIONS}/{client.post(SESSIONS).get_json()['id']}/messages"
     assert client.post(other, json={**USER, "id": chosen}).status_code == 201
+
+
+def test_metadata_of_32_levels_are_stored_wherever_they_stand(client: FlaskClient, messages: str) -> None:
+    def nested(levels: int) -> Any:
+        value: Any = {}
+        for _ in range(levels - 1):
+            value = {"a": value}
+        return value
+
+    message = {**USER, "metadata": nested(32)}
+    for path, body in (
+        (SESSIONS, {"metadata": nested(32), "messages": [message]}),
+        (messages, message),
+        (messages, {"messages": [message], "session": {"metadata": nested(32)}}),
+    ):
+        assert client.post(path, json=body).status_code == 201
+    refused = client.post(messages, json={"messages": [USER, {**USER, "metadata": nested(33)}]})
+    assert refused.get_json()["errors"][0]["loc"] == ["body", "messages", 1, "metadata"]
+
+
+@pytest.mark.parametrize("messages", [[], [USER]])
+def test_head_of_a_new_session_is_one_of_its_messages(
+    client: FlaskClient, conn: Conn, messages: list[Any]
+) -> None:
+    refused = client.post(SESSIONS, json={"messages": messages, "head_id": str(uuid4())})
+    assert refused.status_code == 422
+    assert refused.get_json()["errors"][0]["loc"] == ["body", "head_id"]
+    assert conn.execute("SELECT count(*) FROM sessions").fetchone() == (0,)
 
 
 def test_storm_of_one_id_makes_one_message(app: Flask, client: FlaskClient, messages: str) -> None:
