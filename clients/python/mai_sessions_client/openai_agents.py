@@ -1,7 +1,8 @@
 """The memory of an OpenAI Agents SDK agent in mai-sessions; needs the extra `openai-agents`.
 
-Each item is a message whose `parts` hold the item as the SDK gave it; role and text are there for people, for
-the list and for the search.
+Each item is a message whose `parts` hold the item as the SDK gave it, and whose metadata say so; role and
+text are there for people, for the list and for the search. What others have written into the session, people
+in a chat page or another framework, is read by its role and text.
 """
 
 import uuid
@@ -20,6 +21,8 @@ from mai_sessions_client.models import Message, Role
 _BATCH = 100
 _PAGE = 500
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://openai.github.io/openai-agents-python/sessions")
+# In the metadata of a message whose part is an item.
+_MARK = {"format": "openai-agents"}
 _ROLES: dict[str, Role] = {"user": "user", "system": "system", "developer": "system"}
 
 
@@ -57,7 +60,7 @@ class MaiSession(SessionABC):
                 messages = session.messages
         except NotFound:
             return []
-        items = [item for message in messages for item in message.parts or []]
+        items = [item for message in messages for item in _items_of(message)]
         newest = items if limit is None else items[max(0, len(items) - limit) :]
         return [await self._item(item) for item in newest]
 
@@ -82,8 +85,8 @@ class MaiSession(SessionABC):
             except NotFound:
                 # Another process popped it first.
                 continue
-            if newest.parts:
-                return await self._item(newest.parts[-1])
+            if items := _items_of(newest):
+                return await self._item(items[-1])
 
     async def clear_session(self) -> None:
         """Remove all items."""
@@ -126,7 +129,22 @@ def _message_of(item: TResponseInputItem) -> NewMessage:
     role = _ROLES.get(value.get("role", ""), "assistant")
     if str(kind).endswith("_output"):
         role = "tool"
-    return {"id": str(uuid.uuid4()), "role": role, "content": _text(value), "parts": [value]}
+    return {
+        "id": str(uuid.uuid4()),
+        "role": role,
+        "content": _text(value),
+        "parts": [value],
+        "metadata": dict(_MARK),
+    }
+
+
+def _items_of(message: Message) -> list[Mapping[str, Any]]:
+    """Give the items of a message. One that this class has not written is its text, or nothing."""
+    if message.metadata.items() >= _MARK.items():
+        return list(message.parts or [])
+    if message.role == "tool" or not message.content:
+        return []
+    return [{"role": message.role, "content": message.content}]
 
 
 def _text(item: Mapping[str, Any]) -> str:

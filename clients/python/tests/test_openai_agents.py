@@ -83,6 +83,23 @@ def test_items_of_several_batches_keep_their_order(origin: str, client: Client) 
     run(origin, use)
 
 
+def test_messages_of_others_are_read_by_role_and_text(origin: str, client: Client) -> None:
+    async def use(asynchronous: AsyncClient) -> None:
+        session_id = str(uuid.uuid4())
+        session = MaiSession(session_id, asynchronous)
+        await session.add_items([question("mine")])
+        foreign = [{"type": "text", "text": "typed"}, {"type": "file", "url": "https://example.org/a.pdf"}]
+        client.append_message(session_id, role="user", content="typed", parts=foreign)
+        client.append_message(session_id, role="assistant", content="answered")
+        client.append_message(session_id, role="tool", content="", parts=[{"type": "tool_result"}])
+        answer = {"role": "assistant", "content": "answered"}
+        assert await session.get_items() == [question("mine"), question("typed"), answer]
+        assert await session.pop_item() == answer
+        assert await session.get_items() == [question("mine"), question("typed")]
+
+    run(origin, use)
+
+
 def test_concurrent_pops_return_each_item_once(origin: str, client: Client) -> None:
     async def use(asynchronous: AsyncClient) -> None:
         session = MaiSession("popped", asynchronous)
