@@ -35,7 +35,9 @@ def wire(make_app: Callable[..., Any]) -> Wire:
     """A client of an application with one connection, and a session of two branches, which share a first
     message with images.
     """
-    app = make_app(threads=1, expiry="off")
+    app = make_app(threads=1)
+    # Without the thread that removes what expires, which would use the connection, too.
+    app.extensions["mai_sessions"].database.primary.on_open = None
     with app.extensions["mai_sessions"].database.connection() as conn:
         wire = Wire(app.test_client(), RemoteCommands(conn))
     first_id, other_id, head_id = (str(uuid4()) for _ in range(3))

@@ -324,7 +324,9 @@ def test_writers_of_shared_images_do_not_deadlock(conn: Conn, database: Database
     miscounted = conn.execute(
         """
         SELECT a.sha256 FROM attachments AS a
-         WHERE a.reference_count <> (SELECT count(*) FROM messages AS m WHERE a.sha256 = ANY (m.images))"""
+         WHERE a.reference_count <> (SELECT count(*)
+                                      FROM messages AS m
+                                     WHERE m.user_id = a.user_id AND a.sha256 = ANY (m.images))"""
     ).fetchall()
     assert miscounted == []
 
