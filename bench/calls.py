@@ -42,27 +42,28 @@ class Call(NamedTuple):
 
 def calls(rows: Rows) -> list[Call]:
     """The calls that every target answers; those that write come last."""
-    appended_to = [rows.session_id(rows.sessions * number // 51) for number in range(1, 51)]
-    # Their neighbours, which stay as they are however often a set that is kept is measured.
-    read = [rows.session_id(rows.sessions * number // 51 + 1) for number in range(1, 51)]
-    long = rows.session_id(0)
+    return [*_lists(rows), *_details(rows), *_writes(rows)]
+
+
+def _get(path: str) -> list[str]:
+    return [f"GET {_API}{path}"]
+
+
+def _each(method: str, session_ids: list[UUID], path: str = "") -> list[str]:
+    return [f"{method} {_API}/sessions/{session_id}{path}" for session_id in session_ids]
+
+
+def _lists(rows: Rows) -> list[Call]:
     page = "limit=50"
     found = f"{page}&search={RARE_TITLE}"
     many = rows.sessions > 500
-
-    def get(path: str) -> list[str]:
-        return [f"GET {_API}{path}"]
-
-    def each(method: str, session_ids: list[UUID], path: str = "") -> list[str]:
-        return [f"{method} {_API}/sessions/{session_id}{path}" for session_id in session_ids]
-
     return [
         Call(
             f"list of 50, {rows.sessions:,} sessions",
             {
-                "ours": get(f"/sessions?{page}"),
-                "seed": get(f"/sessions/?{page}"),
-                "expert": get(f"/sessions?{page}"),
+                "ours": _get(f"/sessions?{page}"),
+                "seed": _get(f"/sessions/?{page}"),
+                "expert": _get(f"/sessions?{page}"),
             },
             [lambda conn: session_list.list_sessions(conn, USER, search="", limit=50, offset=0)],
             seed=60,
@@ -72,9 +73,9 @@ def calls(rows: Rows) -> list[Call]:
         Call(
             "title search, 5 hits",
             {
-                "ours": get(f"/sessions?{found}"),
-                "seed": get(f"/sessions/?{found}"),
-                "expert": get(f"/sessions?{found}"),
+                "ours": _get(f"/sessions?{found}"),
+                "seed": _get(f"/sessions/?{found}"),
+                "expert": _get(f"/sessions?{found}"),
             },
             [lambda conn: session_list.list_sessions(conn, USER, search=RARE_TITLE, limit=50, offset=0)],
             seed=15,
@@ -83,14 +84,22 @@ def calls(rows: Rows) -> list[Call]:
         ),
         Call(
             "message search, 5 hits",
-            {"ours": get(f"/search?q={RARE_WORD}"), "expert": get(f"/search?q={RARE_WORD}")},
+            {"ours": _get(f"/search?q={RARE_WORD}"), "expert": _get(f"/search?q={RARE_WORD}")},
             [lambda conn: search.search(conn, USER, q=RARE_WORD, limit=20)],
             limit=1.5,
             expert=1.4,
         ),
+    ]
+
+
+def _details(rows: Rows) -> list[Call]:
+    # Neighbours of those that are appended to: they stay as they are, however often a kept set is measured.
+    read = [rows.session_id(rows.sessions * number // 51 + 1) for number in range(1, 51)]
+    long = rows.session_id(0)
+    return [
         Call(
             "detail, 20 messages",
-            dict.fromkeys(("ours", "seed", "expert"), each("GET", read)),
+            dict.fromkeys(("ours", "seed", "expert"), _each("GET", read)),
             [partial(sessions.get_session, user_id=USER, session_id=id) for id in read],
             seed=4,
             limit=1.4,
@@ -98,19 +107,25 @@ def calls(rows: Rows) -> list[Call]:
         ),
         Call(
             "detail, 50 of 5,000 messages",
-            {"ours": get(f"/sessions/{long}?messages_limit=50")},
+            {"ours": _get(f"/sessions/{long}?messages_limit=50")},
             [lambda conn: sessions.get_session(conn, USER, long, messages_limit=50)],
         ),
         Call(
             "message page of 100",
-            dict.fromkeys(("ours", "seed"), get(f"/sessions/{long}/messages?limit=100")),
+            dict.fromkeys(("ours", "seed"), _get(f"/sessions/{long}/messages?limit=100")),
             [lambda conn: messages.list_messages(conn, USER, long, limit=100)],
             seed=3,
             limit=1.5,
         ),
+    ]
+
+
+def _writes(rows: Rows) -> list[Call]:
+    appended_to = [rows.session_id(rows.sessions * number // 51) for number in range(1, 51)]
+    return [
         Call(
             "append",
-            dict.fromkeys(("ours", "seed", "expert"), each("POST", appended_to, "/messages")),
+            dict.fromkeys(("ours", "seed", "expert"), _each("POST", appended_to, "/messages")),
             [appending(id) for id in appended_to],
             body=MESSAGE,
             fresh="message_id",
