@@ -51,6 +51,9 @@ class Node:
         """
         postmaster = self.postmaster()
         command, user, environ = postmaster.cmdline(), postmaster.username(), postmaster.environ()
+        if "-D" in command:
+            # The server may have been started with a relative path.
+            command[command.index("-D") + 1] = self.run("SHOW data_directory")
         everything = [postmaster, *postmaster.children()]
         for process in everything if signal in (SIGKILL, SIGSTOP) else everything[:1]:
             with suppress(psutil.NoSuchProcess):
