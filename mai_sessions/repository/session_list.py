@@ -89,20 +89,27 @@ _ALL_SESSIONS_COUNT: LiteralString = """
         SELECT u.session_count FROM users AS u WHERE u.user_id = %(user_id)s"""
 _FOUND_COUNT: LiteralString = """
         SELECT count(*) FROM found"""
+_HAS_PART: LiteralString = "t.words @@ %(pieces)s::tsquery AND strpos(t.title, %(part)s) > 0"
+_HAS_METADATA: LiteralString = "t.metadata <> '{}' AND t.metadata @> %(metadata)s::jsonb"
+
+
 # Few sessions are looked up; of many the ids are hashed. The planner does not know how many there are: it
-# plans for any user and any part. IS TRUE keeps it from planning the second way as a join, too.
-_SESSIONS_BY_TITLE: LiteralString = """
+# plans for any user and any filter. LIMIT and IS TRUE keep it from planning the one way as the other.
+def _filtered_sessions(condition: LiteralString) -> LiteralString:
+    return f"""
         WITH titles AS MATERIALIZED (
             SELECT t.session_id
               FROM session_titles AS t
-             WHERE t.user_id = %(user_id)s AND t.words @@ %(pieces)s::tsquery
-               AND strpos(t.title, %(part)s) > 0),
+             WHERE t.user_id = %(user_id)s AND {condition}),
         size AS MATERIALIZED (
             SELECT count(*) > 1000 AS is_large FROM titles)
         SELECT s.updated_at, s.id
           FROM titles AS t
-          JOIN sessions AS s ON s.user_id = %(user_id)s AND s.id = t.session_id
-           AND s.archived = ANY (%(states)s)
+         CROSS JOIN LATERAL (
+               SELECT s.updated_at, s.id
+                 FROM sessions AS s
+                WHERE s.user_id = %(user_id)s AND s.id = t.session_id AND s.archived = ANY (%(states)s)
+                LIMIT 1) AS s
          WHERE NOT (SELECT is_large FROM size)
          UNION ALL
         SELECT s.updated_at, s.id
@@ -110,14 +117,7 @@ _SESSIONS_BY_TITLE: LiteralString = """
          WHERE (SELECT is_large FROM size)
            AND s.user_id = %(user_id)s AND s.archived = ANY (%(states)s)
            AND (s.id IN (SELECT t.session_id FROM titles AS t)) IS TRUE"""
-_SESSIONS_BY_METADATA: LiteralString = """
-        SELECT s.updated_at, s.id
-          FROM session_titles AS t
-          JOIN sessions AS s ON s.user_id = %(user_id)s AND s.id = t.session_id
-           AND s.archived = ANY (%(states)s)
-         WHERE t.user_id = %(user_id)s AND t.metadata <> '{}' AND t.metadata @> %(metadata)s::jsonb"""
-_SESSIONS_BY_BOTH: LiteralString = f"""{_SESSIONS_BY_METADATA}
-           AND t.words @@ %(pieces)s::tsquery AND strpos(t.title, %(part)s) > 0"""
+
 
 LIST_SESSIONS: LiteralString = _list_sessions(
     _SESSIONS, _FOUND_SESSIONS, _SESSION_COUNT, kept="NOT MATERIALIZED"
@@ -126,13 +126,16 @@ LIST_ALL_SESSIONS: LiteralString = _list_sessions(
     _ALL_SESSIONS, _FOUND_SESSIONS, _ALL_SESSIONS_COUNT, kept="MATERIALIZED"
 )
 SEARCH_SESSIONS: LiteralString = _list_sessions(
-    _SESSIONS_BY_TITLE, _SESSIONS_OF_FOUND_IDS, _FOUND_COUNT, kept="MATERIALIZED"
+    _filtered_sessions(_HAS_PART), _SESSIONS_OF_FOUND_IDS, _FOUND_COUNT, kept="MATERIALIZED"
 )
 FILTER_SESSIONS: LiteralString = _list_sessions(
-    _SESSIONS_BY_METADATA, _SESSIONS_OF_FOUND_IDS, _FOUND_COUNT, kept="MATERIALIZED"
+    _filtered_sessions(_HAS_METADATA), _SESSIONS_OF_FOUND_IDS, _FOUND_COUNT, kept="MATERIALIZED"
 )
 SEARCH_AND_FILTER_SESSIONS: LiteralString = _list_sessions(
-    _SESSIONS_BY_BOTH, _SESSIONS_OF_FOUND_IDS, _FOUND_COUNT, kept="MATERIALIZED"
+    _filtered_sessions(f"{_HAS_PART} AND {_HAS_METADATA}"),
+    _SESSIONS_OF_FOUND_IDS,
+    _FOUND_COUNT,
+    kept="MATERIALIZED",
 )
 
 _STATES = {"false": [False], "true": [True], "any": [False, True]}
