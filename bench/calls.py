@@ -68,7 +68,7 @@ def _lists(rows: Rows) -> list[Call]:
             [lambda conn: session_list.list_sessions(conn, USER, search="", limit=50, offset=0)],
             seed=60,
             limit=1.4,
-            expert=0.6 if many else 1.2,
+            expert=0.6 if many else 1.4,
         ),
         Call(
             "title search, 5 hits",
@@ -87,7 +87,7 @@ def _lists(rows: Rows) -> list[Call]:
             {"ours": _get(f"/search?q={RARE_WORD}"), "expert": _get(f"/search?q={RARE_WORD}")},
             [lambda conn: search.search(conn, USER, q=RARE_WORD, limit=20)],
             limit=1.5,
-            expert=1.4,
+            expert=1.8,
         ),
     ]
 
@@ -131,7 +131,7 @@ def _writes(rows: Rows) -> list[Call]:
             fresh="message_id",
             seed=4,
             limit=1.6,
-            expert=1.5,
+            expert=2,
         ),
         Call(
             "create",
