@@ -22,6 +22,7 @@ from support.chats import SESSIONS
 from support.samples import data_url, png
 
 from mai_sessions import repository
+from mai_sessions.expiry import Expiry
 from mai_sessions.postgres.connection import to_positional
 
 MODULES = [
@@ -249,8 +250,9 @@ class Wire:
 
 
 @pytest.fixture
-def wire(make_app: Callable[..., Flask]) -> Iterator[Wire]:
+def wire(make_app: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
     """An application of one connection, on which libpq writes down each message."""
+    monkeypatch.setattr(Expiry, "start", lambda _: None)
     app = make_app(threads=1)
     with TemporaryFile("ab+") as trace:
         with app.extensions["mai_sessions"].database.connection() as conn:
