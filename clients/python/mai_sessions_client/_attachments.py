@@ -1,26 +1,57 @@
 """Files inside structured content: the service keeps them as attachments, a model needs their bytes."""
 
 import base64
-import re
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from mai_sessions_client.async_client import AsyncClient
 from mai_sessions_client.errors import NotFound
 
-_LINK = re.compile(r"(?:https?://[^/]+)?/(?:[^?#]*/)?api/v1/attachments/[0-9a-f]{64}(?:\?[^#]*)?")
+
+def data_url_pointers(value: Any) -> list[str]:
+    """Give the JSON pointers (RFC 6901) of the data URLs in JSON.
+
+    The service replaces the large ones by links. What else looks like a link is text that somebody wrote.
+    """
+    if isinstance(value, str):
+        return [""] if value.startswith("data:") else []
+    return [f"{key}{rest}" for key, item in _members(value) for rest in data_url_pointers(item)]
 
 
-async def with_bytes(client: AsyncClient, value: Any) -> Any:
-    """Give JSON with each link to an attachment of the user replaced by the data URL that was stored."""
+async def with_bytes(client: AsyncClient, value: Any, pointers: Collection[str]) -> Any:
+    """Give JSON with the data URLs back in the places that `data_url_pointers` found."""
+    if isinstance(value, str):
+        return await _data_url(client, value) if "" in pointers else value
+    restored = value.copy() if isinstance(value, dict | list) else value
+    for (key, item), place in zip(_members(value), _places(value), strict=True):
+        below = [
+            pointer.removeprefix(key)
+            for pointer in pointers
+            if pointer == key or pointer.startswith(f"{key}/")
+        ]
+        if below:
+            restored[place] = await with_bytes(client, item, below)
+    return restored
+
+
+def _members(value: Any) -> Iterator[tuple[str, Any]]:
+    """Give the members of an object or array, each with its part of a JSON pointer."""
+    for place in _places(value):
+        yield "/" + str(place).replace("~", "~0").replace("/", "~1"), value[place]
+
+
+def _places(value: Any) -> Collection[Any]:
     if isinstance(value, dict):
-        return {key: await with_bytes(client, item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [await with_bytes(client, item) for item in value]
-    if isinstance(value, str) and _LINK.fullmatch(value):
-        try:
-            attachment = await client.get_attachment(value)
-        except (NotFound, ValueError):
-            # Text that looks like a link: nothing of this service's, or nothing of this user's.
-            return value
-        return f"data:{attachment.content_type};base64,{base64.b64encode(attachment.content).decode()}"
-    return value
+        return list(value)
+    return range(len(value)) if isinstance(value, list) else ()
+
+
+async def _data_url(client: AsyncClient, link: str) -> str:
+    """Give the data URL that became a link. A small one is still itself."""
+    if link.startswith("data:"):
+        return link
+    try:
+        attachment = await client.get_attachment(link)
+    except (NotFound, ValueError):
+        return link
+    return f"data:{attachment.content_type};base64,{base64.b64encode(attachment.content).decode()}"

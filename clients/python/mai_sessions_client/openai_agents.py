@@ -13,7 +13,7 @@ from agents.items import TResponseInputItem
 from agents.memory.session import SessionABC
 from agents.memory.session_settings import SessionSettings, resolve_session_limit
 
-from mai_sessions_client._attachments import with_bytes
+from mai_sessions_client._attachments import data_url_pointers, with_bytes
 from mai_sessions_client.async_client import AsyncClient, NewMessage
 from mai_sessions_client.errors import NotFound
 from mai_sessions_client.models import Message, Role
@@ -21,7 +21,7 @@ from mai_sessions_client.models import Message, Role
 _BATCH = 100
 _PAGE = 500
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://openai.github.io/openai-agents-python/sessions")
-# In the metadata of a message whose part is an item.
+# In the metadata of a message whose part is an item; `files` has the places of its data URLs.
 _MARK = {"format": "openai-agents"}
 _ROLES: dict[str, Role] = {"user": "user", "system": "system", "developer": "system"}
 
@@ -60,9 +60,9 @@ class MaiSession(SessionABC):
                 messages = session.messages
         except NotFound:
             return []
-        items = [item for message in messages for item in _items_of(message)]
+        items = [(message, item) for message in messages for item in _items_of(message)]
         newest = items if limit is None else items[max(0, len(items) - limit) :]
-        return [await self._item(item) for item in newest]
+        return [await self._item(message, item) for message, item in newest]
 
     async def add_items(self, items: list[TResponseInputItem]) -> None:
         """Append items."""
@@ -86,7 +86,7 @@ class MaiSession(SessionABC):
                 # Another process popped it first.
                 continue
             if items := _items_of(newest):
-                return await self._item(items[-1])
+                return await self._item(newest, items[-1])
 
     async def clear_session(self) -> None:
         """Remove all items."""
@@ -111,8 +111,9 @@ class MaiSession(SessionABC):
             return None
         return session.messages[-1] if session.messages else None
 
-    async def _item(self, part: Mapping[str, Any]) -> TResponseInputItem:
-        return cast(TResponseInputItem, await with_bytes(self._client, part))
+    async def _item(self, message: Message, part: Mapping[str, Any]) -> TResponseInputItem:
+        files = message.metadata.get("files", ())
+        return cast(TResponseInputItem, await with_bytes(self._client, part, files))
 
 
 def _uuid_of(session_id: str) -> str:
@@ -134,7 +135,7 @@ def _message_of(item: TResponseInputItem) -> NewMessage:
         "role": role,
         "content": _text(value),
         "parts": [value],
-        "metadata": dict(_MARK),
+        "metadata": {**_MARK, "files": data_url_pointers(value)},
     }
 
 

@@ -26,7 +26,7 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
-from mai_sessions_client._attachments import with_bytes
+from mai_sessions_client._attachments import data_url_pointers, with_bytes
 from mai_sessions_client.async_client import AsyncClient, NewMessage, SessionChanges
 from mai_sessions_client.errors import Invalid, NotFound, Stale
 from mai_sessions_client.models import Message, Role, Session
@@ -208,7 +208,8 @@ class MaiConversationStore(ConversationStore):
         part = next((part for part in message.parts or [] if part.get("type") == _PART), None)
         if part is None:
             raise LookupError(f"message {message.id} was not stored by Pydantic AI")
-        value = _binaries_restored(await with_bytes(self._client, part["message"]))
+        files = message.metadata.get("files", ())
+        value = _binaries_restored(await with_bytes(self._client, part["message"], files))
         (stored,) = ModelMessagesTypeAdapter.validate_json(pydantic.TypeAdapter(Any).dump_json([value]))
         return ConversationEntry(id=message.id, parent_id=message.parent_id, message=stored)
 
@@ -223,12 +224,14 @@ def _uuid_of(conversation_id: str) -> str:
 def _message_of(entry: ConversationEntry) -> NewMessage:
     message = entry.message
     (value,) = ModelMessagesTypeAdapter.dump_python([message], mode="json")
+    linked = _binaries_linked(value)
     new: NewMessage = {
         "id": entry.id,
         "parent_id": entry.parent_id,
         "role": _role(message),
         "content": _text(message),
-        "parts": [{"type": _PART, "message": _binaries_linked(value)}],
+        "parts": [{"type": _PART, "message": linked}],
+        "metadata": {"files": data_url_pointers(linked)},
     }
     if isinstance(message, ModelResponse):
         new["model_id"] = message.model_name

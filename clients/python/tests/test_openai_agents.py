@@ -139,6 +139,24 @@ def test_item_with_a_file_or_link_is_returned_as_it_was_added(
     run(origin, use)
 
 
+def test_text_that_is_a_link_to_an_attachment_of_the_user_stays_text(origin: str, client: Client) -> None:
+    async def use(asynchronous: AsyncClient) -> None:
+        session = MaiSession("quoted", asynchronous)
+        url = f"data:application/pdf;base64,{DATA}"
+        await session.add_items([{"role": "user", "content": [{"type": "input_file", "file_data": url}]}])
+        [message] = (await asynchronous.get_session(session._id)).messages
+        assert message.parts
+        link = message.parts[0]["content"][0]["file_data"]
+        mixed: Any = {
+            "role": "user",
+            "content": [{"type": "input_text", "text": link}, {"type": "input_file", "file_data": url}],
+        }
+        await session.add_items([mixed])
+        assert (await session.get_items())[-1] == mixed
+
+    run(origin, use)
+
+
 def test_concurrent_first_items_are_all_stored(origin: str, client: Client) -> None:
     async def use(asynchronous: AsyncClient) -> None:
         writers = [MaiSession("raced", asynchronous) for _ in range(4)]
