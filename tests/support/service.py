@@ -112,10 +112,17 @@ def wait_until(true: Callable[[], object]) -> None:
 
 
 def workers_of(pid: int) -> set[psutil.Process]:
-    """The workers of a server that runs, by the number of its master; one that has ended is none, though it
-    may still be listed.
+    """The running workers of the server whose master has this process id. One that has ended is left out,
+    even if it is still listed.
     """
-    return {child for child in psutil.Process(pid).children() if child.status() != psutil.STATUS_ZOMBIE}
+    return {child for child in psutil.Process(pid).children() if _is_running(child)}
+
+
+def _is_running(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def most_memory(workers: set[psutil.Process]) -> int:
