@@ -1,6 +1,6 @@
 """Every check, on healthy chats, on damaged ones, and during writes; and the repairs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from subprocess import CalledProcessError
 from typing import Any, LiteralString
@@ -10,6 +10,11 @@ import psycopg
 import pytest
 from support.scripts import USERS, RunChecks, RunScript
 
+from mai_sessions.content.message import NewMessage
+from mai_sessions.ids import new_id
+from mai_sessions.postgres.connection import Connection
+from mai_sessions.repository.appends import append_messages
+from mai_sessions.repository.creations import NewSession, create_session
 from mai_sessions.repository.messages import clear_messages, delete_message
 from mai_sessions.repository.patches import patch_message
 from mai_sessions.repository.session_batches import delete_session
@@ -148,18 +153,15 @@ def test_repair_corrects_every_finding(
     assert run_checks() == {}
 
 
-def test_duplicate_seq_and_id_are_found(conn: Conn, chats: Chats, run_script: RunScript) -> None:
-    conn.execute("ALTER TABLE messages DROP CONSTRAINT messages_pkey")
-    conn.execute("DROP INDEX messages_user_id_session_id_id_key")
-    try:
-        conn.execute("INSERT INTO messages SELECT * FROM messages WHERE seq = 1 AND user_id = %s", [ANN])
-        rows = run_script("check/seqs.sql")
-        assert sorted(row.rpartition("|")[2] for row in rows) == ["duplicate id"] * 2 + ["duplicate seq"] * 2
-    finally:
-        conn.execute("TRUNCATE messages")
-        conn.execute(
-            "ALTER TABLE messages ADD CONSTRAINT messages_pkey PRIMARY KEY (user_id, session_id, seq)"
-        )
-        conn.execute(
-            "CREATE UNIQUE INDEX messages_user_id_session_id_id_key ON messages (user_id, session_id, id)"
-        )
+def test_duplicate_seq_and_id_are_found(
+    make_migrated_database: Callable[[], str], run_script: RunScript
+) -> None:
+    url = make_migrated_database()
+    with Connection.connect(url, autocommit=True) as conn:
+        session_id = create_session(conn, ANN, NewSession(new_id(), "Chat", "chat")).id
+        append_messages(conn, ANN, session_id, [NewMessage("user", "Hello", 1)])
+        conn.execute("ALTER TABLE messages DROP CONSTRAINT messages_pkey")
+        conn.execute("DROP INDEX messages_user_id_session_id_id_key")
+        conn.execute("INSERT INTO messages SELECT * FROM messages")
+    rows = run_script("check/seqs.sql", url)
+    assert sorted(row.rpartition("|")[2] for row in rows) == ["duplicate id", "duplicate seq"]

@@ -14,6 +14,7 @@ import pytest
 
 from mai_sessions.content.lexemes import message_vector, title_vector
 from mai_sessions.postgres.connection import Connection
+from mai_sessions.postgres.session_settings import PLANS
 from mai_sessions.repository import search, session_list
 
 USER = "user"
@@ -26,7 +27,8 @@ def conn(make_database: Callable[[str], str]) -> Iterator[psycopg.Connection[Any
     dsn = make_database("mai_sessions_template")
     with psycopg.connect(dsn, autocommit=True) as seeding:
         _seed(seeding)
-    with Connection.connect(dsn, options="-c timezone=UTC -c plan_cache_mode=force_generic_plan") as own:
+    options = " ".join(f"-c {name}={value}" for name, value in {"timezone": "UTC", **PLANS}.items())
+    with Connection.connect(dsn, options=options) as own:
         yield own
 
 
