@@ -43,7 +43,9 @@ def test_items_are_read_as_they_are_needed(conns: list[Connection]) -> None:
     assert read == 3
 
 
-def test_error_ends_the_work_though_the_server_hangs(conns: list[Connection]) -> None:
+def test_error_ends_the_work_though_the_server_hangs(conns: list[Connection], conn: Connection) -> None:
+    pids = [each.info.backend_pid for each in conns]
+
     def hang(conn: Connection, _: int) -> None:
         conn.execute("SELECT pg_sleep(3600)")
 
@@ -55,3 +57,5 @@ def test_error_ends_the_work_though_the_server_hangs(conns: list[Connection]) ->
         list(map_connections(hang, conns, items()))
     with pytest.raises(psycopg.OperationalError):
         conns[0].execute("SELECT 1")
+    # Their snapshots would keep VACUUM and REINDEX CONCURRENTLY of other tests waiting.
+    conn.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS pid", [pids])
