@@ -4,6 +4,9 @@ They know neither HTTP nor SQL: `postgres` translates PostgreSQL's errors into t
 responses of them.
 """
 
+from collections.abc import Iterable
+from typing import TypedDict
+
 
 class Error(Exception):
     """A failure that the service expects. Its text may be shown to the caller."""
@@ -25,14 +28,28 @@ class Conflict(Error):
         self.constraint = constraint
 
 
-class Invalid(Error):
-    """The input is well-formed HTTP but breaks a rule of the contract.
+class BrokenRule(TypedDict):
+    """Where a rule is broken, what it says, and a word for programs."""
 
-    `errors` lists each broken rule as `{"loc": [where, field, …], "msg": text, "type": word}`.
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+def broken_rule(loc: Iterable[str | int], msg: str, type: str) -> BrokenRule:
+    """Make the entry of a broken rule. `loc` begins with the part of the request."""
+    return {"loc": [*loc], "msg": msg, "type": type}
+
+
+class Invalid(Error):
+    """The input is well-formed HTTP but breaks rules of the contract. Without a detail, its text is that of
+    the rules, each with its place.
     """
 
-    def __init__(self, detail: str, errors: list[dict[str, object]]) -> None:
-        super().__init__(detail)
+    def __init__(self, *errors: BrokenRule, detail: str | None = None) -> None:
+        places = (".".join(map(str, rule["loc"])) for rule in errors)
+        texts = (f"{place}: {rule['msg']}" for place, rule in zip(places, errors, strict=True))
+        super().__init__(" ".join(texts) if detail is None else detail)
         self.errors = errors
 
 

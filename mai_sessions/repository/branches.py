@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, LiteralString
 from uuid import UUID
 
-from mai_sessions.errors import Invalid
+from mai_sessions.errors import Invalid, broken_rule
 from mai_sessions.postgres.connection import Connection, fetch_one
 from mai_sessions.repository.columns import IN_PAGE, PARENT_ID, message_columns
 
@@ -210,7 +210,4 @@ def fetch_branch(
 def check_head(head_id: UUID | None, head_seq: int | None, where: str) -> None:
     """Refuse a head that is not a message of the session. Raises Invalid."""
     if head_id is not None and head_seq is None:
-        text = "Not a message of this session."
-        raise Invalid(
-            f"{where}.head_id: {text}", [{"loc": [where, "head_id"], "msg": text, "type": "unknown"}]
-        )
+        raise Invalid(broken_rule([where, "head_id"], "Not a message of this session.", "unknown"))

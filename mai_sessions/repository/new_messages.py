@@ -9,7 +9,7 @@ from typing import Any, LiteralString
 from uuid import UUID
 
 from mai_sessions.content.message import UNSET, NewMessage
-from mai_sessions.errors import Invalid
+from mai_sessions.errors import BrokenRule, Invalid, broken_rule
 from mai_sessions.postgres.connection import Json
 from mai_sessions.repository.attachments import (
     DROP_UNKNOWN_LINKS,
@@ -236,12 +236,10 @@ def unknown_references(
     """The error that names each parent, head and image that is not there. The head stands at `head_loc` in
     the body.
     """
-    errors: list[dict[str, object]] = []
-    texts = []
+    errors: list[BrokenRule] = []
 
     def add(loc: Sequence[str | int], msg: str) -> None:
-        errors.append({"loc": ["body", *loc], "msg": msg, "type": "unknown"})
-        texts.append(f"{'.'.join(map(str, ['body', *loc]))}: {msg}")
+        errors.append(broken_rule(["body", *loc], msg, "unknown"))
 
     for index, message in enumerate(messages):
         place: list[str | int] = ["messages", index] if is_batch else []
@@ -252,4 +250,4 @@ def unknown_references(
                 add([*place, "images", number], "No attachment of yours.")
     if head_id in unknown_ids:
         add(head_loc, "No message of this session.")
-    return Invalid(" ".join(texts), errors)
+    return Invalid(*errors)

@@ -12,7 +12,7 @@ from uuid import UUID
 from mai_sessions.content.lexemes import WEEK_SECONDS, message_vector, user_prefix
 from mai_sessions.content.message import MessageChanges
 from mai_sessions.content.metadata import MAX_METADATA
-from mai_sessions.errors import Invalid, NotFound
+from mai_sessions.errors import Invalid, NotFound, broken_rule
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection, Json, run_transaction
 from mai_sessions.repository import messages
@@ -291,4 +291,4 @@ def _reply(found: list[Any], params: dict[str, Any]) -> MessageReply:
     loc, text = (
         ("images", "No attachment of yours.") if params["needed_sha256s"] else ("metadata", _TOO_LARGE)
     )
-    raise Invalid(f"body.{loc}: {text}", [{"loc": ["body", loc], "msg": text, "type": "invalid"}])
+    raise Invalid(broken_rule(["body", loc], text, "invalid"))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import LiteralString
 from uuid import UUID
 
-from mai_sessions.errors import Invalid
+from mai_sessions.errors import Invalid, broken_rule
 from mai_sessions.postgres.connection import Connection, fetch_all
 from mai_sessions.repository.columns import compact_json
 
@@ -51,4 +51,4 @@ def count_fitting(
 def too_large(loc: Sequence[str], max_bytes: int, advice: str) -> Invalid:
     """The error for a read whose response would be larger than `max_bytes`. `advice` says how to read it."""
     text = f"The response would be larger than {max_bytes} bytes. {advice}"
-    return Invalid(f"{'.'.join(loc)}: {text}", [{"loc": [*loc], "msg": text, "type": "too_large"}])
+    return Invalid(broken_rule(loc, text, "too_large"))

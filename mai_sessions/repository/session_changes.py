@@ -9,7 +9,7 @@ from uuid import UUID
 
 from mai_sessions.content.lexemes import fold_title, title_vector
 from mai_sessions.content.metadata import MAX_METADATA, Metadata
-from mai_sessions.errors import Invalid
+from mai_sessions.errors import Invalid, broken_rule
 from mai_sessions.postgres.connection import Json
 from mai_sessions.repository.columns import compact_json
 from mai_sessions.repository.session_batches import ARCHIVE_SESSIONS, COUNT_ARCHIVED
@@ -117,5 +117,4 @@ def change_params(user_id: str, session_id: UUID, changes: SessionChanges) -> di
 def refuse_metadata(*loc: str) -> None:
     """Refuse metadata that would become too large by what is merged into them. Raises Invalid."""
     text = f"Merged, more than {MAX_METADATA} bytes of JSON."
-    path = ["body", *loc, "metadata"]
-    raise Invalid(f"{'.'.join(path)}: {text}", [{"loc": path, "msg": text, "type": "too_long"}])
+    raise Invalid(broken_rule(["body", *loc, "metadata"], text, "too_long"))

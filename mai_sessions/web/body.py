@@ -1,6 +1,5 @@
 """How the body and the query of a request are read and checked."""
 
-from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from flask import Request, request
@@ -18,7 +17,7 @@ from werkzeug.exceptions import (
 from mai_sessions.content.attachments import link_base
 from mai_sessions.content.json_text import is_deeper, parse_json
 from mai_sessions.content.parts import BrokenValue
-from mai_sessions.errors import Invalid
+from mai_sessions.errors import Invalid, broken_rule
 from mai_sessions.web.state import current_state
 from mai_sessions.web.urls import attachments_url
 
@@ -54,21 +53,17 @@ class Parser(FlaskParser):
         if not body:
             return {}
         if _has_too_many_values(body):
-            raise Invalid(
-                "The body holds too many values",
-                [_error(["body"], f"More than {MAX_JSON_VALUES} values.", "too_many")],
-            )
+            rule = broken_rule(["body"], f"More than {MAX_JSON_VALUES} values.", "too_many")
+            raise Invalid(rule, detail="The body holds too many values")
         try:
             value = parse_json(body)
         except BrokenValue as error:
-            detail = (
-                "The body is not JSON" if error.reason == "json" else f"body.{_dotted(error.path)}: {error}"
-            )
-            raise Invalid(detail, [_error(["body", *error.path], str(error), error.reason)]) from None
+            detail = "The body is not JSON" if error.reason == "json" else None
+            rule = broken_rule(["body", *error.path], str(error), error.reason)
+            raise Invalid(rule, detail=detail) from None
         if is_deeper(value, limit := current_state().settings.max_json_depth):
-            raise Invalid(
-                "The body is nested too deep", [_error(["body"], f"Nested deeper than {limit}.", "too_deep")]
-            )
+            rule = broken_rule(["body"], f"Nested deeper than {limit}.", "too_deep")
+            raise Invalid(rule, detail="The body is nested too deep")
         return value
 
     def load_querystring(self, req: Request, schema: Schema) -> Any:
@@ -76,17 +71,21 @@ class Parser(FlaskParser):
         try:
             given = MultiDict((name, text) for name, text in req.args.items(multi=True) if text)
         except UnicodeDecodeError as error:
-            raise Invalid("The query is not UTF-8", [_error(["query"], str(error), "utf8")]) from None
+            rule = broken_rule(["query"], str(error), "utf8")
+            raise Invalid(rule, detail="The query is not UTF-8") from None
         return self._makeproxy(given, schema)
 
     def handle_error(self, error: ValidationError, *args: Any, **kwargs: Any) -> NoReturn:
         """Raise Invalid with the errors of marshmallow."""
-        errors = [
-            _error([_LOCATIONS.get(location, location), *loc], text, getattr(text, "type", "invalid"))
-            for location, messages in error.messages_dict.items()
-            for loc, text in _flatten(messages)
-        ]
-        raise Invalid(" ".join(f"{_dotted(e['loc'])}: {e['msg']}" for e in errors), errors)
+        raise Invalid(
+            *(
+                broken_rule(
+                    [_LOCATIONS.get(location, location), *loc], str(text), getattr(text, "type", "invalid")
+                )
+                for location, messages in error.messages_dict.items()
+                for loc, text in _flatten(messages)
+            )
+        )
 
 
 def parse(schema: Schema, location: str) -> dict[str, Any]:
@@ -140,10 +139,6 @@ def _read(req: Request) -> bytes:
     raise RequestEntityTooLarge
 
 
-def _error(loc: list[str | int], msg: str, type: str) -> dict[str, Any]:
-    return {"loc": loc, "msg": str(msg), "type": type}
-
-
 def _has_too_many_values(body: bytes) -> bool:
     """Return whether the JSON holds more than MAX_JSON_VALUES, by the delimiters before each value."""
     if len(body) <= MAX_JSON_VALUES or _count_delimiters(body) <= MAX_JSON_VALUES:
@@ -157,10 +152,6 @@ def _has_too_many_values(body: bytes) -> bool:
 
 def _count_delimiters(body: bytes) -> int:
     return body.count(b",") + body.count(b"[") + body.count(b"{")
-
-
-def _dotted(path: Iterable[str | int]) -> str:
-    return ".".join(map(str, path))
 
 
 def _flatten(messages: Any) -> list[tuple[list[str | int], str]]:

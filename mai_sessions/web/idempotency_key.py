@@ -9,7 +9,7 @@ from flask import request
 
 from mai_sessions.content.message import NewMessage
 from mai_sessions.content.metadata import Metadata
-from mai_sessions.errors import Invalid
+from mai_sessions.errors import Invalid, broken_rule
 from mai_sessions.idempotency import IdempotencyKey
 
 HEADER = "Idempotency-Key"
@@ -23,7 +23,7 @@ def idempotency_key(path: str, payload: Any) -> IdempotencyKey | None:
         return None
     if not _WELL_FORMED(key):
         text = "Must be 1 to 255 visible characters."
-        raise Invalid(f"{HEADER}: {text}", [{"loc": ["header", HEADER], "msg": text, "type": "invalid"}])
+        raise Invalid(broken_rule(["header", HEADER], text, "invalid"), detail=f"{HEADER}: {text}")
     body = orjson.dumps(payload, default=_fingerprint, option=orjson.OPT_SORT_KEYS)
     return IdempotencyKey(path, key, sha256(body).digest())
 

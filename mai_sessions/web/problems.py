@@ -1,6 +1,7 @@
 """Errors as problem documents (RFC 9457). All error bodies are built here."""
 
 import logging
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from flask import Blueprint, Flask, Response, request
 from werkzeug.exceptions import HTTPException, default_exceptions
 
 from mai_sessions.errors import (
+    BrokenRule,
     Conflict,
     Error,
     Forbidden,
@@ -18,6 +20,7 @@ from mai_sessions.errors import (
     Stale,
     Unauthenticated,
     Unavailable,
+    broken_rule,
 )
 from mai_sessions.telemetry.logs import describe
 from mai_sessions.telemetry.request_record import current, request_id
@@ -93,7 +96,7 @@ def register_error_handlers(scaffold: Flask | Blueprint) -> None:
 
 
 def document(
-    status: HTTPStatus, detail: str, request_id: str, errors: list[dict[str, object]] | None = None
+    status: HTTPStatus, detail: str, request_id: str, errors: Sequence[BrokenRule] | None = None
 ) -> bytes:
     """Build a problem document. Without a detail it has the meaning of the status."""
     problem = PROBLEM_TYPES.get(status) or ProblemType(status.phrase, status.description)
@@ -111,9 +114,9 @@ def document(
 
 def _domain_error(error: Error) -> Response:
     status = _STATUS[type(error)]
-    errors = error.errors if isinstance(error, Invalid) else None
+    errors: Sequence[BrokenRule] | None = error.errors if isinstance(error, Invalid) else None
     if isinstance(error, KeyReused):
-        errors = [{"loc": ["header", "Idempotency-Key"], "msg": str(error), "type": "reused"}]
+        errors = [broken_rule(["header", "Idempotency-Key"], str(error), "reused")]
     response = _problem(status, str(error), errors)
     if isinstance(error, Unauthenticated):
         response.headers["WWW-Authenticate"] = error.challenge
@@ -139,7 +142,7 @@ def _unexpected_error(error: Exception) -> Response:
     return response
 
 
-def _problem(status: HTTPStatus, detail: str, errors: list[dict[str, object]] | None = None) -> Response:
+def _problem(status: HTTPStatus, detail: str, errors: Sequence[BrokenRule] | None = None) -> Response:
     record = current.get()
     if record and status in _REJECTED:
         record.reasons += (
