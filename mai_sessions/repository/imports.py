@@ -15,7 +15,8 @@ from mai_sessions.content.attachments import Attachment
 from mai_sessions.content.lexemes import fold_title, message_vector, title_vector
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection, Json, run_transaction
-from mai_sessions.repository.attachments import LOCK_UPLOADS
+from mai_sessions.repository import creations
+from mai_sessions.repository.attachments import LOCK_UPLOADS, attachment_params, store_attachments
 from mai_sessions.repository.daily_usage import count_messages
 
 
@@ -116,19 +117,6 @@ CREATE_SESSION: LiteralString = """
            %(has_metadata)s, %(created_at)s, %(updated_at)s, %(version)s)
         ON CONFLICT (user_id, id) DO NOTHING
     RETURNING s.version"""
-CREATE_TITLE: LiteralString = """
-    INSERT /* write_batch */ INTO session_titles (user_id, session_id, created_at, title, words, metadata)
-    SELECT s.user_id, s.id, s.created_at, %(folded_title)s, %(words)s::tsvector, %(metadata)s::jsonb
-      FROM sessions AS s
-     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
-COUNT_SESSION: LiteralString = """
-    INSERT /* write_batch */ INTO users AS u (user_id, session_count, archived_count)
-    SELECT s.user_id, 1, s.archived::int
-      FROM sessions AS s
-     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s
-        ON CONFLICT (user_id) DO UPDATE
-       SET session_count  = u.session_count + 1,
-           archived_count = u.archived_count + excluded.archived_count"""
 CLAIM_SESSION: LiteralString = """
     UPDATE /* write_batch */ sessions AS s
        SET version = %(version)s
@@ -141,13 +129,15 @@ INSERT_MESSAGES: LiteralString = """
            response_time_ms, is_error, images, documents, parts, part_attachments, metadata, status, words,
            created_at, updated_at)
     SELECT s.user_id, s.id, n.id, n.seq, n.parent_seq, n.role, n.content, n.token_count, n.model_id,
-    n.agent_name, n.response_time_ms, n.is_error, n.images, n.documents, n.parts, n.part_attachments,
-    n.metadata, n.status, n.words, n.created_at, n.updated_at FROM sessions AS s CROSS JOIN
-    json_to_recordset(%(messages)s) AS n ( id uuid, seq int, parent_seq int, role text, content text,
-    token_count int, model_id text, agent_name text, response_time_ms float8, is_error boolean, images text[],
-    documents text[], parts json, part_attachments text[], metadata jsonb, status text, words tsvector,
-    created_at timestamptz, updated_at timestamptz) WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
-    AND s.version = %(version)s"""
+           n.agent_name, n.response_time_ms, n.is_error, n.images, n.documents, n.parts, n.part_attachments,
+           n.metadata, n.status, n.words, n.created_at, n.updated_at
+      FROM sessions AS s
+     CROSS JOIN json_to_recordset(%(messages)s) AS n (
+           id uuid, seq int, parent_seq int, role text, content text, token_count int, model_id text,
+           agent_name text, response_time_ms float8, is_error boolean, images text[], documents text[],
+           parts json, part_attachments text[], metadata jsonb, status text, words tsvector,
+           created_at timestamptz, updated_at timestamptz)
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
 
 # `last_seq` moves last: until then the messages beyond it are the new ones.
 _NEW_MESSAGES: LiteralString = """
@@ -158,16 +148,7 @@ _NEW_MESSAGES: LiteralString = """
             WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
 COUNT_MESSAGES: LiteralString = count_messages(_NEW_MESSAGES)
 
-STORE_ATTACHMENTS: LiteralString = f"""
-    INSERT /* write_batch */ INTO attachments AS a (
-           user_id, sha256, content_type, size, reference_count, content, file_name)
-    SELECT s.user_id, n.sha256, n.content_type, octet_length(n.content), added.messages, n.content,
-    n.file_name FROM sessions AS s CROSS JOIN unnest(%(sha256s)s::text[], %(content_types)s::text[],
-    %(contents)b::bytea[], %(file_names)s::text[]) AS n (sha256, content_type, content, file_name) CROSS JOIN
-    LATERAL ( SELECT count(*)::int AS messages FROM ({_NEW_MESSAGES}) AS m WHERE n.sha256 = ANY (m.images ||
-    m.part_attachments)) AS added WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND added.messages >
-    0 ON CONFLICT (user_id, sha256) DO UPDATE SET reference_count = a.reference_count +
-    excluded.reference_count"""
+STORE_ATTACHMENTS: LiteralString = store_attachments(_NEW_MESSAGES)
 
 MOVE_SESSION: LiteralString = """
     UPDATE /* write_batch */ sessions AS s
@@ -203,17 +184,17 @@ def write_batch(
     version = new_id()
     params: dict[str, Any] = {"user_id": user_id, "session_id": session_id, "version": version}
     if isinstance(session, ImportedSession):
-        statements: list[LiteralString] = [CREATE_SESSION, CREATE_TITLE, COUNT_SESSION]
+        statements: list[LiteralString] = [CREATE_SESSION, creations.CREATE_TITLE, creations.COUNT_SESSION]
         params |= _session_params(user_id, session_id, session)
     else:
         statements = [CLAIM_SESSION]
         params["expected_version"] = session
     if batch.messages:
-        attachments = {each.sha256: each for message in batch.messages for each in message.attachments}
+        attachments = [each for message in batch.messages for each in message.attachments]
         storing: list[LiteralString] = [LOCK_UPLOADS, STORE_ATTACHMENTS] if attachments else []
         writing: list[LiteralString] = [INSERT_MESSAGES, *storing, COUNT_MESSAGES, MOVE_SESSION]
         statements += writing
-        params |= _message_params(user_id, session_id, batch) | _attachment_params(attachments)
+        params |= _message_params(user_id, session_id, batch) | attachment_params(attachments, [])
     if batch.origin is not None:
         statements.append(KEEP_ORIGIN)
         params["origin"] = Json(batch.origin)
@@ -250,15 +231,4 @@ def _message_params(user_id: str, session_id: UUID, batch: Batch) -> dict[str, A
         "is_branched": batch.is_branched,
         "updated_at": batch.updated_at,
         "has_origin": batch.origin is not None,
-    }
-
-
-def _attachment_params(attachments: dict[str, Attachment]) -> dict[str, Any]:
-    """Return the attachments in the order of their names, in which every writer locks them."""
-    ordered = [attachments[sha256] for sha256 in sorted(attachments)]
-    return {
-        "sha256s": [attachment.sha256 for attachment in ordered],
-        "content_types": [attachment.content_type for attachment in ordered],
-        "contents": [attachment.content for attachment in ordered],
-        "file_names": [attachment.file_name for attachment in ordered],
     }
