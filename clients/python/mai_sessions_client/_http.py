@@ -50,7 +50,7 @@ class Retries:
                 return None
         self.attempts += 1
         # Clients that were refused together must not come back together. No secret depends on it.
-        jitter = random.uniform(0.5, 1)  # noqa: S311
+        jitter = random.uniform(0.5, 1)  # noqa: S311 - only spreads the retries
         backoff = jitter * min(_FIRST_PAUSE * 2 ** (self.attempts - 1), _LONGEST_PAUSE)
         wanted = _retry_after(outcome) if isinstance(outcome, httpx.Response) else None
         pause = max(backoff, wanted or 0)

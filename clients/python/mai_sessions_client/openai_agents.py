@@ -29,8 +29,9 @@ _ROLES: dict[str, Role] = {"user": "user", "system": "system", "developer": "sys
 class MaiSession(SessionABC):
     """A session of the SDK's `Runner`: `Runner.run(agent, "Hi", session=MaiSession("support-42", client))`.
 
-    A `session_id` that is no UUID is kept in the session's metadata, under an id made from it. The session is
-    created with its first items. Items that are added together, up to 100, are stored together or not at all.
+    A `session_id` that is not a UUID is kept in the session's metadata, under an id made from it. The session
+    is created with its first items. Items that are added together, up to 100, are stored together or not at
+    all.
     """
 
     def __init__(

@@ -45,10 +45,10 @@ _RECORD = pydantic.TypeAdapter(ConversationRecord)
 class MaiConversationStore(ConversationStore):
     """A `ConversationStore`: `await store.load(id)`, run the agent, `await store.save(result)`.
 
-    A conversation id that is no UUID is kept in the session's metadata, under an id made from it. Up to 100
-    new messages are stored together with the record or not at all. A fork copies the messages that it shares.
-    Deleting a conversation erases its messages. The record, with the tool calls that a run waits for, may
-    take 16 KiB. `read_entry` finds the entries of the conversations that this store has read.
+    A conversation id that is not a UUID is kept in the session's metadata, under an id made from it. Up to
+    100 new messages are stored together with the record or not at all. A fork copies the messages that it
+    shares. Deleting a conversation erases its messages. The record, with the tool calls that a run waits for,
+    may take 16 KiB. `read_entry` finds the entries of the conversations that this store has read.
     """
 
     def __init__(self, client: AsyncClient, *, agent_name: str | None = None) -> None:

@@ -51,6 +51,7 @@ class StubModel(Model):
         return ModelResponse(output=[output], usage=Usage(), response_id=None)
 
     def stream_response(self, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:
+        """No runner streams here."""
         raise NotImplementedError
 
 
@@ -106,6 +107,7 @@ def test_concurrent_pops_return_each_item_once(origin: str, client: Client) -> N
         await session.add_items([question(str(number)) for number in range(6)])
         assert await session.pop_item() == question("5")
         popped = await asyncio.gather(*(session.pop_item() for _ in range(5)))
+        # Not every kind of item has a content, but these have.
         assert sorted(item["content"] for item in popped if item) == ["0", "1", "2", "3", "4"]  # type: ignore[typeddict-item]
         assert await session.pop_item() is None
         await session.add_items([question("again")])
@@ -162,6 +164,7 @@ def test_concurrent_first_items_are_all_stored(origin: str, client: Client) -> N
         writers = [MaiSession("raced", asynchronous) for _ in range(4)]
         await asyncio.gather(*(writer.add_items([question(str(n))]) for n, writer in enumerate(writers)))
         found = await writers[0].get_items()
+        # Not every kind of item has a content, but these have.
         assert sorted(str(item["content"]) for item in found) == ["0", "1", "2", "3"]  # type: ignore[typeddict-item]
 
     run(origin, use)

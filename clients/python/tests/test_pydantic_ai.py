@@ -283,6 +283,7 @@ def test_killed_save_leaves_the_conversation_as_it_was(origin: str, client: Clie
                     raise Killed
                 return await append(*args, **kwargs)
 
+            # The save is cut off between two requests.
             asynchronous.append_messages = append_once  # type: ignore[method-assign]
             more: list[ModelMessage] = [ModelResponse([TextPart(str(number))]) for number in range(150)]
             longer = Conversation(

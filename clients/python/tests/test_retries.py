@@ -181,6 +181,7 @@ def test_token_that_stays_wrong_is_refused() -> None:
 def test_fixed_token_is_tried_once() -> None:
     network = Network(problem(401))
     with pytest.raises(Unauthorized):
+        # A token of the test, not a secret.
         network.client(token="fixed").get_session("x")  # noqa: S106
     assert network.headers("Authorization") == ["Bearer fixed"]
 
@@ -188,6 +189,7 @@ def test_fixed_token_is_tried_once() -> None:
 def test_attachment_of_another_host_gets_no_token() -> None:
     network = Network()
     with pytest.raises(ValueError, match="not an attachment of this service"):
+        # A token of the test, not a secret.
         network.client(token="secret").get_attachment("http://evil/api/v1/attachments/x")  # noqa: S106
     assert network.requests == []
 
