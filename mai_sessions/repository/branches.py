@@ -110,32 +110,28 @@ LAST_IN_RANGE: LiteralString = f"""
                     ORDER BY m.seq DESC
                     LIMIT %(limit)s OFFSET %(offset)s) AS m
             ORDER BY m.seq"""
-LAST_IN_BRANCH: LiteralString = f"""
+
+
+def _last_in_branch(runs: LiteralString, condition: LiteralString, limit: LiteralString) -> LiteralString:
+    return f"""
            SELECT {BRANCH_COLUMNS}
              FROM (SELECT m.*
-                     FROM ({_RUNS_AFTER}) AS run
+                     FROM ({runs}) AS run
                     CROSS JOIN LATERAL (
                           SELECT *
                             FROM messages AS m
                            WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
-                             AND m.seq >= run.first_seq AND m.seq <= run.last_seq
-                             AND m.seq > %(after_seq)s AND m.seq < %(before_seq)s
+                             AND m.seq >= run.first_seq AND m.seq <= run.last_seq {condition}
                            ORDER BY m.seq DESC) AS m
-                    LIMIT %(limit)s OFFSET %(offset)s) AS m
+                    LIMIT {limit}) AS m
             ORDER BY m.seq"""
+
+
+LAST_IN_BRANCH: LiteralString = _last_in_branch(
+    _RUNS_AFTER, "AND m.seq > %(after_seq)s AND m.seq < %(before_seq)s", "%(limit)s OFFSET %(offset)s"
+)
 # The newest messages of a branch, all of them without a limit.
-NEWEST_IN_BRANCH: LiteralString = f"""
-           SELECT {BRANCH_COLUMNS}
-             FROM (SELECT m.*
-                     FROM ({_RUNS}) AS run
-                    CROSS JOIN LATERAL (
-                          SELECT *
-                            FROM messages AS m
-                           WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
-                             AND m.seq >= run.first_seq AND m.seq <= run.last_seq
-                           ORDER BY m.seq DESC) AS m
-                    LIMIT %(messages_limit)s::int) AS m
-            ORDER BY m.seq"""
+NEWEST_IN_BRANCH: LiteralString = _last_in_branch(_RUNS, "", "%(messages_limit)s::int")
 
 # How many messages are read at once until the tokens of a window are spent.
 _PIECE: LiteralString = "64"
