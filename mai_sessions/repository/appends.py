@@ -61,22 +61,18 @@ class AppendReply(NamedTuple):
 
 
 # A key whose message is gone, or that is older than a day, is forgotten.
-_USED_KEY: LiteralString = """
-    SELECT k.id
+_FROM_USED_KEY: LiteralString = """
       FROM idempotency_keys AS k
       JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = k.id
      WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
        AND k.created_at > now() - interval '1 day'"""
+_USED_KEY: LiteralString = f"SELECT {_FROM_USED_KEY}"
 # The release before kept no reply: the message is told as it stands.
 GET_KEY: LiteralString = f"""
     SELECT /* append_messages */ k.fingerprint = %(fingerprint)s,
            coalesce(k.reply, json_build_object(
                'messages', json_build_array(json_build_array(m.id, m.seq, m.created_at, {PARENT_ID})),
-               'session', NULL))
-      FROM idempotency_keys AS k
-      JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = k.id
-     WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
-       AND k.created_at > now() - interval '1 day'"""
+               'session', NULL)) {_FROM_USED_KEY}"""
 
 # Where a condition decides, a version that is new tells the statements after it that the condition held.
 CLAIM_SESSION: LiteralString = f"""
