@@ -120,7 +120,8 @@ FORGET_BATCH: LiteralString = """
     DELETE /* run_batch */ FROM idempotency_keys AS k
      WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
        AND k.created_at <= now() - interval '1 day'"""
-# Retries queue here. The reply tells which sessions there were.
+# Retries queue here. The reply tells which sessions there were, and only those are claimed: one that is made
+# since is not found.
 KEEP_BATCH: LiteralString = """
     INSERT /* run_batch */ INTO idempotency_keys AS k (user_id, path, key, fingerprint, id, created_at, reply)
     SELECT u.user_id, %(path)s, %(key)s, %(fingerprint)s, %(version)s::uuid, now(), (
@@ -134,9 +135,11 @@ CLAIM_BATCH: LiteralString = """
     UPDATE /* run_batch */ sessions AS s
        SET version = %(version)s
      WHERE s.user_id = %(user_id)s AND s.id = ANY (%(session_ids)s)
-       AND EXISTS (SELECT FROM idempotency_keys AS k
-                    WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
-                      AND k.id = %(version)s)"""
+       AND s.id IN (SELECT kept.id::uuid
+                      FROM idempotency_keys AS k
+                     CROSS JOIN json_array_elements_text(k.reply) AS kept (id)
+                     WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
+                       AND k.id = %(version)s)"""
 GET_BATCH: LiteralString = """
     SELECT /* run_batch */ k.fingerprint = %(fingerprint)s, k.id, k.reply
       FROM idempotency_keys AS k
@@ -168,8 +171,9 @@ def run_batch(
     }
     change: list[LiteralString] = _DELETION if action == "delete" else _ARCHIVING
     if key is None:
-        locked, *_ = run_transaction(conn, [LOCK_SESSIONS, CLAIM_SESSIONS, *change], params)
-        return BatchReply(_result(session_ids, {id for id, _ in locked}), is_replayed=False)
+        # The claim may find a session that was made after the lock.
+        _, claimed, *_ = run_transaction(conn, [LOCK_SESSIONS, CLAIM_SESSIONS, *change], params)
+        return BatchReply(_result(session_ids, {id for (id,) in claimed}), is_replayed=False)
     statements: list[LiteralString] = [
         FORGET_BATCH,
         KEEP_BATCH,

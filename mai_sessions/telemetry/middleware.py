@@ -22,7 +22,6 @@ _TIMING_HEADER = "HTTP_X_SERVER_TIMING"
 # A client can invent methods, which must not become labels.
 _METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS", "PUT"})
 
-
 # Load balancers and monitors request these every few seconds.
 _PROBES = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
 

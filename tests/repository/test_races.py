@@ -8,6 +8,7 @@ from time import sleep
 from typing import Any, LiteralString
 from uuid import UUID
 
+import orjson
 import psycopg
 import pytest
 from flask import Flask
@@ -20,6 +21,7 @@ from mai_sessions.config import Settings
 from mai_sessions.content.attachments import Attachment
 from mai_sessions.content.message import NewMessage
 from mai_sessions.errors import NotFound
+from mai_sessions.idempotency import IdempotencyKey
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import RUN_AGAIN, Connection, run_transaction
 from mai_sessions.postgres.database import Database
@@ -242,6 +244,34 @@ def test_removal_that_another_writer_comes_before(
     check_counters(conn)
     row = conn.execute("SELECT message_count, newest_seq, last_message_preview FROM sessions").fetchone()
     assert row == LEFT[removal, other]
+
+
+@pytest.mark.parametrize("key", [None, IdempotencyKey("sessions/batch", "once", b"x")], ids=["", "keyed"])
+@pytest.mark.parametrize("action", ["delete", "archive"])
+def test_batch_reports_what_it_does_to_a_session_made_meanwhile(
+    conn: Conn, database: Database, session_id: UUID, action: str, key: IdempotencyKey | None
+) -> None:
+    """The batch waits for a writer of one session when the other is made."""
+    made, replies = new_id(), []
+
+    def run_batch() -> None:
+        with database.connection() as pooled:
+            replies.append(session_batches.run_batch(pooled, USER, [session_id, made], action, key=key))
+
+    batch = threading.Thread(target=run_batch)
+    with database.connection() as writer:
+        with writer.transaction():
+            append(writer, session_id, "one")
+            batch.start()
+            wait_until_blocked(conn)
+            with database.connection() as other:
+                create(other, made)
+        batch.join()
+    check_counters(conn)
+    left = conn.execute("SELECT id FROM sessions WHERE NOT archived").fetchall()
+    reply = orjson.loads(replies[0].body)
+    assert session_id not in {id for (id,) in left}
+    assert [str(id) for (id,) in left] == reply["not_found"]
 
 
 @pytest.mark.parametrize("removal", ["delete", "clear", "delete_session"])
