@@ -22,7 +22,7 @@ class SessionPosition(NamedTuple):
 
 
 def session_cursor(position: SessionPosition) -> str:
-    """Return a position as a cursor. LIST_SESSIONS makes the same text in SQL."""
+    """Return a position as a cursor."""
     text = f"{_to_text(position.updated_at)}.{position.id}"
     return f"{text}.{_checksum(text)}"
 

@@ -1,10 +1,12 @@
 """The statements that read a page of a user's sessions."""
 
 from datetime import UTC, datetime
+from hashlib import md5
 from typing import LiteralString, NamedTuple
 from uuid import UUID
 
 from mai_sessions.content.lexemes import fold_title, part_query
+from mai_sessions.pagination import SessionPosition, session_cursor
 from mai_sessions.postgres.connection import Connection, Json, fetch_one
 from mai_sessions.repository.columns import SESSION_ROW, SUMMARY_COLUMNS
 
@@ -20,75 +22,61 @@ class SessionPage(NamedTuple):
 START = (datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
 
 
-# One pass over the page's sessions makes all of it. A page that is not full has no last session, and then
-# nothing is looked for after it. A cursor is the keys of the last session and a checksum, by which a damaged
-# one is told. The tag is made of what the page is made of: a session's version stands for all of it. What a
-# search finds is kept, as ids; a range of an index is read as far as each part of the statement needs it.
-def _list_sessions(
-    found: LiteralString, page: LiteralString, total: LiteralString, *, kept: LiteralString
-) -> LiteralString:
-    return f"""
-    WITH /* list_sessions */ found AS {kept} ({found}),
-    page AS (
-        SELECT array_to_json(array_agg(r)) AS sessions, string_agg(uuid_send(s.version), '') AS versions,
-               (array_agg(s.updated_at))[%(limit)s] AS last_updated_at,
-               (array_agg(s.id))[%(limit)s] AS last_id
-          FROM ({page}) AS s
-         CROSS JOIN LATERAL (SELECT {SUMMARY_COLUMNS}) AS r),
-    last AS (
-        SELECT (extract(epoch FROM p.last_updated_at) * 1000000)::bigint || '.' || p.last_id AS keys
-          FROM page AS p
-         WHERE EXISTS (SELECT FROM found AS s WHERE (s.updated_at, s.id) < (p.last_updated_at, p.last_id)))
-    SELECT row_to_json(r), md5(concat(p.versions, r.total, r.next_cursor))
-      FROM page AS p
-     CROSS JOIN LATERAL (
-           SELECT coalesce(p.sessions, '[]') AS sessions, coalesce(({total}), 0) AS total, %(limit)s AS limit,
-                  %(offset)s AS offset,
-                  (SELECT keys || '.' || left(md5(keys), 8) FROM last) AS next_cursor) AS r"""
+# `page` is a query for the sessions of the page and the one after it, if there is one; `found` is a CTE that
+# it reads. A session's version stands for all of it. The reply is put together in Python: a Citus cluster
+# plans the statement twice for each request, so each level of it counts.
+def _list_sessions(page: LiteralString, total: LiteralString, found: LiteralString = "") -> LiteralString:
+    return f"""{found}
+    SELECT /* list_sessions */ coalesce(({total}), 0), array_to_json((array_agg(r))[:%(limit)s]),
+           md5(string_agg(uuid_send(s.version), '')), count(*) > %(limit)s,
+           (array_agg(s.updated_at))[%(limit)s], (array_agg(s.id))[%(limit)s]
+      FROM ({page}) AS s
+     CROSS JOIN LATERAL (SELECT {SUMMARY_COLUMNS}) AS r"""
 
 
-_FOUND_SESSIONS: LiteralString = f"""
-                SELECT {SESSION_ROW}
-                  FROM found AS s
-                 WHERE (s.updated_at, s.id) < (%(after_updated_at)s, %(after_id)s)
-                 ORDER BY s.updated_at DESC, s.id DESC
-                 LIMIT %(limit)s OFFSET %(offset)s"""
-_SESSIONS_OF_FOUND_IDS: LiteralString = f"""
-                SELECT {SESSION_ROW}
-                  FROM (SELECT f.id
-                          FROM found AS f
-                         WHERE (f.updated_at, f.id) < (%(after_updated_at)s, %(after_id)s)
-                         ORDER BY f.updated_at DESC, f.id DESC
-                         LIMIT %(limit)s OFFSET %(offset)s) AS f
-                  JOIN sessions AS s ON s.user_id = %(user_id)s AND s.id = f.id
-                 ORDER BY s.updated_at DESC, s.id DESC"""
+# The sessions of a page and one more, which tells whether there is a next page.
 _SESSIONS: LiteralString = f"""
-        SELECT {SESSION_ROW}
-          FROM sessions AS s
-         WHERE s.user_id = %(user_id)s AND s.archived = %(archived)s"""
+           SELECT {SESSION_ROW}
+             FROM sessions AS s
+            WHERE s.user_id = %(user_id)s AND s.archived = %(archived)s
+              AND (s.updated_at, s.id) < (%(after_updated_at)s, %(after_id)s)
+            ORDER BY s.updated_at DESC, s.id DESC
+            LIMIT %(limit)s + 1 OFFSET %(offset)s"""
 _SESSION_COUNT: LiteralString = """
-        SELECT CASE WHEN %(archived)s THEN u.archived_count ELSE u.session_count - u.archived_count END
-          FROM users AS u
-         WHERE u.user_id = %(user_id)s"""
-# What the page may show of each of two ranges of one index, and one session after it.
+           SELECT CASE WHEN %(archived)s THEN u.archived_count ELSE u.session_count - u.archived_count END
+             FROM users AS u
+            WHERE u.user_id = %(user_id)s"""
+# What the page may show of each of two ranges of one index.
 _ALL_SESSIONS: LiteralString = f"""
-        (SELECT {SESSION_ROW}
-           FROM sessions AS s
-          WHERE s.user_id = %(user_id)s AND s.archived = false
-            AND (s.updated_at, s.id) < (%(after_updated_at)s, %(after_id)s)
-          ORDER BY s.updated_at DESC, s.id DESC
-          LIMIT %(limit)s + %(offset)s + 1)
-         UNION ALL
-        (SELECT {SESSION_ROW}
-           FROM sessions AS s
-          WHERE s.user_id = %(user_id)s AND s.archived = true
-            AND (s.updated_at, s.id) < (%(after_updated_at)s, %(after_id)s)
-          ORDER BY s.updated_at DESC, s.id DESC
-          LIMIT %(limit)s + %(offset)s + 1)"""
+           SELECT {SESSION_ROW}
+             FROM ((SELECT {SESSION_ROW}
+                      FROM sessions AS s
+                     WHERE s.user_id = %(user_id)s AND s.archived = false
+                       AND (s.updated_at, s.id) < (%(after_updated_at)s, %(after_id)s)
+                     ORDER BY s.updated_at DESC, s.id DESC
+                     LIMIT %(limit)s + %(offset)s + 1)
+                    UNION ALL
+                   (SELECT {SESSION_ROW}
+                      FROM sessions AS s
+                     WHERE s.user_id = %(user_id)s AND s.archived = true
+                       AND (s.updated_at, s.id) < (%(after_updated_at)s, %(after_id)s)
+                     ORDER BY s.updated_at DESC, s.id DESC
+                     LIMIT %(limit)s + %(offset)s + 1)) AS s
+            ORDER BY s.updated_at DESC, s.id DESC
+            LIMIT %(limit)s + 1 OFFSET %(offset)s"""
 _ALL_SESSIONS_COUNT: LiteralString = """
-        SELECT u.session_count FROM users AS u WHERE u.user_id = %(user_id)s"""
+           SELECT u.session_count FROM users AS u WHERE u.user_id = %(user_id)s"""
+_FOUND_SESSIONS: LiteralString = f"""
+           SELECT {SESSION_ROW}
+             FROM (SELECT f.id
+                     FROM found AS f
+                    WHERE (f.updated_at, f.id) < (%(after_updated_at)s, %(after_id)s)
+                    ORDER BY f.updated_at DESC, f.id DESC
+                    LIMIT %(limit)s + 1 OFFSET %(offset)s) AS f
+             JOIN sessions AS s ON s.user_id = %(user_id)s AND s.id = f.id
+            ORDER BY s.updated_at DESC, s.id DESC"""
 _FOUND_COUNT: LiteralString = """
-        SELECT count(*) FROM found"""
+           SELECT count(*) FROM found"""
 _HAS_PART: LiteralString = "t.words @@ %(pieces)s::tsquery AND strpos(t.title, %(part)s) > 0"
 _HAS_METADATA: LiteralString = "t.metadata <> '{}' AND t.metadata @> %(metadata)s::jsonb"
 
@@ -119,24 +107,17 @@ def _filtered_sessions(condition: LiteralString) -> LiteralString:
            AND (s.id IN (SELECT t.session_id FROM titles AS t)) IS TRUE"""
 
 
-LIST_SESSIONS: LiteralString = _list_sessions(
-    _SESSIONS, _FOUND_SESSIONS, _SESSION_COUNT, kept="NOT MATERIALIZED"
-)
-LIST_ALL_SESSIONS: LiteralString = _list_sessions(
-    _ALL_SESSIONS, _FOUND_SESSIONS, _ALL_SESSIONS_COUNT, kept="MATERIALIZED"
-)
-SEARCH_SESSIONS: LiteralString = _list_sessions(
-    _filtered_sessions(_HAS_PART), _SESSIONS_OF_FOUND_IDS, _FOUND_COUNT, kept="MATERIALIZED"
-)
-FILTER_SESSIONS: LiteralString = _list_sessions(
-    _filtered_sessions(_HAS_METADATA), _SESSIONS_OF_FOUND_IDS, _FOUND_COUNT, kept="MATERIALIZED"
-)
-SEARCH_AND_FILTER_SESSIONS: LiteralString = _list_sessions(
-    _filtered_sessions(f"{_HAS_PART} AND {_HAS_METADATA}"),
-    _SESSIONS_OF_FOUND_IDS,
-    _FOUND_COUNT,
-    kept="MATERIALIZED",
-)
+def _search_sessions(condition: LiteralString) -> LiteralString:
+    found: LiteralString = f"""
+      WITH found AS MATERIALIZED ({_filtered_sessions(condition)})"""
+    return _list_sessions(_FOUND_SESSIONS, _FOUND_COUNT, found)
+
+
+LIST_SESSIONS: LiteralString = _list_sessions(_SESSIONS, _SESSION_COUNT)
+LIST_ALL_SESSIONS: LiteralString = _list_sessions(_ALL_SESSIONS, _ALL_SESSIONS_COUNT)
+SEARCH_SESSIONS: LiteralString = _search_sessions(_HAS_PART)
+FILTER_SESSIONS: LiteralString = _search_sessions(_HAS_METADATA)
+SEARCH_AND_FILTER_SESSIONS: LiteralString = _search_sessions(f"{_HAS_PART} AND {_HAS_METADATA}")
 
 _STATES = {"false": [False], "true": [True], "any": [False, True]}
 
@@ -180,4 +161,14 @@ def list_sessions(
         statement = LIST_ALL_SESSIONS if archived == "any" else LIST_SESSIONS
     row = fetch_one(conn, statement, params)
     assert row is not None
-    return SessionPage(*row)
+    total, sessions, versions, is_followed, last_updated_at, last_id = row
+    cursor = session_cursor(SessionPosition(last_updated_at, last_id)) if is_followed else None
+    body = b'{"sessions":%b,"total":%d,"limit":%d,"offset":%d,"next_cursor":%b}' % (
+        sessions or b"[]",
+        total,
+        limit,
+        offset,
+        f'"{cursor}"'.encode() if cursor else b"null",
+    )
+    tag = md5(f"{versions} {total} {cursor}".encode(), usedforsecurity=False)
+    return SessionPage(body, tag.hexdigest())
