@@ -1,8 +1,9 @@
 """A typed client of mai-sessions."""
 
+from mai_sessions_client._async import AsyncClient
 from mai_sessions_client._http import UNSET
-from mai_sessions_client.async_client import AsyncClient, NewMessage, SessionChanges
-from mai_sessions_client.client import Client
+from mai_sessions_client._sync import Client
+from mai_sessions_client.bodies import NewMessage, SessionAction, SessionChanges
 from mai_sessions_client.errors import Invalid, NotFound, ProblemError, Stale, Unauthorized, Unavailable
 from mai_sessions_client.models import (
     AgentsUsage,
@@ -48,6 +49,7 @@ __all__ = [
     "SearchPage",
     "SearchResult",
     "Session",
+    "SessionAction",
     "SessionChanges",
     "SessionDetail",
     "SessionPage",

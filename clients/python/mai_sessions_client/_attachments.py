@@ -1,17 +1,18 @@
-"""Files inside structured content: the service keeps them as attachments, a model needs their bytes."""
+"""Files inside structured content. The service stores them as attachments; a model needs their bytes."""
 
 import base64
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from mai_sessions_client.async_client import AsyncClient
+from mai_sessions_client._async import AsyncClient
 from mai_sessions_client.errors import NotFound
 
 
 def data_url_pointers(value: Any) -> list[str]:
-    """Give the JSON pointers (RFC 6901) of the data URLs in JSON.
+    """Return the JSON pointers (RFC 6901) of the data URLs in `value`.
 
-    The service replaces the large ones by links. What else looks like a link is text that somebody wrote.
+    The service replaces large data URLs by links. The pointers tell these links from text that looks like
+    one.
     """
     if isinstance(value, str):
         return [""] if value.startswith("data:") else []
@@ -19,7 +20,7 @@ def data_url_pointers(value: Any) -> list[str]:
 
 
 async def with_bytes(client: AsyncClient, value: Any, pointers: Collection[str]) -> Any:
-    """Give JSON with the data URLs back in the places that `data_url_pointers` found."""
+    """Return a copy of `value` with data URLs in place of the links at `pointers`."""
     if isinstance(value, str):
         return await _data_url(client, value) if "" in pointers else value
     restored = value.copy() if isinstance(value, dict | list) else value
@@ -35,7 +36,7 @@ async def with_bytes(client: AsyncClient, value: Any, pointers: Collection[str])
 
 
 def _members(value: Any) -> Iterator[tuple[str, Any]]:
-    """Give the members of an object or array, each with its part of a JSON pointer."""
+    """Yield the members of an object or array, each with its token of a JSON pointer."""
     for place in _places(value):
         yield "/" + str(place).replace("~", "~0").replace("/", "~1"), value[place]
 
@@ -47,7 +48,7 @@ def _places(value: Any) -> Collection[Any]:
 
 
 async def _data_url(client: AsyncClient, link: str) -> str:
-    """Give the data URL that became a link. A small one is still itself."""
+    """Return the data URL that became `link`. The service leaves small data URLs as they are."""
     if link.startswith("data:"):
         return link
     try:

@@ -1,4 +1,4 @@
-"""What both clients share: how a request is built, when it is repeated, and what a body holds."""
+"""Shared by both clients: the parameters, headers and bodies of requests, and the retries."""
 
 import base64
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-# A proxy's 502 and 504 say nothing of whether the request arrived: the same key makes the repetition safe.
+# After a proxy's 502 or 504 it is unknown whether the service got the request. The key makes the retry safe.
 _REPEATED = (429, 502, 503, 504)
 _RUNNING = 409
 _FIRST_PAUSE = 0.2
@@ -20,7 +20,7 @@ _LONGEST_PAUSE = 10.0
 
 
 class Unset:
-    """The value of a parameter that was not given, where None means something."""
+    """The type of UNSET: the default of a parameter for which None has a meaning."""
 
     def __repr__(self) -> str:
         return "UNSET"
@@ -43,13 +43,13 @@ class Retries:
     attempts: int = 0
 
     def pause(self, outcome: httpx.Response | httpx.TransportError, now: float) -> float | None:
-        """Give the seconds to wait before the next attempt; None when there is none."""
+        """Return the seconds before the next attempt, or None if there is no next attempt."""
         if isinstance(outcome, httpx.Response):
             is_running = outcome.status_code == _RUNNING and "Idempotency-Key" in outcome.request.headers
             if outcome.status_code not in _REPEATED and not is_running:
                 return None
         self.attempts += 1
-        # Clients that were refused together must not come back together. No secret depends on it.
+        # Without jitter, clients that failed together would retry together.
         jitter = random.uniform(0.5, 1)  # noqa: S311 - only spreads the retries
         backoff = jitter * min(_FIRST_PAUSE * 2 ** (self.attempts - 1), _LONGEST_PAUSE)
         wanted = _retry_after(outcome) if isinstance(outcome, httpx.Response) else None
@@ -58,7 +58,7 @@ class Retries:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Read seconds or an HTTP date."""
+    """Return the seconds that Retry-After asks for, written as a number or as an HTTP date."""
     value = response.headers.get("Retry-After", "")
     if value.isdecimal():
         return float(value)
@@ -69,20 +69,20 @@ def _retry_after(response: httpx.Response) -> float | None:
 
 
 def new_key() -> str:
-    """Make an Idempotency-Key."""
+    """Return a new Idempotency-Key."""
     return str(uuid.uuid4())
 
 
 def condition_headers(
     *, key: str | None = None, if_match: str | None = None, if_none_match: str | None = None
 ) -> dict[str, str]:
-    """Give the headers of a conditional or repeatable write."""
+    """Return the headers of a conditional request, or of a write with a key."""
     headers = {"Idempotency-Key": key, "If-Match": if_match, "If-None-Match": if_none_match}
     return {name: value for name, value in headers.items() if value is not None}
 
 
 def query(**values: Any) -> dict[str, str]:
-    """Give the query parameters that were given, as text."""
+    """Return the query parameters that are not None, as text."""
     return {name: _query_text(value) for name, value in values.items() if value is not None}
 
 
@@ -95,7 +95,7 @@ def _query_text(value: Any) -> str:
 
 
 def body(**values: Any) -> dict[str, Any]:
-    """Give the members that were given. None is "not given", but for a `parent_id`: there it means none."""
+    """Return the members that are given. None means "not given", except for `parent_id`: no parent."""
     return {
         name: _member(name, value)
         for name, value in values.items()
@@ -104,7 +104,7 @@ def body(**values: Any) -> dict[str, Any]:
 
 
 def _member(name: str, value: Any) -> Any:
-    """Give a value as JSON can say it: images as base64, times as ISO 8601."""
+    """Return a member as JSON: images in base64, times in ISO 8601."""
     if name == "images":
         return [base64.b64encode(image).decode() if isinstance(image, bytes) else image for image in value]
     if name == "messages":

@@ -1,4 +1,4 @@
-"""What a call raises."""
+"""The exceptions of the client."""
 
 from typing import Any, ClassVar
 
@@ -6,10 +6,10 @@ import httpx
 
 
 class ProblemError(Exception):
-    """The service refused a request. `detail` is for people, `type` and `errors` are for programs.
+    """An error response. `detail` is for people, `type` and `errors` are for programs.
 
-    `errors` is a list of `{"loc": […], "msg": "…", "type": "…"}` with a 422; `request_id` names the request
-    in the service's log.
+    With a 422, `errors` is a list of `{"loc": […], "msg": "…", "type": "…"}`. `request_id` names the request
+    in the log of the service.
     """
 
     _by_status: ClassVar[dict[int, type["ProblemError"]]] = {}
@@ -37,7 +37,7 @@ class ProblemError(Exception):
 
     @classmethod
     def of(cls, response: httpx.Response) -> "ProblemError":
-        """Build the error of a response, whether its body is a problem document or a proxy's page."""
+        """Return the error for a response. Its body is a problem document, or the error page of a proxy."""
         try:
             body = response.json()
         except ValueError:
@@ -54,20 +54,20 @@ class ProblemError(Exception):
 
 
 class Unauthorized(ProblemError, status=401):
-    """The token is missing, expired or wrong; a new one was asked for once."""
+    """The token is missing, expired or wrong. If `token` is a function, it was called twice."""
 
 
 class NotFound(ProblemError, status=404):
-    """There is no such session or message, or it is another user's."""
+    """The session or message does not exist, or belongs to another user."""
 
 
 class Stale(ProblemError, status=412):
-    """`if_match` does not match: somebody else changed the session or message since it was read."""
+    """`if_match` does not match: the session or message has changed since it was read."""
 
 
 class Invalid(ProblemError, status=422):
-    """The request cannot be accepted as it is; `errors` says which fields and why."""
+    """A value of the request is invalid. `errors` names it and the reason."""
 
 
 class Unavailable(ProblemError, status=503):
-    """The service is away, and was for as long as calls are repeated."""
+    """The service did not become available during `retry_for`."""

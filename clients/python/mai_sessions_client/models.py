@@ -1,4 +1,4 @@
-"""What the service returns. Members that a newer service adds are ignored."""
+"""The results of calls. Members that a newer service adds are ignored."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -25,7 +25,7 @@ class _Model:
 
 @dataclass(frozen=True, slots=True)
 class Message(_Model):
-    """A message. `etag` goes into `if_match`; it is known for a message that was read or written alone."""
+    """A message. `etag` is for `if_match`; it is None unless the message was read or written by itself."""
 
     id: str
     session_id: str
@@ -50,7 +50,7 @@ class Message(_Model):
 
 @dataclass(frozen=True, slots=True)
 class Session(_Model):
-    """A session without its messages. `etag` goes into `if_match`."""
+    """A session without its messages. `etag` is for `if_match`."""
 
     id: str
     title: str
@@ -67,7 +67,7 @@ class Session(_Model):
 
     @property
     def etag(self) -> str | None:
-        """The version as an entity tag."""
+        """The version, written as an entity tag."""
         return f'"{self.version}"' if self.version else None
 
 
@@ -80,7 +80,7 @@ class SessionDetail(Session):
 
 @dataclass(frozen=True, slots=True)
 class SessionPage(_Model):
-    """A page of the list. `next_cursor` is None on the last one."""
+    """A page of the list. `next_cursor` is None on the last page."""
 
     sessions: list[Session]
     total: int
@@ -91,7 +91,7 @@ class SessionPage(_Model):
 
 @dataclass(frozen=True, slots=True)
 class AppendedMessages(_Model):
-    """What a batch stored, and the session after it."""
+    """The messages of a batch, and the session after it."""
 
     messages: list[Message]
     session: Session
@@ -99,7 +99,7 @@ class AppendedMessages(_Model):
 
 @dataclass(frozen=True, slots=True)
 class BatchResult(_Model):
-    """The ids that a batch was done for, and those that are no sessions of the caller."""
+    """The ids of a batch: those that were changed, and those that are not sessions of the user."""
 
     done: list[str]
     not_found: list[str]
@@ -115,7 +115,7 @@ class FoundSession(_Model):
 
 @dataclass(frozen=True, slots=True)
 class SearchResult(_Model):
-    """A match. `snippet` is HTML with the hits in `<mark>`; without `message_id` the title matched."""
+    """A match. `snippet` is HTML with the hits in `<mark>`. Without `message_id`, the title matched."""
 
     session: FoundSession
     snippet: str
@@ -127,7 +127,7 @@ class SearchResult(_Model):
 
 @dataclass(frozen=True, slots=True)
 class SearchPage(_Model):
-    """A page of search results. `truncated` says that older matches were left out."""
+    """A page of search results. If `truncated`, older matches were left out."""
 
     results: list[SearchResult]
     next_cursor: str | None = None
@@ -136,7 +136,7 @@ class SearchPage(_Model):
 
 @dataclass(frozen=True, slots=True)
 class DailyUsage(_Model):
-    """A day in UTC."""
+    """The usage of a day in UTC."""
 
     date: date
     messages: int
@@ -146,7 +146,7 @@ class DailyUsage(_Model):
 
 @dataclass(frozen=True, slots=True)
 class Usage(_Model):
-    """What was used in a window of days."""
+    """The usage of a range of days."""
 
     total_messages: int
     total_tokens: int
@@ -157,7 +157,7 @@ class Usage(_Model):
 
 @dataclass(frozen=True, slots=True)
 class AgentUsage(_Model):
-    """What one agent answered; `error_rate` is in percent."""
+    """The usage of an agent. `error_rate` is in percent."""
 
     name: str
     usage_count: int
@@ -177,7 +177,7 @@ class AgentsUsage(_Model):
 
 @dataclass(frozen=True, slots=True)
 class ModelUsage(_Model):
-    """What one model was used for."""
+    """The usage of a model."""
 
     model_id: str
     model_name: str
@@ -195,7 +195,7 @@ class ModelsUsage(_Model):
 
 @dataclass(frozen=True, slots=True)
 class Summary(_Model):
-    """The last 30 days; `active_sessions` changed in the last 7."""
+    """The totals of the last 30 days. `active_sessions` are those changed in the last 7."""
 
     total_messages: int
     active_sessions: int
@@ -215,7 +215,7 @@ _known_converters: dict[type[_Model], dict[str, Callable[[Any], Any]]] = {}
 
 
 def _converters(cls: type[_Model]) -> dict[str, Callable[[Any], Any]]:
-    """Give what turns the JSON of each field into its value, found out once for each class."""
+    """Return the converter of each field of a class. They are cached."""
     if cls not in _known_converters:
         hints = get_type_hints(cls)
         _known_converters[cls] = {member.name: _converter(hints[member.name]) for member in fields(cls)}
@@ -223,7 +223,7 @@ def _converters(cls: type[_Model]) -> dict[str, Callable[[Any], Any]]:
 
 
 def _converter(hint: Any) -> Callable[[Any], Any]:
-    """Give what turns a JSON value into one of a type."""
+    """Return the function that converts a JSON value to the type `hint`."""
     if get_origin(hint) in (Union, UnionType):
         inner = _converter(next(argument for argument in get_args(hint) if argument is not NoneType))
         return lambda value: None if value is None else inner(value)

@@ -1,8 +1,8 @@
-"""The memory of an OpenAI Agents SDK agent in mai-sessions; needs the extra `openai-agents`.
+"""A session for the OpenAI Agents SDK; needs the extra `openai-agents`.
 
-Each item is a message whose `parts` hold the item as the SDK gave it, and whose metadata say so; role and
-text are there for people, for the list and for the search. What others have written into the session, people
-in a chat page or another framework, is read by its role and text.
+Each item is stored as a message: `parts` hold the item of the SDK, the metadata mark it, and role and text
+serve people, the list and the search. A message that a chat page or another framework wrote is read by its
+role and text.
 """
 
 import uuid
@@ -13,15 +13,16 @@ from agents.items import TResponseInputItem
 from agents.memory.session import SessionABC
 from agents.memory.session_settings import SessionSettings, resolve_session_limit
 
+from mai_sessions_client._async import AsyncClient
 from mai_sessions_client._attachments import data_url_pointers, with_bytes
-from mai_sessions_client.async_client import AsyncClient, NewMessage
+from mai_sessions_client.bodies import NewMessage
 from mai_sessions_client.errors import NotFound
 from mai_sessions_client.models import Message, Role
 
 _BATCH = 100
 _PAGE = 500
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://openai.github.io/openai-agents-python/sessions")
-# In the metadata of a message whose part is an item; `files` has the places of its data URLs.
+# The metadata of a message whose part is an item. `files` holds the JSON pointers of its data URLs.
 _MARK = {"format": "openai-agents"}
 _ROLES: dict[str, Role] = {"user": "user", "system": "system", "developer": "system"}
 
@@ -29,9 +30,8 @@ _ROLES: dict[str, Role] = {"user": "user", "system": "system", "developer": "sys
 class MaiSession(SessionABC):
     """A session of the SDK's `Runner`: `Runner.run(agent, "Hi", session=MaiSession("support-42", client))`.
 
-    A `session_id` that is not a UUID is kept in the session's metadata, under an id made from it. The session
-    is created with its first items. Items that are added together, up to 100, are stored together or not at
-    all.
+    A `session_id` that is not a UUID is stored in the metadata of a session whose id is derived from it. The
+    first items create the session. Up to 100 items that are added together are stored together or not at all.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class MaiSession(SessionABC):
         self._id = _uuid_of(session_id)
 
     async def get_items(self, limit: int | None = None) -> list[TResponseInputItem]:
-        """Give the newest `limit` items, or all, oldest first."""
+        """Return the newest `limit` items, or all, oldest first."""
         limit = resolve_session_limit(limit, self.session_settings)
         try:
             if limit is None or limit > _PAGE:
@@ -66,7 +66,7 @@ class MaiSession(SessionABC):
         return [await self._item(message, item) for message, item in newest]
 
     async def add_items(self, items: list[TResponseInputItem]) -> None:
-        """Append items."""
+        """Append items, in requests of up to 100."""
         added = [_message_of(item) for item in items]
         for start in range(0, len(added), _BATCH):
             messages = added[start : start + _BATCH]
@@ -76,7 +76,7 @@ class MaiSession(SessionABC):
                 await self._create(messages)
 
     async def pop_item(self) -> TResponseInputItem | None:
-        """Remove the newest item and give it; None when there is none."""
+        """Remove and return the newest item, or return None if there is none."""
         while True:
             newest = await self._newest()
             if newest is None:
@@ -84,7 +84,7 @@ class MaiSession(SessionABC):
             try:
                 await self._client.delete_message(self._id, newest.id)
             except NotFound:
-                # Another process popped it first.
+                # Another process removed it first.
                 continue
             if items := _items_of(newest):
                 return await self._item(newest, items[-1])
@@ -125,7 +125,7 @@ def _uuid_of(session_id: str) -> str:
 
 
 def _message_of(item: TResponseInputItem) -> NewMessage:
-    """Give the message of an item, with an id, so that a repeated request stores it once."""
+    """Return the message of an item. Its id makes a repeated request store it once."""
     value = cast(dict[str, Any], item)
     kind = value.get("type", "message")
     role = _ROLES.get(value.get("role", ""), "assistant")
@@ -141,7 +141,7 @@ def _message_of(item: TResponseInputItem) -> NewMessage:
 
 
 def _items_of(message: Message) -> list[Mapping[str, Any]]:
-    """Give the items of a message. One that this class has not written is its text, or nothing."""
+    """Return the items of a message. A message from elsewhere gives its text, or nothing."""
     if message.metadata.items() >= _MARK.items():
         return list(message.parts or [])
     if message.role == "tool" or not message.content:
@@ -150,7 +150,7 @@ def _items_of(message: Message) -> list[Mapping[str, Any]]:
 
 
 def _text(item: Mapping[str, Any]) -> str:
-    """Give what a person would read of an item."""
+    """Return the text of an item for people."""
     content = item.get("content", item.get("output", ""))
     if isinstance(content, str):
         return content

@@ -1,7 +1,7 @@
-"""The conversations of Pydantic AI agents in mai-sessions; needs the extra `pydantic-ai`.
+"""A conversation store for Pydantic AI; needs the extra `pydantic-ai`.
 
-A conversation is a session whose metadata hold its record, and an entry is a message whose `parts` hold
-Pydantic AI's own message. Role and text are there for people, for the list and for the search.
+A conversation is stored as a session whose metadata hold the record, an entry as a message whose `parts` hold
+the message of Pydantic AI. Role and text serve people, the list and the search.
 """
 
 import base64
@@ -26,8 +26,9 @@ from pydantic_ai.messages import (
     UserPromptPart,
 )
 
+from mai_sessions_client._async import AsyncClient
 from mai_sessions_client._attachments import data_url_pointers, with_bytes
-from mai_sessions_client.async_client import AsyncClient, NewMessage, SessionChanges
+from mai_sessions_client.bodies import NewMessage, SessionChanges
 from mai_sessions_client.errors import Invalid, NotFound, Stale
 from mai_sessions_client.models import Message, Role, Session
 
@@ -45,26 +46,26 @@ _RECORD = pydantic.TypeAdapter(ConversationRecord)
 class MaiConversationStore(ConversationStore):
     """A `ConversationStore`: `await store.load(id)`, run the agent, `await store.save(result)`.
 
-    A conversation id that is not a UUID is kept in the session's metadata, under an id made from it. Up to
-    100 new messages are stored together with the record or not at all. A fork copies the messages that it
-    shares. Deleting a conversation erases its messages. The record, with the tool calls that a run waits for,
-    may take 16 KiB. `read_entry` finds the entries of the conversations that this store has read.
+    A conversation id that is not a UUID is stored in the metadata of a session whose id is derived from it.
+    Up to 100 new messages are stored together with the record or not at all. A fork copies the messages that
+    it shares. Deleting a conversation deletes its messages. The record, including the tool calls that a run
+    waits for, is limited to 16 KiB. `read_entry` finds entries of the conversations that this store has read.
     """
 
     def __init__(self, client: AsyncClient, *, agent_name: str | None = None) -> None:
         self._client = client
         self._agent_name = agent_name
-        # `read_entry` gets no conversation id, so the session of each entry that was read is remembered.
+        # `read_entry` gets no conversation id, so this maps each entry that was read to its session.
         self._session_ids: OrderedDict[str, str] = OrderedDict()
 
     async def read_record(self, conversation_id: str) -> ConversationRecord | None:
-        """Give the record of a conversation; None when there is none."""
+        """Return the record of a conversation, or None."""
         return self._record(await self._session(conversation_id))
 
     async def read_records(
         self, *, scope: str | None = None, limit: int | None = None
     ) -> Sequence[ConversationRecord]:
-        """Give the records, those of a scope if one is given, newest first."""
+        """Return the records, of a scope if one is given, newest first."""
         wanted = {"format_version": 1} if scope is None else {"scope": scope}
         sessions = self._client.sessions(archived="any", metadata={_MEMBER: wanted})
         records = [record async for session in sessions if (record := self._record(session))]
@@ -88,7 +89,7 @@ class MaiConversationStore(ConversationStore):
             try:
                 await self._write(session, record, [_message_of(entry) for entry in entries])
             except Stale:
-                # Only another save conflicts: the revision tells it from a changed title.
+                # Only another save is a conflict. A changed title is none; the revision tells them apart.
                 continue
             self._remember(_uuid_of(record.conversation_id), (entry.id for entry in entries))
             return
@@ -109,7 +110,7 @@ class MaiConversationStore(ConversationStore):
             return
 
     async def read_entry(self, entry_id: str) -> ConversationEntry:
-        """Give an entry. Raises LookupError."""
+        """Return an entry. Raises LookupError."""
         try:
             message = await self._client.get_message(self._session_ids[entry_id], entry_id)
         except NotFound:
@@ -117,7 +118,7 @@ class MaiConversationStore(ConversationStore):
         return await self._entry(message)
 
     async def read_history(self, head_id: str | None, *, limit: int | None = None) -> list[ConversationEntry]:
-        """Give the entries up to `head_id`, or the newest `limit`, oldest first. Raises LookupError."""
+        """Return the entries up to `head_id`, or the newest `limit`, oldest first. Raises LookupError."""
         if head_id is None or limit == 0:
             return []
         session_id = self._session_ids[head_id]
@@ -159,7 +160,7 @@ class MaiConversationStore(ConversationStore):
         stored: ConversationRecord | None,
         new_entries: Sequence[ConversationEntry],
     ) -> list[ConversationEntry]:
-        """Give the entries that a new fork shares with its source. Raises ConversationConflict."""
+        """Return the entries that a new fork shares with its source. Raises ConversationConflict."""
         if record.head_id is None or any(entry.id == record.head_id for entry in new_entries):
             return []
         if stored is not None and record.head_id in (stored.head_id, *stored.branches):
@@ -173,7 +174,7 @@ class MaiConversationStore(ConversationStore):
     async def _write(
         self, session: Session | None, record: ConversationRecord, messages: list[NewMessage]
     ) -> None:
-        """Write a record after its messages. Raises Stale when the session is no longer `session`."""
+        """Write the messages, then the record. Raises Stale if the session has changed since it was read."""
         session_id = _uuid_of(record.conversation_id)
         metadata = {_MEMBER: _RECORD.dump_python(record, mode="json")}
         if session is None:
@@ -204,7 +205,7 @@ class MaiConversationStore(ConversationStore):
             )
 
     async def _entry(self, message: Message) -> ConversationEntry:
-        """Give the entry of a message. Raises LookupError if another client added the message."""
+        """Return the entry of a message. Raises LookupError if another client added the message."""
         part = next((part for part in message.parts or [] if part.get("type") == _PART), None)
         if part is None:
             raise LookupError(f"message {message.id} was not stored by Pydantic AI")
@@ -247,7 +248,7 @@ def _role(message: ModelMessage) -> Role:
 
 
 def _text(message: ModelMessage) -> str:
-    """Give what a person would read of a message."""
+    """Return the text of a message for people."""
     texts: list[str] = []
     for part in message.parts:
         if isinstance(part, TextPart):
@@ -259,13 +260,13 @@ def _text(message: ModelMessage) -> str:
 
 
 def _title(messages: Iterable[NewMessage]) -> str | None:
-    """Give the beginning of the first question."""
+    """Return the beginning of the first question, or None."""
     first = next((message["content"] for message in messages if message["role"] == "user"), "")
     return " ".join(first.split())[:_TITLE] or None
 
 
 def _binaries_linked(value: Any) -> Any:
-    """Give a message's JSON with files as data URLs, which the service keeps as attachments."""
+    """Return the JSON of a message with files as data URLs, which the service stores as attachments."""
     if isinstance(value, list):
         return [_binaries_linked(item) for item in value]
     if not isinstance(value, dict):
