@@ -98,8 +98,8 @@ e2e: install  ## Test /docs, the TypeScript store, its example and its adapters 
 	else echo "e2e: skipped, node is missing"; fi
 
 # The tests of lost nodes stop and kill nodes, so they run alone.
-CITUS_TESTS = tests/api tests/importers tests/repository/test_races.py tests/repository/test_reindex.py \
-              tests/repository/test_shards.py tests/dba/test_expiry.py tests/citus
+CITUS_TESTS = tests/api tests/importers tests/repository/test_races.py tests/repository/test_mixed_writers.py \
+              tests/repository/test_reindex.py tests/repository/test_shards.py tests/dba/test_expiry.py tests/citus
 
 citus: install  ## Run the tests of the routes, imports, expiry and scripts, and those of lost nodes, on the Citus cluster of CITUS_URL
 	@if [ -z "$$CITUS_URL" ]; then echo "citus: skipped, no CITUS_URL"; else \

@@ -144,7 +144,7 @@ def recount(conn: Conn) -> None:
 
 
 def assert_same(client: FlaskClient, conn: Conn, start: datetime | None, end: datetime) -> None:
-    """Compare the three calls of a window with what Python makes of the rows."""
+    """Compare the three calls for a window with what Python computes from the rows."""
     query = {
         "end_date": end.isoformat().replace("+00:00", "Z"),
         **({"start_date": start.isoformat()} if start else {}),
@@ -155,7 +155,16 @@ def assert_same(client: FlaskClient, conn: Conn, start: datetime | None, end: da
             "SELECT * FROM messages WHERE created_at >= %s AND created_at <= %s", [since, end]
         ).fetchall()
         sessions = cursor.execute("SELECT created_at FROM sessions").fetchall()
+    created = sum(since <= session["created_at"] <= end for session in sessions)
+    for path, expected in {
+        "usage": {**expected_usage(rows, since, end), "total_sessions": created},
+        "agents": expected_agents(rows),
+        "models": expected_models(rows),
+    }.items():
+        assert client.get(f"/api/v1/analytics/{path}", query_string=query).get_json() == expected
 
+
+def expected_usage(rows: list[Row], since: datetime, end: datetime) -> Row:
     days = (
         []
         if since > end
@@ -164,10 +173,9 @@ def assert_same(client: FlaskClient, conn: Conn, start: datetime | None, end: da
     by_day: dict[date, list[Row]] = defaultdict(list)
     for row in rows:
         by_day[row["created_at"].date()].append(row)
-    assert client.get("/api/v1/analytics/usage", query_string=query).get_json() == {
+    return {
         "total_messages": len(rows),
         "total_tokens": sum(row["token_count"] for row in rows),
-        "total_sessions": sum(since <= s["created_at"] <= end for s in sessions),
         "avg_response_time_ms": average(rows),
         "daily_usage": [
             {
@@ -180,8 +188,10 @@ def assert_same(client: FlaskClient, conn: Conn, start: datetime | None, end: da
         ],
     }
 
+
+def expected_agents(rows: list[Row]) -> Row:
     calls = grouped((row["agent_name"] or "unknown", row) for row in rows if row["role"] == "assistant")
-    assert client.get("/api/v1/analytics/agents", query_string=query).get_json() == {
+    return {
         "agents": [
             {
                 "name": name,
@@ -198,8 +208,10 @@ def assert_same(client: FlaskClient, conn: Conn, start: datetime | None, end: da
         "total_calls": sum(len(group) for _, group in calls),
     }
 
+
+def expected_models(rows: list[Row]) -> Row:
     models = grouped((row["model_id"], row) for row in rows if row["model_id"])
-    assert client.get("/api/v1/analytics/models", query_string=query).get_json() == {
+    return {
         "models": [
             {
                 "model_id": model_id,

@@ -5,7 +5,6 @@ import re
 import shutil
 import stat
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection
@@ -16,37 +15,18 @@ from urllib.parse import quote, urlsplit
 import orjson
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
+from support.backups import COMMAND, ENVIRON, rows, run
 from support.chats import SESSIONS
 from support.samples import data_url, png
 from support.scripts import CHECKS, DBA
 
-from mai_sessions import create_app
-from mai_sessions.config import Settings
 from mai_sessions.embedded import data_directory
 from mai_sessions.embedded import private_postgres as embedded
-from mai_sessions.embedded.backup import backup, copy
+from mai_sessions.embedded.backup import copy
 from mai_sessions.errors import StartupError
 from mai_sessions.postgres import migrations
 
-COMMAND = Path(sys.executable).with_name("mai-sessions")
-ENVIRON = {
-    name: value
-    for name, value in os.environ.items()
-    if not name.startswith(("MAI_SESSIONS_", "DATABASE_URL"))
-}
 DEBIAN = Path("/usr/lib/postgresql/15/bin")
-
-
-def run(command: str, *arguments: Any, **environ: str) -> str:
-    """Run `mai-sessions …`, and return its output, or the one line of an error."""
-    done = subprocess.run(
-        [COMMAND, command, *arguments], check=False, env=ENVIRON | environ, capture_output=True, text=True
-    )
-    assert done.stdout == ""
-    assert (done.returncode == 1) == done.stderr.startswith("Error: "), done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
-    return done.stderr
 
 
 @contextmanager
@@ -106,16 +86,6 @@ def load(address: str) -> None:
             {"content": "Changed", "response_time_ms": 0.1},
         )
     ask(address, "DELETE", f"{SESSIONS}/{session}")
-
-
-def rows(url: str) -> dict[str, list[str]]:
-    """Every row of every table."""
-    with psycopg.connect(url) as conn:
-        tables = conn.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
-        return {
-            table: [row for (row,) in conn.execute(f"SELECT t::text FROM {table} AS t ORDER BY 1")]
-            for (table,) in tables
-        }
 
 
 class Loaded(NamedTuple):
@@ -246,79 +216,6 @@ def test_failing_backup_prints_one_line(loaded: Loaded, fresh: Path, tmp_path: P
     assert "could not open input file" in run(
         "restore", tmp_path / "none", "--data-dir", loaded.path, "--force"
     )
-
-
-def test_restore_works_on_a_server_with_roles(
-    make_migrated_database: Callable[[], str],
-    new_database: str,
-    run_program: Callable[..., str],
-    tmp_path: Path,
-) -> None:
-    """As in docs/backup.md: the role readonly backs up, the owner restores."""
-
-    def as_role(role: str, url: str) -> str:
-        return make_conninfo(url, user=f"mai_sessions_{role}", password=f"mai_sessions_{role}")
-
-    source = make_migrated_database()
-    with psycopg.connect(source) as conn:
-        conn.execute("INSERT INTO users VALUES ('ann', 0)")
-        major = conn.info.server_version // 10000
-    # The embedded programs are of PostgreSQL 18.
-    path = f"{embedded.PROGRAMS}:{os.environ['PATH']}" if major == 18 else os.environ["PATH"]
-    file = tmp_path / "x"
-    run("backup", file, DATABASE_URL=as_role("readonly", source), PATH=path)
-    run_program("psql", "--no-psqlrc", "-f", str(DBA / "roles.sql"), new_database)
-    run("restore", file, DATABASE_URL=as_role("owner", new_database), PATH=path)
-    run_program("psql", "--no-psqlrc", "-f", str(DBA / "roles.sql"), new_database)
-    assert rows(new_database) == rows(source)
-    with create_app(
-        Settings(database_url=as_role("app", new_database), migrate="check")
-    ).test_client() as client:
-        assert client.post(SESSIONS, json={}).status_code == 201
-        client.application.extensions["mai_sessions"].close()
-    assert run("backup", tmp_path / "y", DATABASE_URL=source, PATH=str(tmp_path)) == (
-        "Error: pg_dump is missing: install PostgreSQL's client programs, of the server's version\n"
-    )
-
-
-@pytest.fixture
-def programs(tmp_path: Path) -> Path:
-    """The directory of a pg_dump that writes a part of a backup, prints its arguments, and fails."""
-    program = tmp_path / "pg_dump"
-    program.write_text(
-        """#!/bin/sh
-        for argument; do
-            case $argument in
-                --file=*) echo half > "${argument#--file=}" ;;
-                *passfile=*) passfile=$(cat "${argument##*passfile=}") ;;
-            esac
-        done
-        printf '%s %s\\n' "$passfile" "$*" >&2
-        exit 1"""
-    )
-    program.chmod(0o755)
-    return tmp_path
-
-
-def test_incomplete_backup_does_not_get_the_name(programs: Path) -> None:
-    file = programs / "archive"
-    with pytest.raises(StartupError, match="pg_dump"):
-        backup("dbname=x", file, programs=programs, progress=lambda _: None)
-    assert [path.name for path in programs.iterdir()] == ["pg_dump"]
-
-
-def test_password_is_on_no_command_line(programs: Path) -> None:
-    with pytest.raises(StartupError) as caught:
-        backup(
-            r"host=a user=ann password='top-s3\\c:ret'",
-            programs / "archive",
-            programs=programs,
-            progress=lambda _: None,
-        )
-    passfile, command_line = str(caught.value).removeprefix("pg_dump: ").split(" ", 1)
-    assert passfile == r"*:*:*:*:top-s3\\c\:ret"
-    assert re.search(r"--dbname=user=ann host=a options='[^']*' passfile=", command_line)
-    assert "top-s3" not in command_line
 
 
 def of_another_major(data_dir: Path, source: Path, major: str) -> None:

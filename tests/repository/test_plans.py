@@ -191,100 +191,72 @@ def seeded(make_database: Callable[[str], str]) -> Iterator[psycopg.Connection[A
         yield conn
 
 
+# What the rows of _seed are copied into.
+_USERS = "users (user_id, session_count)"
+_SESSIONS = """sessions (user_id, id, title, agent_name, version, message_count, last_seq, newest_seq,
+                         created_at, updated_at)"""
+_TITLES = "session_titles (user_id, session_id, created_at, title, words)"
+_MESSAGES = """messages (user_id, session_id, id, seq, role, content, token_count, is_error, images,
+                         documents, words, created_at)"""
+_DAYS = """daily_usage (user_id, session_id, day, part, agent_name, model_id, first_at, last_at, first_seq,
+                        last_seq, message_count, token_count, error_count, timed_count, response_time_ms)"""
+_ATTACHMENTS = "attachments (user_id, sha256, content_type, size, reference_count, content)"
+_KEYS = "idempotency_keys (user_id, path, key, fingerprint, id, created_at)"
+_START = datetime(2026, 1, 1, tzinfo=UTC)
+_Rows = dict[str, list[tuple[Any, ...]]]
+
+
 def _seed(conn: psycopg.Connection[Any]) -> None:
-    start = datetime(2026, 1, 1, tzinfo=UTC)
-    chats, titles, texts = [], [], []
+    rows: _Rows = {
+        _USERS: [(f"user{user}", SESSIONS) for user in range(20 * USERS)],
+        **{table: [] for table in (_SESSIONS, _TITLES, _MESSAGES, _DAYS)},
+        _ATTACHMENTS: [
+            (f"user{n % USERS}", f"{n:x}" * 64 if n < 10 else f"{n:064x}", "image/png", 3, 1, b"png")
+            for n in range(20 * USERS)
+        ],
+        _KEYS: [
+            (f"user{n % USERS}", "sessions", str(n), b"fingerprint", SESSION, _START)
+            for n in range(20 * USERS)
+        ],
+    }
     for user in range(USERS):
-        user_id = f"user{user}"
         for number in range(SESSIONS):
-            session_id = UUID(int=user * 1_000 + number)
-            when = start + timedelta(minutes=user + 100 * number)
-            title = f"title {number} " + "rare" * (number == 3)
-            chats.append(
-                (user_id, session_id, title, "chat", session_id, MESSAGES, MESSAGES, MESSAGES, when, when)
-            )
-            titles.append((user_id, session_id, when, title, title_vector(user_id, session_id, title)))
-            for seq in range(1, MESSAGES + 1):
-                message_id = UUID(int=session_id.int * 1_000 + seq)
-                content = f"common words {number} {seq} " + "rare" * (number == 3) + " and more" * 30
-                vector = message_vector(user_id, session_id, when, content)
-                row = (user_id, session_id, message_id, seq, "user", content, 9, False, [], [], vector, when)
-                texts.append(row)
-    days = [
-        (
-            user_id,
-            session_id,
-            when.date(),
-            "total",
-            "",
-            "",
-            when,
-            when,
-            1,
-            MESSAGES,
-            MESSAGES,
-            9 * MESSAGES,
-            0,
-            0,
-            0,
-        )
-        for user_id, session_id, *_, when in chats
-    ]
-    for seq in range(1, LONG_MESSAGES + 1):
-        when = start + timedelta(days=seq > LONG_MESSAGES * 9 // 10, seconds=seq)
-        texts.append(
-            (
-                USER,
-                LONG,
-                UUID(int=LONG.int * 10_000 + seq),
-                seq,
-                "user",
-                f"long {seq}",
-                2,
-                False,
-                [],
-                [],
-                "",
-                when,
-            )
-        )
-    chats.append((USER, LONG, "long", "chat", LONG, *[LONG_MESSAGES] * 3, start, start))
-    last_at = LONG_DAY + timedelta(hours=1)
-    days.append(
-        (USER, LONG, LONG_DAY.date(), "total", "", "", LONG_DAY, last_at, 1_801, 2_000, 200, 400, 0, 0, 0)
-    )
-    for target, rows in {
-        "users (user_id, session_count)": [(f"user{user}", SESSIONS) for user in range(20 * USERS)],
-        """sessions (user_id, id, title, agent_name, version, message_count, last_seq, newest_seq, created_at,
-                     updated_at)""": chats,
-        "session_titles (user_id, session_id, created_at, title, words)": titles,
-        """messages (user_id, session_id, id, seq, role, content, token_count, is_error, images, documents,
-                     words, created_at)""": texts,
-        """daily_usage (user_id, session_id, day, part, agent_name, model_id, first_at, last_at, first_seq,
-                        last_seq, message_count, token_count, error_count, timed_count,
-                        response_time_ms)""": days,
-        "attachments (user_id, sha256, content_type, size, reference_count, content)": [
-            (
-                f"user{number % USERS}",
-                f"{number:x}" * 64 if number < 10 else f"{number:064x}",
-                "image/png",
-                3,
-                1,
-                b"png",
-            )
-            for number in range(20 * USERS)
-        ],
-        "idempotency_keys (user_id, path, key, fingerprint, id, created_at)": [
-            (f"user{number % USERS}", "sessions", str(number), b"fingerprint", SESSION, start)
-            for number in range(20 * USERS)
-        ],
-    }.items():
+            _add_session(rows, user, number)
+    _add_long_session(rows)
+    for target, added in rows.items():
         with conn.cursor().copy(f"COPY {target} FROM STDIN") as copy:  # type: ignore[call-overload]
-            for row in rows:
+            for row in added:
                 copy.write_row(row)
-    # Without VACUUM, as what has just been written: no index alone can answer then, which hides where the
-    # planner hesitates.
+    # Without VACUUM, as after recent writes: no plan can use an index alone, which would hide a bad choice.
     conn.execute("ANALYZE")
+
+
+def _add_session(rows: _Rows, user: int, number: int) -> None:
+    user_id, session_id = f"user{user}", UUID(int=user * 1_000 + number)
+    when = _START + timedelta(minutes=user + 100 * number)
+    title = f"title {number} " + "rare" * (number == 3)
+    rows[_SESSIONS].append((user_id, session_id, title, "chat", session_id, *[MESSAGES] * 3, when, when))
+    rows[_TITLES].append((user_id, session_id, when, title, title_vector(user_id, session_id, title)))
+    for seq in range(1, MESSAGES + 1):
+        message_id = UUID(int=session_id.int * 1_000 + seq)
+        content = f"common words {number} {seq} " + "rare" * (number == 3) + " and more" * 30
+        vector = message_vector(user_id, session_id, when, content)
+        row = (user_id, session_id, message_id, seq, "user", content, 9, False, [], [], vector, when)
+        rows[_MESSAGES].append(row)
+    counts = (1, MESSAGES, MESSAGES, 9 * MESSAGES, 0, 0, 0)
+    rows[_DAYS].append((user_id, session_id, when.date(), "total", "", "", when, when, *counts))
+
+
+def _add_long_session(rows: _Rows) -> None:
+    rows[_SESSIONS].append((USER, LONG, "long", "chat", LONG, *[LONG_MESSAGES] * 3, _START, _START))
+    for seq in range(1, LONG_MESSAGES + 1):
+        when = _START + timedelta(days=seq > LONG_MESSAGES * 9 // 10, seconds=seq)
+        message_id = UUID(int=LONG.int * 10_000 + seq)
+        rows[_MESSAGES].append(
+            (USER, LONG, message_id, seq, "user", f"long {seq}", 2, False, [], [], "", when)
+        )
+    last_at, counts = LONG_DAY + timedelta(hours=1), (1_801, 2_000, 200, 400, 0, 0, 0)
+    rows[_DAYS].append((USER, LONG, LONG_DAY.date(), "total", "", "", LONG_DAY, last_at, *counts))
 
 
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,8 @@ import psycopg
 import pytest
 from psycopg.types.json import Json, Jsonb
 from support import citus
-from support.shards import schema_faults, statement_faults, tables_made
+from support.shard_schemas import schema_faults, tables_made
+from support.shards import statement_faults
 from test_plans import MESSAGE, OTHERWISE, PARAMETERS, STATEMENTS
 
 from mai_sessions.postgres import migrations

@@ -1,5 +1,6 @@
 """The shipped nginx site before the real server, on a free port and in a directory of its own."""
 
+import json
 import os
 import socket
 import subprocess
@@ -11,6 +12,8 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 from support.service import GUNICORN, TREE, Service, free_port
+
+from mai_sessions.web.security_headers import HEADERS
 
 SITE = TREE / "deploy" / "nginx.conf"
 
@@ -137,3 +140,15 @@ def get(
             {name.lower(): value for name, value in response.getheaders()},
             response.read(),
         )
+
+
+def problem(response: tuple[int, dict[str, str], bytes]) -> tuple[int, str]:
+    """Check that a response is a problem document, and return its status and title."""
+    status, headers, body = response
+    assert headers["content-type"] == "application/problem+json"
+    assert {name.lower(): value for name, value in HEADERS}.items() <= headers.items()
+    document = json.loads(body)
+    assert document["status"] == status
+    assert document["request_id"] == headers["x-request-id"]
+    assert {"type", "title", "status", "detail", "request_id"} <= set(document)
+    return status, document["title"]

@@ -1,0 +1,135 @@
+"""Reloads and restarts behind nginx lose no request."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psutil
+import pytest
+from support.nginx import UNLIMITED, Site, behind_nginx
+from support.service import call, wait_until, workers_of
+
+from mai_sessions.config import Settings
+
+pytestmark = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+
+
+SESSIONS = "/api/v1/sessions"
+
+
+@pytest.fixture
+def loaded(make_migrated_database: Callable[[], str], tmp_path: Path) -> Iterator[Site]:
+    with behind_nginx(make_migrated_database(), tmp_path, UNLIMITED) as site:
+        yield site
+
+
+def under_load(site: Site, event: Callable[[], None]) -> Counter[int | str]:
+    """Let 16 clients read and write over persistent connections during an event; count their responses."""
+    answers: Counter[int | str] = Counter()
+    stop = threading.Event()
+
+    def client() -> None:
+        mine: Counter[int | str] = Counter()
+        with closing(site.connect()) as http:
+            while not stop.is_set():
+                try:
+                    status, session = call(http, "POST", SESSIONS, {})
+                    mine[status] += 1
+                    for method, path, body in [
+                        ("POST", f"{SESSIONS}/{session['id']}/messages", {"role": "user", "content": "x"}),
+                        ("GET", f"{SESSIONS}/{session['id']}", None),
+                        ("DELETE", f"{SESSIONS}/{session['id']}", None),
+                    ]:
+                        mine[call(http, method, path, body)[0]] += 1
+                except (OSError, KeyError, TypeError, ValueError) as error:
+                    mine[repr(error)] += 1
+                    http.close()
+        answers.update(mine)
+
+    threads = [threading.Thread(target=client) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    try:
+        time.sleep(0.5)
+        event()
+        time.sleep(0.5)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    return answers
+
+
+def check_that_all_were_answered(answers: Counter[int | str]) -> None:
+    assert set(answers) == {201, 200, 204}, answers
+    assert answers[201] == 2 * answers[200] == 2 * answers[204]
+
+
+def test_reload(loaded: Site) -> None:
+    master = psutil.Process(loaded.process.pid)
+
+    def reload() -> None:
+        for _ in range(2):
+            before = workers_of(master.pid)
+            master.send_signal(signal.SIGHUP)
+            wait_until(
+                lambda before=before: (
+                    len(workers_of(master.pid) - before) == len(workers_of(master.pid)) == Settings().workers
+                )
+            )
+
+    check_that_all_were_answered(under_load(loaded, reload))
+
+
+def test_restart_with_the_socket_held(loaded: Site) -> None:
+    def restart() -> None:
+        loaded.stop()
+        loaded.start()
+        loaded.wait_until_ready()
+
+    check_that_all_were_answered(under_load(loaded, restart))
+
+
+def test_rolling_restart(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
+    """Without systemd: USR2 starts a master with the new code beside the old one, and TERM ends that."""
+    bind = {"MAI_SESSIONS_BIND": f"unix:{tmp_path}/http.sock"}
+    with behind_nginx(make_migrated_database(), tmp_path, UNLIMITED, **bind) as site:
+        old = psutil.Process(site.process.pid)
+        wait_until(lambda: len(workers_of(old.pid)) == Settings().workers)
+        workers = workers_of(old.pid)
+        new: list[psutil.Process] = []
+
+        def upgrade() -> None:
+            old.send_signal(signal.SIGUSR2)
+            wait_until(lambda: workers_of(old.pid) - workers)
+            new.extend(workers_of(old.pid) - workers)
+            wait_until(lambda: len(workers_of(new[0].pid)) == Settings().workers)
+            site.stop()
+
+        try:
+            check_that_all_were_answered(under_load(site, upgrade))
+        finally:
+            for master in new:
+                master.terminate()
+                # Its parent was the old master, so this process cannot wait for it.
+                wait_until(
+                    lambda master=master: not master.is_running() or master.status() == psutil.STATUS_ZOMBIE
+                )
+            # For behind_nginx() to stop.
+            site.start()
+            site.wait_until_ready()
+
+
+def test_workers_that_are_replaced(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
+    with behind_nginx(make_migrated_database(), tmp_path, UNLIMITED, MAI_SESSIONS_MAX_REQUESTS="50") as site:
+        check_that_all_were_answered(under_load(site, lambda: time.sleep(1)))
+        assert "another worker takes the place of this one" in site.log
+        assert not [
+            path for path in Path("/dev/shm").glob("mai-sessions-prometheus-*") if not os.listdir(path)
+        ]

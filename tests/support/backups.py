@@ -1,0 +1,39 @@
+"""The commands for backups, run as a user runs them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+COMMAND = Path(sys.executable).with_name("mai-sessions")
+
+
+ENVIRON = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith(("MAI_SESSIONS_", "DATABASE_URL"))
+}
+
+
+def run(command: str, *arguments: Any, **environ: str) -> str:
+    """Run `mai-sessions …`, and return its output, or the one line of an error."""
+    done = subprocess.run(
+        [COMMAND, command, *arguments], check=False, env=ENVIRON | environ, capture_output=True, text=True
+    )
+    assert done.stdout == ""
+    assert (done.returncode == 1) == done.stderr.startswith("Error: "), done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def rows(url: str) -> dict[str, list[str]]:
+    """Every row of every table."""
+    with psycopg.connect(url) as conn:
+        tables = conn.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        return {
+            table: [row for (row,) in conn.execute(f"SELECT t::text FROM {table} AS t ORDER BY 1")]
+            for (table,) in tables
+        }
