@@ -1,4 +1,7 @@
-/** `useChat` of the AI SDK over mai-sessions, with a stub model. What a person would do, the test does to `window.chat` and `window.kept`. */
+/**
+ * `useChat` of the AI SDK over mai-sessions, with a stub model. What a person would do, the test does to
+ * `window.chat` and `window.kept`.
+ */
 
 import { useChat } from "@ai-sdk/react";
 import type { ChatTransport, UIMessage, UIMessageChunk } from "ai";

@@ -65,7 +65,7 @@ const withoutLinks = (messages: UIMessage[]) =>
 const settled = (chatId: string) =>
   page.evaluate(async (chatId) => window.kept.save(chatId, window.chat.messages), chatId);
 
-test("a turn with reasoning, tool call, source, picture and PDF is the same after a reload, but for links", async () => {
+test("a turn with reasoning, tools, a source and files is the same after a reload", async () => {
   const chatId = "chat-one";
   await open(chatId);
   await page.evaluate(

@@ -1,4 +1,7 @@
-/** assistant-ui over mai-sessions, with a stub model. What a person would do, the test does to `window.runtime`. */
+/**
+ * assistant-ui over mai-sessions, with a stub model. What a person would do, the test does to
+ * `window.runtime`.
+ */
 
 import {
   AssistantRuntimeProvider,

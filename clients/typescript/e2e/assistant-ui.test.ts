@@ -1,4 +1,7 @@
-/** assistant-ui's own runtime with a stub model: a turn with everything, edit, regenerate, branches, archive, reload. */
+/**
+ * assistant-ui's own runtime with a stub model: a turn with everything, edit, regenerate, branches, archive,
+ * reload.
+ */
 
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach } from "node:test";

@@ -245,7 +245,7 @@ test("a body that is too large for the service is refused once, and says so, acr
   );
 });
 
-test("what is unconfirmed is saved while the page is still there, for it may be discarded or crash", async () => {
+test("unconfirmed writes are saved while the page is shown, as it may crash", async () => {
   await service.kill();
   const id = await create("Crash");
   await add(id, "kept");

@@ -120,7 +120,7 @@ test("editing and regenerating make branches, there and back, also after a reloa
   assert.deepEqual(await texts(), ["one", second]);
 });
 
-test("a picture that is refused stays with its reason until it is discarded, and the answer is stored", async () => {
+test("a refused picture stays with its reason until it is discarded, and the answer is stored", async () => {
   await click("New chat");
   await send("Not a picture", { name: "no.png", mimeType: "image/png", buffer: Buffer.from("text") });
   await answered();

@@ -94,6 +94,9 @@ export class Nginx {
     const root = pages.startsWith("http")
       ? `proxy_pass ${pages};`
       : `root ${pages}; include /etc/nginx/mime.types;`;
+    const temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+      .map((name) => `${name}_temp_path ${directory}/${name};`)
+      .join(" ");
     const user = process.getuid?.() === 0 ? "user root;" : "";
     await writeFile(
       join(directory, "nginx.conf"),
@@ -102,7 +105,7 @@ export class Nginx {
       http {
         access_log off;
         client_max_body_size 64m;
-        ${["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((name) => `${name}_temp_path ${directory}/${name};`).join(" ")}
+        ${temporary}
         server {
           listen 127.0.0.1:${port};
           location /api/ { proxy_pass ${service}; }

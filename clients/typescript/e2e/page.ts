@@ -1,4 +1,7 @@
-/** The smallest chat page: it shows the store's state. What a person would do to it, the test does to the store. */
+/**
+ * The smallest chat page: it shows the store's state. What a person would do to it, the test does to the
+ * store.
+ */
 
 import type { StoreApi } from "zustand/vanilla";
 import { createSessionsStore, type SessionsState } from "../src/index.js";

@@ -1,4 +1,4 @@
-/** The actions of the store. Each is shown at once and returns at once. */
+/** The actions of the store. The state shows each at once, before the service confirms it. */
 
 import { newestAfter } from "./branch.js";
 import type { Client, SearchQuery } from "./client.js";
@@ -25,21 +25,16 @@ type Actions<Name extends keyof SessionsState> = Pick<SessionsState, Name>;
 export const actionsOf = (context: Context) => ({
   ...sessionActions(context),
   ...messageActions(context),
+  ...branchActions(context),
   ...failureActions(context),
   ...loadActions(context),
   ...searchActions(context),
 });
 
-/** Now, but after all that is known of the service, whose clock may be ahead. */
+/** The present time, or a millisecond after the newest session if the clock of the service is ahead. */
 const now = ({ view }: Writes) => Math.max(Date.now(), (view.sessions[0]?.updatedAt.getTime() ?? 0) + 1);
 
-function sessionActions({
-  writes,
-  loads,
-  undoFor,
-  set,
-  get,
-}: Context): Actions<
+type SessionActions = Actions<
   | "createSession"
   | "deleteSession"
   | "deleteSessions"
@@ -49,7 +44,9 @@ function sessionActions({
   | "archiveSession"
   | "archiveSessions"
   | "setActiveSession"
-> {
+>;
+
+function sessionActions({ writes, loads, undoFor, set, get }: Context): SessionActions {
   const changes = (ids: string[], change: SessionChange) => {
     const at = now(writes);
     for (const sessionId of ids) {
@@ -99,46 +96,35 @@ function sessionActions({
   };
 }
 
-function messageActions({
-  client,
-  writes,
-  loads,
-  get,
-}: Context): Actions<
-  "addMessage" | "updateMessage" | "deleteMessage" | "clearMessages" | "edit" | "regenerate" | "switchBranch"
-> {
-  const find = (sessionId: string, id: string) => {
-    const shown = get().messages[sessionId]?.find((message) => message.id === id);
-    return shown ?? writes.view.messages[sessionId]?.find((message) => message.id === id);
-  };
-  const add = (sessionId: string, message: NewMessage): string => {
-    const { id: messageId = uuid() } = message;
-    loads.ensure(sessionId);
-    const body = messageBodyOf(message, message.role === "assistant" ? answerer(writes, sessionId) : {});
-    writes.add(named({ action: "addMessage", sessionId, at: now(writes), messageId, body }));
-    return messageId;
-  };
-  /** Add a message beside another, in its place when that one could not be stored. */
-  const beside = (
-    sessionId: string,
-    { id, parentId, failure, seq }: Message,
-    message: NewMessage,
-  ): string => {
-    if (failure && seq === null) writes.discard(id);
-    return add(sessionId, { ...message, parentId });
-  };
+/** A message of the shown branch, or else of any branch. */
+function found({ writes, get }: Context, sessionId: string, id: string): Message | undefined {
+  const shown = get().messages[sessionId]?.find((message) => message.id === id);
+  return shown ?? writes.view.messages[sessionId]?.find((message) => message.id === id);
+}
 
+function add({ writes, loads }: Context, sessionId: string, message: NewMessage): string {
+  const { id: messageId = uuid() } = message;
+  loads.ensure(sessionId);
+  const body = messageBodyOf(message, message.role === "assistant" ? answerer(writes, sessionId) : {});
+  writes.add(named({ action: "addMessage", sessionId, at: now(writes), messageId, body }));
+  return messageId;
+}
+
+function messageActions(
+  context: Context,
+): Actions<"addMessage" | "updateMessage" | "deleteMessage" | "clearMessages"> {
+  const { writes } = context;
   return {
-    addMessage: add,
+    addMessage: (sessionId, message) => add(context, sessionId, message),
 
     updateMessage(sessionId, messageId, change) {
-      if (!find(sessionId, messageId)) return;
+      if (!found(context, sessionId, messageId)) return;
       const body = messagePatchOf(changeOf(change));
       writes.update(named({ action: "updateMessage", sessionId, at: now(writes), messageId, body }));
     },
 
     deleteMessage(sessionId, messageId) {
-      const message = find(sessionId, messageId);
+      const message = found(context, sessionId, messageId);
       if (message?.failure && message.seq === null) writes.discard(messageId);
       else if (message) writes.add(named({ action: "deleteMessage", sessionId, at: now(writes), messageId }));
     },
@@ -147,9 +133,24 @@ function messageActions({
       for (const { id } of writes.failedMessages(sessionId)) writes.discard(id);
       writes.add(named({ action: "clearMessages", sessionId, at: now(writes) }));
     },
+  };
+}
 
+function branchActions(context: Context): Actions<"edit" | "regenerate" | "switchBranch"> {
+  const { client, writes, get } = context;
+  /** Add a sibling of a message. It replaces a message that could not be stored. */
+  const beside = (
+    sessionId: string,
+    { id, parentId, failure, seq }: Message,
+    message: NewMessage,
+  ): string => {
+    if (failure && seq === null) writes.discard(id);
+    return add(context, sessionId, { ...message, parentId });
+  };
+
+  return {
     edit(sessionId, messageId, change) {
-      const old = find(sessionId, messageId);
+      const old = found(context, sessionId, messageId);
       if (!old) throw new RangeError(`There is no message ${messageId}`);
       const { role, content, images, documents, metadata } = old;
       const given = changeOf(change);
@@ -167,7 +168,7 @@ function messageActions({
     },
 
     regenerate(sessionId, messageId, answer = {}) {
-      const old = find(sessionId, messageId);
+      const old = found(context, sessionId, messageId);
       if (!old) throw new RangeError(`There is no message ${messageId}`);
       return beside(sessionId, old, { role: old.role, content: "", status: "streaming", ...answer });
     },
@@ -239,7 +240,7 @@ function searchActions({ client, set, get, failed }: Context): Actions<"search" 
       const results = [...found.results, ...page.results];
       set({ found: { ...found, results, load: { status: "ready" }, hasMore: cursor !== null } });
     } catch (error) {
-      // Another search has taken its place.
+      // A newer search has replaced this one.
       if (signal.aborted) return;
       set({ found: { ...found, load: { status: "error", error } } });
       failed("search", null, error);
@@ -265,7 +266,7 @@ function searchActions({ client, set, get, failed }: Context): Actions<"search" 
 const changeOf = (change: string | MessageChange): MessageChange =>
   typeof change === "string" ? { content: change } : change;
 
-/** The agent and the model of a session, which give its answers. */
+/** The agent and the model of a session: the defaults of its answers. */
 function answerer({ view }: Writes, sessionId: string): MessageChange {
   const { agentName, modelId } = view.sessions.find(({ id }) => id === sessionId) ?? {};
   return { ...(agentName && { agentName }), ...(modelId && { modelId }) };

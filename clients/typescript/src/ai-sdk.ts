@@ -1,4 +1,7 @@
-/** Keeps the chats of the AI SDK's `useChat` in mai-sessions. Editing and regenerating make branches; nothing is overwritten. */
+/**
+ * Keeps the chats of the AI SDK's `useChat` in mai-sessions. Editing and regenerating make branches; nothing
+ * is overwritten.
+ */
 
 import type { ChatInit, ChatTransport, UIMessage } from "ai";
 import { branchOf, newestAfter } from "./branch.js";
@@ -16,11 +19,14 @@ import { beginningOf } from "./text.js";
 import type { Json } from "./view.js";
 
 export interface ChatHistoryOptions extends ClientOptions {
-  /** Default: one made of these options. */
+  /** Default: a client made from these options. */
   client?: Client;
-  /** Gives a new session its title. Default: the beginning of the first text. */
+  /** Returns the title of a new session. Default: the beginning of the first text. */
   title?: (messages: UIMessage[]) => string;
-  /** Called when a save of `options` failed; the next one stores what is missing. Default: the error goes to the console. */
+  /**
+   * Called when a save of `options` failed. The next save stores what is missing. Default: the error goes to
+   * the console.
+   */
   onError?: (error: unknown) => void;
   /** The agent and the model of new sessions and answers. */
   agentName?: string;
@@ -28,18 +34,23 @@ export interface ChatHistoryOptions extends ClientOptions {
 }
 
 export interface ChatHistory<M extends UIMessage> {
-  /** The branch that was shown last, for `useChat`'s `messages`; empty for a chat that is not stored. */
+  /** Load the branch that was shown last, for `useChat`'s `messages`; empty if the chat is not stored. */
   load(chatId: string): Promise<M[]>;
-  /** Store what is new or changed of the messages that `useChat` shows. Saves of a chat run one after the other. */
+  /**
+   * Store new and changed messages of those that `useChat` shows. Saves of a chat run one after the other.
+   */
   save(chatId: string, messages: M[]): Promise<void>;
-  /** Options for `useChat`, with which it saves each question when the model is asked and each answer when it has come. */
+  /**
+   * Options for `useChat`: it saves each question before the model is called, and each answer when it is
+   * complete.
+   */
   options(
     chatId: string,
     transport: ChatTransport<M>,
   ): Required<Pick<ChatInit<M>, "id" | "transport" | "onFinish">>;
-  /** The stored ids of a message that is shown and of its siblings, oldest first. */
+  /** The stored ids of a shown message and of its siblings, oldest first. */
   siblings(chatId: string, messageId: string): string[];
-  /** Show the branch through a stored message, to its newest one; for `useChat`'s `setMessages`. */
+  /** Load the branch through a stored message, up to its newest message; for `useChat`'s `setMessages`. */
   switchBranch(chatId: string, storedId: string): Promise<M[]>;
 }
 
@@ -80,23 +91,23 @@ export function createChatHistory<M extends UIMessage = UIMessage>(
   };
 }
 
-/** A message as it is stored, and as `useChat` has it. */
+/** A stored message, and the message of `useChat` that it holds. */
 interface Known<M> {
   id: string;
   parentId: string | null;
   siblings: string[];
   message: M;
   json: string;
-  /** Whether another answer has been asked for: what has the same id from now on is that one. */
+  /** Whether another answer was requested: a later message with the same id is that answer. */
   isClosed?: boolean;
 }
 
 class Chat<M extends UIMessage> {
-  /** The chat's own id where that is a UUID. */
+  /** The id of the chat, if it is a UUID. */
   readonly #sessionId: string;
   #isStored = false;
   #known: Known<M>[] = [];
-  /** The stored ids of what is shown, by the ids that `useChat` knows. */
+  /** Maps the ids of `useChat` to the stored ids of the shown messages. */
   #shown = new Map<string, string>();
   #saved: Promise<void> = Promise.resolve();
 
@@ -122,7 +133,7 @@ class Chat<M extends UIMessage> {
   }
 
   save(messages: M[], isRegenerated = false): Promise<void> {
-    // As they are now: `useChat` goes on changing its messages.
+    // A copy, because `useChat` changes its messages in place.
     const snapshot = structuredClone(messages);
     const saved = this.#saved.then(async () => {
       await this.#store(snapshot);
@@ -169,7 +180,7 @@ class Chat<M extends UIMessage> {
     this.#shown = shown;
   }
 
-  /** Store a message unless it is, and return its stored id. */
+  /** Store a message unless it is stored, and return its stored id. */
   async #storeMessage(message: M, parentId: string | null): Promise<string> {
     const { role, metadata: ui_metadata } = message;
     const json = canonical(message);
@@ -181,7 +192,7 @@ class Chat<M extends UIMessage> {
     const parts = relative(message.parts, this.client) as unknown as Record<string, Json>[];
     const metadata = { external_id: message.id, ...(ui_metadata !== undefined && { ui_metadata }) };
     const grown = versions.findLast(({ isClosed }) => !isClosed);
-    // An answer grows, by results of its tools too; a question that has changed is an edited one.
+    // A changed answer has grown, for example by the result of a tool. A changed question was edited.
     if (grown && role === "assistant") {
       await this.client.patchMessage(this.#sessionId, grown.id, { parts, metadata });
       Object.assign(grown, { message, json });
@@ -215,7 +226,7 @@ function knownFrom<M extends UIMessage>(stored: StoredMessage, client: Client): 
   return { id, parentId, siblings: [id], message, json: canonical(message) };
 }
 
-/** The same text for equal messages, in whatever order their members are. */
+/** A text that is the same for equal messages, whatever the order of their members. */
 const canonical = (message: UIMessage): string =>
   JSON.stringify(message, (_, value: unknown) => {
     if (value === null || typeof value !== "object" || Array.isArray(value)) return value;

@@ -1,4 +1,7 @@
-/** Keeps the threads of assistant-ui in mai-sessions: a list of threads, and for each one its messages with all branches. */
+/**
+ * Keeps the threads of assistant-ui in mai-sessions: a list of threads, and for each one its messages with
+ * all branches.
+ */
 
 import {
   type GenericThreadHistoryAdapter,
@@ -26,22 +29,22 @@ import { absolute, relative } from "./links.js";
 import { beginningOf } from "./text.js";
 
 export interface ThreadListOptions extends ClientOptions {
-  /** Default: one made of these options. */
+  /** Default: a client made from these options. */
   client?: Client;
-  /** Gives a thread its title, when its first answer has come. Default: the beginning of the first text. */
+  /** Returns the title of a thread, after its first answer. Default: the beginning of the first text. */
   title?: (messages: readonly ThreadMessage[]) => string | Promise<string>;
   /** The agent and the model of new sessions. */
   agentName?: string;
   modelId?: string;
 }
 
-/** The thread that a history is for: the item of the thread list in assistant-ui. */
+/** The thread of a history: an item of assistant-ui's thread list. */
 export interface Thread {
   getState(): { remoteId?: string | undefined };
   initialize(): Promise<{ remoteId: string }>;
 }
 
-/** The adapter for `useRemoteThreadListRuntime`. Keep it: another one reloads the list. */
+/** The adapter for `useRemoteThreadListRuntime`. Make it once: a new one reloads the list. */
 export function createThreadListAdapter(options: ThreadListOptions = {}): RemoteThreadListAdapter {
   const { client = createClient(options), title = firstText, agentName, modelId } = options;
   const defaults = { ...(agentName && { agent_name: agentName }), ...(modelId && { model_id: modelId }) };
@@ -85,7 +88,7 @@ export function createThreadListAdapter(options: ThreadListOptions = {}): Remote
   };
 }
 
-/** The history of the thread that `current` gives at each call. */
+/** The history of the thread that `current` returns at the time of a call. */
 export function createHistoryAdapter(client: Client, current: () => Thread): ThreadHistoryAdapter {
   const history = historyIn(client, current, threadMessageFormat);
   return {
@@ -97,42 +100,24 @@ export function createHistoryAdapter(client: Client, current: () => Thread): Thr
   };
 }
 
-/** A history of messages in any format. Those with `parts` are stored as these, so that the search finds their text. */
+/** A history of messages in any format. `parts` of a message are stored as `parts`, for the search. */
 function historyIn<M, F extends Record<string, unknown>>(
   client: Client,
   current: () => Thread,
   format: MessageFormatAdapter<M, F>,
 ): GenericThreadHistoryAdapter<M> {
-  /** The sessions of messages: a run may end when another thread is shown. */
+  /** The session of each message, because a run may end while another thread is shown. */
   const sessions = new Map<string, string>();
   const sessionOf = async (id: string | null) =>
     (id && sessions.get(id)) || (await current().initialize()).remoteId;
 
-  let last: Promise<unknown> = Promise.resolve();
-  /** Write after the earlier writes: assistant-ui does not wait for a message before it appends the next, its child. */
-  function inOrder<T>(write: () => Promise<T>): Promise<T> {
-    const written = last.then(write);
-    last = written.catch(() => {});
-    return written;
-  }
-
-  function bodyOf(sessionId: string, item: MessageFormatItem<M>): MessageCreate {
-    const { parts, ...rest } = relative(JSON.parse(JSON.stringify(format.encode(item))), client);
-    const role = ["system", "user", "assistant", "tool"].includes(rest.role) ? rest.role : "assistant";
-    const external_id = format.getId(item.message);
-    return {
-      id: storedId(sessionId, external_id),
-      parent_id: item.parentId === null ? null : storedId(sessionId, item.parentId),
-      role,
-      ...(Array.isArray(parts) ? { parts } : { parts: [{ parts, ...rest }] }),
-      metadata: { external_id, format: format.format, ...(Array.isArray(parts) && { fields: rest }) },
-    };
-  }
+  // assistant-ui appends the child of a message without waiting for the message.
+  const inOrder = sequential();
 
   async function append(item: MessageFormatItem<M>): Promise<void> {
     const sessionId = await sessionOf(item.parentId);
     sessions.set(format.getId(item.message), sessionId);
-    await inOrder(() => client.appendMessage(sessionId, bodyOf(sessionId, item)));
+    await inOrder(() => client.appendMessage(sessionId, bodyOf(client, format, sessionId, item)));
   }
 
   return {
@@ -142,23 +127,14 @@ function historyIn<M, F extends Record<string, unknown>>(
       const session = await client.getSession(sessionId, { branches: "all" });
       const ids = new Map(session.messages.map((stored) => [stored.id, externalId(stored)]));
       for (const id of ids.values()) sessions.set(id, sessionId);
-      const messages = session.messages.map((stored) => {
-        const { fields } = stored.metadata as { fields?: object };
-        const content = (fields ? { ...fields, parts: stored.parts } : stored.parts?.[0]) ?? plain(stored);
-        return format.decode({
-          id: externalId(stored),
-          parent_id: stored.parent_id === null ? null : ids.get(stored.parent_id)!,
-          format: (stored.metadata as { format?: string }).format ?? format.format,
-          content: absolute(content, client) as F,
-        });
-      });
+      const messages = session.messages.map((stored) => itemOf(client, format, stored, ids));
       return { headId: session.head_id === null ? null : ids.get(session.head_id)!, messages };
     },
     append,
     async update(item) {
       const id = format.getId(item.message);
       const sessionId = await sessionOf(sessions.has(id) ? id : item.parentId);
-      const { parts, metadata } = bodyOf(sessionId, item);
+      const { parts, metadata } = bodyOf(client, format, sessionId, item);
       try {
         await inOrder(() =>
           client.patchMessage(sessionId, storedId(sessionId, id), { parts, metadata } as never),
@@ -178,6 +154,51 @@ function historyIn<M, F extends Record<string, unknown>>(
       }
     },
   };
+}
+
+/** Make a function that runs each write after the earlier ones. */
+function sequential() {
+  let last: Promise<unknown> = Promise.resolve();
+  return <T>(write: () => Promise<T>): Promise<T> => {
+    const written = last.then(write);
+    last = written.catch(() => {});
+    return written;
+  };
+}
+
+function bodyOf<M, F extends Record<string, unknown>>(
+  client: Client,
+  format: MessageFormatAdapter<M, F>,
+  sessionId: string,
+  item: MessageFormatItem<M>,
+): MessageCreate {
+  const { parts, ...rest } = relative(JSON.parse(JSON.stringify(format.encode(item))), client);
+  const role = ["system", "user", "assistant", "tool"].includes(rest.role) ? rest.role : "assistant";
+  const external_id = format.getId(item.message);
+  return {
+    id: storedId(sessionId, external_id),
+    parent_id: item.parentId === null ? null : storedId(sessionId, item.parentId),
+    role,
+    ...(Array.isArray(parts) ? { parts } : { parts: [{ parts, ...rest }] }),
+    metadata: { external_id, format: format.format, ...(Array.isArray(parts) && { fields: rest }) },
+  };
+}
+
+/** The item of a stored message. `ids` maps the ids of stored messages to those of assistant-ui. */
+function itemOf<M, F extends Record<string, unknown>>(
+  client: Client,
+  format: MessageFormatAdapter<M, F>,
+  stored: StoredMessage,
+  ids: Map<string, string>,
+): MessageFormatItem<M> {
+  const { fields } = stored.metadata as { fields?: object };
+  const content = (fields ? { ...fields, parts: stored.parts } : stored.parts?.[0]) ?? plain(stored);
+  return format.decode({
+    id: externalId(stored),
+    parent_id: stored.parent_id === null ? null : ids.get(stored.parent_id)!,
+    format: (stored.metadata as { format?: string }).format ?? format.format,
+    content: absolute(content, client) as F,
+  });
 }
 
 /** assistant-ui's own messages: the parts of the content, and after them the attachments. */

@@ -1,4 +1,4 @@
-/** Calls for one thing each that are made in the same moment, sent as one. */
+/** Combines calls for single keys that are made within a moment into one request. */
 
 /** How long a call waits for others, in milliseconds. */
 const MOMENT = 20;

@@ -1,17 +1,17 @@
-/** Which of a session's messages are shown. */
+/** The branches of a session. */
 
 import type { Message } from "./view.js";
 
-/** What a message needs to have a place among others. */
+/** The fields of a message that determine its place in a branch. */
 export type Node = Pick<Message, "id" | "parentId" | "siblings">;
 
-/** The messages from a first one to the head. Without branches these are all. */
+/** The branch that ends at the head: all messages of a session without branches. */
 export function branchOf<M extends Node>(messages: M[], headId: string | null): M[] {
   const byId = new Map(messages.map((message) => [message.id, message]));
   const branch: M[] = [];
   for (let id = headId; id !== null;) {
     const message = byId.get(id);
-    // The one before is not loaded.
+    // The parent is not loaded.
     if (!message) break;
     branch.push(message);
     id = message.parentId;
@@ -25,7 +25,7 @@ export function branchOf<M extends Node>(messages: M[], headId: string | null): 
   return branch.reverse().map((message) => withSiblings(message, children.get(message.parentId)!));
 }
 
-/** The newest message that comes after `id` in any branch. */
+/** The newest descendant of a message, in any branch. */
 export function newestAfter(messages: Node[], id: string): string {
   const newestChild = new Map(messages.map((message) => [message.parentId, message.id]));
   let newest = id;
@@ -33,7 +33,7 @@ export function newestAfter(messages: Node[], id: string): string {
   return newest;
 }
 
-/** The branch with the messages that could not be stored, each after the one that it was written after. */
+/** The branch with the messages that could not be stored, each after the message it was written after. */
 export function withFailed(branch: Message[], messages: Message[], failed: Message[]): Message[] {
   if (!failed.length) return branch;
   const stored = new Set(messages.map(({ id }) => id));
@@ -44,7 +44,7 @@ export function withFailed(branch: Message[], messages: Message[], failed: Messa
 
 const known = new WeakMap<Node, Node>();
 
-/** The message with the ids of its siblings; the same object while neither changes. */
+/** The message with the ids of its siblings; the same object if these have not changed. */
 function withSiblings<M extends Node>(message: M, siblings: M[]): M {
   if (siblings.length === 1) return message;
   const before = known.get(message) as M | undefined;

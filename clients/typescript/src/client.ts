@@ -1,10 +1,14 @@
-/** Typed calls of mai-sessions, one for each route. A write is safe to repeat, and is repeated until it is known to have arrived. */
+/**
+ * Typed calls of mai-sessions, one for each route. A call that fails for a passing reason is repeated; a
+ * repeated write has no second effect.
+ */
 
 import { uuid } from "./ids.js";
 import {
   type ClientOptions,
   createRequester,
   type Outbound,
+  type Requester,
   type RequestOptions,
   textOf,
 } from "./request.js";
@@ -30,7 +34,7 @@ export type SearchResults = Schemas["SearchResults"];
 type Query<Path extends keyof paths> = paths[Path] extends { get: { parameters: { query?: infer Q } } }
   ? NonNullable<Q>
   : never;
-/** `metadata`: what the metadata of the sessions must contain. */
+/** `metadata` selects the sessions whose metadata contain it. */
 export type SessionListQuery = Omit<Query<"/api/v1/sessions">, "metadata"> & { metadata?: object };
 export type MessageListQuery = Query<"/api/v1/sessions/{session_id}/messages">;
 export type SessionQuery = Query<"/api/v1/sessions/{session_id}">;
@@ -43,12 +47,12 @@ type Body<Operation extends keyof operations> = operations[Operation] extends {
   : never;
 
 export interface CreateOptions extends RequestOptions {
-  /** Names the write, also across page loads; the same at every attempt. Default: a new one. */
+  /** The same for every attempt of one write, across page loads too. Default: a new key. */
   idempotencyKey?: string;
 }
 
 export interface ChangeOptions extends RequestOptions {
-  /** Only when the row is still in the version that carried this ETag; ProblemError 412 otherwise. */
+  /** Write only if the row still has this ETag. Otherwise the call rejects with ProblemError 412. */
   ifMatch?: string | undefined;
 }
 
@@ -60,6 +64,29 @@ const etags = new WeakMap<object, string>();
 export const etagOf = (reply: object): string | undefined => etags.get(reply);
 
 export type Client = ReturnType<typeof createClient>;
+
+/** The parts of a client that the calls use. */
+interface Connection {
+  root: string;
+  send: Requester;
+  /** Send a request, and parse the JSON of the reply. */
+  request<T>(method: string, path: string, outbound: Outbound): Promise<T>;
+}
+
+const api = "/api/v1";
+const session = (id: string) => `${api}/sessions/${encodeURIComponent(id)}`;
+const message = (id: string, messageId: string) => `${session(id)}/messages/${encodeURIComponent(messageId)}`;
+
+const create = ({ idempotencyKey = uuid(), ...rest }: CreateOptions) => ({
+  headers: { "Idempotency-Key": idempotencyKey },
+  ...rest,
+});
+const append = ({ ifMatch, ...rest }: AppendOptions) => {
+  const { headers, ...options } = create(rest);
+  // The service returns stored messages before it checks the condition, so a repetition is safe.
+  return { headers: { ...headers, "If-Match": ifMatch }, repeatable: true, ...options };
+};
+const change = ({ ifMatch, ...rest }: ChangeOptions) => ({ headers: { "If-Match": ifMatch }, ...rest });
 
 /** Make a client. Every call rejects with ProblemError, NetworkError, or the reason of its `signal`. */
 export function createClient(options: ClientOptions = {}) {
@@ -76,34 +103,28 @@ export function createClient(options: ClientOptions = {}) {
     return value;
   }
 
-  const api = "/api/v1";
-  const session = (id: string) => `${api}/sessions/${encodeURIComponent(id)}`;
-  const message = (id: string, messageId: string) =>
-    `${session(id)}/messages/${encodeURIComponent(messageId)}`;
-  const create = ({ idempotencyKey = uuid(), ...rest }: CreateOptions) => ({
-    headers: { "Idempotency-Key": idempotencyKey },
-    ...rest,
-  });
-  const append = ({ ifMatch, ...rest }: AppendOptions) => {
-    const { headers, ...options } = create(rest);
-    // Messages that are there already are given back before the condition is looked at.
-    return { headers: { ...headers, "If-Match": ifMatch }, repeatable: true, ...options };
+  const connection: Connection = { root, send, request };
+  return {
+    /** The service's origin, as it was given. */
+    baseUrl: root,
+    /** A URL of a reply, such as that of an image, made absolute. */
+    url: (path: string) => (root && path.startsWith("/") ? root + path : path),
+    /** The reverse: an absolute URL as replies give it, to send it again. */
+    path: (url: string) => (root && url.startsWith(`${root}/`) ? url.slice(root.length) : url),
+    ...sessionCalls(connection),
+    ...messageCalls(connection),
+    ...queryCalls(connection),
+    ...healthCalls(connection),
   };
-  const change = ({ ifMatch, ...rest }: ChangeOptions) => ({ headers: { "If-Match": ifMatch }, ...rest });
+}
 
+function sessionCalls({ request }: Connection) {
   const listSessions = (query: SessionListQuery = {}, options: RequestOptions = {}) =>
     request<SessionList>("GET", `${api}/sessions`, { query, ...options });
 
   return {
-    /** The service's origin, as it was given. */
-    baseUrl: root,
-    /** A URL as replies give it, such as that of an image, made absolute. */
-    url: (path: string) => (root && path.startsWith("/") ? root + path : path),
-    /** The same as replies give it, to be sent again. */
-    path: (url: string) => (root && url.startsWith(`${root}/`) ? url.slice(root.length) : url),
-
     listSessions,
-    /** All pages, none skipped or repeated while others write. */
+    /** All pages of the list. Writes in between cause no skipped or repeated session. */
     async *sessionPages(
       query: Omit<SessionListQuery, "offset" | "cursor"> = {},
       options: RequestOptions = {},
@@ -119,14 +140,14 @@ export function createClient(options: ClientOptions = {}) {
       request<SessionDetail>("POST", `${api}/sessions`, { body, ...create(options) }),
     getSession: (id: string, query: SessionQuery = {}, options: RequestOptions = {}) =>
       request<SessionDetail>("GET", session(id), { query, ...options }),
-    /** Change the fields that are given; null is "not given". The reply carries no messages. */
+    /** Change the given fields. null means "not given". The reply has no messages. */
     patchSession: (id: string, body: SessionPatch, options: ChangeOptions = {}) =>
       request<SessionDetail>("PATCH", session(id), {
         query: { messages_limit: 0 },
         body,
         ...change(options),
       }),
-    /** The same as a merge patch (RFC 7396), in which null clears a field. */
+    /** Like `patchSession`, as a merge patch (RFC 7396): null clears a field. */
     mergePatchSession: (id: string, body: SessionPatch, options: ChangeOptions = {}) => {
       const { headers, ...rest } = change(options);
       const merge = { ...headers, "Content-Type": "application/merge-patch+json" };
@@ -139,18 +160,22 @@ export function createClient(options: ClientOptions = {}) {
     },
     deleteSession: (id: string, options: ChangeOptions = {}) =>
       request<void>("DELETE", session(id), change(options)),
-    /** Remove, archive or unarchive up to 500 sessions, all or none. It is safe to repeat. */
+    /** Delete, archive or unarchive up to 500 sessions, all or none. */
     batchSessions: (ids: string[], action: SessionBatch["action"], options: CreateOptions = {}) =>
       request<SessionBatchResult>("POST", `${api}/sessions/batch`, {
         body: { ids, action },
         ...create(options),
       }),
+  };
+}
 
+function messageCalls({ request }: Connection) {
+  return {
     listMessages: (id: string, query: MessageListQuery = {}, options: RequestOptions = {}) =>
       request<StoredMessage[]>("GET", `${session(id)}/messages`, { query, ...options }),
     getMessage: (id: string, messageId: string, options: RequestOptions = {}) =>
       request<StoredMessage>("GET", message(id, messageId), options),
-    /** Append a message. Its `id` is made here unless it is given, so that it is stored once, also under `ifMatch`. */
+    /** Append a message. Without an `id` it gets a new one, so that a repetition stores it once. */
     appendMessage: (id: string, body: MessageCreate, options: AppendOptions = {}) =>
       request<StoredMessage>("POST", `${session(id)}/messages`, {
         body: { id: uuid(), ...body },
@@ -175,8 +200,12 @@ export function createClient(options: ClientOptions = {}) {
       request<void>("DELETE", message(id, messageId), change(options)),
     clearMessages: (id: string, options: ChangeOptions = {}) =>
       request<void>("DELETE", `${session(id)}/messages`, change(options)),
+  };
+}
 
-    /** The bytes of an attachment, by the link that a message gives or by its SHA-256. */
+function queryCalls({ root, send, request }: Connection) {
+  return {
+    /** The bytes of an attachment, by its link in a message or by its SHA-256. */
     async getAttachment(
       link: string,
       { headers, ...options }: RequestOptions & { headers?: { Range?: string } } = {},
@@ -191,7 +220,10 @@ export function createClient(options: ClientOptions = {}) {
     search: (query: SearchQuery, options: RequestOptions = {}) =>
       request<SearchResults>("GET", `${api}/search`, { query, ...options }),
 
-    /** Each session with all its messages, in every branch, oldest first. All of it is read before the first is given. */
+    /**
+     * Yield each session with the messages of all branches, oldest first. The whole export is in memory
+     * before the first session.
+     */
     async *exportSessions(query: { session_id?: string } = {}, options: RequestOptions = {}) {
       const headers = { Accept: "*/*" };
       const reply = await send("GET", `${root}${api}/export`, { query, headers, ...options });
@@ -207,16 +239,20 @@ export function createClient(options: ClientOptions = {}) {
     /** The last 30 days. */
     getSummary: (options: RequestOptions = {}) =>
       request<Body<"get_summary">>("GET", `${api}/analytics/summary`, options),
+  };
+}
 
+function healthCalls({ root, send, request }: Connection) {
+  return {
     getService: (options: RequestOptions = {}) => request<Body<"get_service">>("GET", "/", options),
     getHealth: (options: RequestOptions = {}) => request<Body<"get_health">>("GET", "/health", options),
     getLive: (options: RequestOptions = {}) => request<Body<"get_live">>("GET", "/health/live", options),
-    /** Rejects with ProblemError 503 when the service is not ready; that is not repeated. */
+    /** Rejects with ProblemError 503 if the service is not ready, without a repetition. */
     getReady: (options: RequestOptions = {}) =>
       request<Body<"get_ready">>("GET", "/health/ready", { retryFor: 0, ...options }),
     getDetailed: (options: RequestOptions = {}) =>
       request<Body<"get_detailed">>("GET", "/health/detailed", options),
-    /** The text that Prometheus reads. */
+    /** The metrics in the text format of Prometheus. */
     getMetrics: async (options: RequestOptions = {}) =>
       textOf(await send("GET", `${root}/metrics`, { ...options, headers: { Accept: "*/*" } })),
   };

@@ -1,4 +1,7 @@
-/** Which sessions the service confirmed writes of, in which order: a list that was asked for before a write is older than it. */
+/**
+ * The order in which the service confirmed writes to sessions. A list that was requested before a write may
+ * not contain it.
+ */
 export class Confirmations {
   #count = 0;
   readonly #last = new Map<string, number>();

@@ -1,13 +1,13 @@
-/** What a call may be refused with. */
+/** The errors of calls. */
 
-/** One broken rule of a request that was refused with 422. */
+/** A rule that a request broke, of a 422. */
 export interface ValidationError {
   loc: (string | number)[];
   msg: string;
   type: string;
 }
 
-/** The service refused: its problem document (RFC 9457). */
+/** An error response of the service: its problem document (RFC 9457). */
 export class ProblemError extends Error {
   override readonly name = "ProblemError";
 
@@ -21,12 +21,15 @@ export class ProblemError extends Error {
   }
 }
 
-/** No response came, or it broke off. Whether a write arrived is not known. */
+/** There was no response, or it broke off. It is not known whether a write arrived. */
 export class NetworkError extends Error {
   override readonly name = "NetworkError";
 }
 
-/** A write did not fit into the browser's storage when its page went. The message is there without its pictures and parts. */
+/**
+ * A write did not fit into the browser's storage when the page was closed. The message was saved without its
+ * pictures and parts.
+ */
 export class StorageError extends Error {
   override readonly name = "StorageError";
 }

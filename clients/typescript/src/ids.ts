@@ -1,6 +1,6 @@
 /** UUIDs without `crypto.randomUUID` and `crypto.subtle`, which a page over plain HTTP does not have. */
 
-/** A new UUID of version 7: its first 48 bits are the time, so that rows made together lie together in an index. */
+/** A new UUID of version 7. Its first 48 bits are the time, so new rows are neighbours in an index. */
 export function uuid(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   const view = new DataView(bytes.buffer);
@@ -12,7 +12,7 @@ export function uuid(): string {
 
 const NAMESPACE = "7d3f6c1e-52b8-5a0e-9a43-0c8f3c1b6a57";
 
-/** The UUID of a name (version 5): the same at every call, for ids of other systems that are not UUIDs. */
+/** The UUID (version 5) of an id of another system: always the same for the same name. */
 export function uuidOf(name: string, namespace = NAMESPACE): string {
   const space = namespace
     .replaceAll("-", "")
@@ -32,7 +32,7 @@ function formatted(bytes: Uint8Array, version: number): string {
   return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }
 
-/** SHA-1 (FIPS 180-4). It names things here; nothing depends on its strength. */
+/** SHA-1 (FIPS 180-4), which version 5 prescribes. No secret depends on it. */
 function sha1(data: Uint8Array): Uint8Array {
   const padded = new DataView(new ArrayBuffer((((data.length + 8) >> 6) + 1) << 6));
   new Uint8Array(padded.buffer).set(data);

@@ -4,11 +4,11 @@ import type { Client } from "./client.js";
 
 const LINK = /\/api\/v1\/attachments\/[0-9a-f]{64}/;
 
-/** The value with links as a page can follow them. */
+/** The value with absolute links, for a page of any origin. */
 export const absolute = <T>(value: T, client: Client): T =>
   mapped(value, (text) => (LINK.test(text) ? client.url(text) : text)) as T;
 
-/** The value with links as the service gave them. */
+/** The value with the relative links of the service. */
 export const relative = <T>(value: T, client: Client): T =>
   mapped(value, (text) => (LINK.test(text) ? client.path(text) : text)) as T;
 

@@ -1,4 +1,4 @@
-/** A list of sessions that comes page by page. */
+/** A list of sessions, loaded page by page. */
 
 import type { Client } from "./client.js";
 import type { Confirmations } from "./confirmations.js";
@@ -10,9 +10,9 @@ const PAGE = 100;
 
 export class SessionList {
   load: LoadState = { status: "idle" };
-  /** Whether the first page has come. */
+  /** Whether the first page is loaded. */
   loaded = false;
-  /** Where the next page begins: its cursor, and the time of the last session before it. */
+  /** The cursor of the next page, and the time of the last session before it. */
   #cursor: string | null = null;
   #listedTo = Infinity;
   #before: Promise<unknown> = Promise.resolve();
@@ -21,7 +21,7 @@ export class SessionList {
     private readonly client: Client,
     private readonly archived: boolean,
     private readonly confirmations: Confirmations,
-    /** Sessions that are known to be gone. */
+    /** Sessions that were deleted. */
     private readonly gone: Set<string>,
   ) {}
 
@@ -29,7 +29,10 @@ export class SessionList {
     return this.#cursor !== null;
   }
 
-  /** Load the first page, or the next one, after the pages that are under way; resolve to what it makes of a view. */
+  /**
+   * Load the first or the next page, after earlier calls. Resolves to the function that applies the page to
+   * a view.
+   */
   page(isFirst: boolean, request: RequestOptions): Promise<(view: View) => View> {
     const page = this.#before.then(() => this.#page(isFirst ? null : this.#cursor, request));
     this.#before = page.catch(() => undefined);
@@ -52,7 +55,7 @@ export class SessionList {
     const ids = new Set(listed.map(({ id }) => id));
     const kept = view.sessions.filter((session) => {
       const at = session.updatedAt.getTime();
-      // What belongs on this page and is not there has been removed elsewhere.
+      // A session that is missing on its page was deleted or archived elsewhere.
       const isElsewhere = session.archived !== this.archived || at >= from || at <= to;
       return isNewer(session.id) || (isElsewhere && !ids.has(session.id));
     });

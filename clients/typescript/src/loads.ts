@@ -1,4 +1,4 @@
-/** Which sessions are shown, how far their messages have come, and what has to be loaded again. */
+/** The loads of sessions and lists: which are needed, in progress, done or outdated. */
 
 import type { Client } from "./client.js";
 import { isNotFound } from "./errors.js";
@@ -21,7 +21,7 @@ export class Loads {
   readonly archived: SessionList;
   /** Sessions that have been selected, watched or loaded. */
   readonly opened = new Set<string>();
-  /** Sessions that are known to be gone. */
+  /** Sessions that were deleted. */
   readonly gone = new Set<string>();
   /** Sessions whose messages may have changed elsewhere since they were loaded. */
   readonly #stale = new Set<string>();
@@ -44,17 +44,17 @@ export class Loads {
     return this.#retrying > 0;
   }
 
-  /** undefined for a session that nobody has asked for. */
+  /** undefined for a session that was never opened. */
   state(sessionId: string): LoadState | undefined {
     const { base, view } = this.options.writes;
-    // The messages of a session that is made here are all known.
+    // All messages of a session that this page creates are known.
     if (base.messages[sessionId] || this.#isMadeHere(sessionId)) return READY;
     const error = this.#errors.get(sessionId);
     if (error) return error;
     return this.opened.has(sessionId) || view.messages[sessionId] ? LOADING : undefined;
   }
 
-  /** Load a session, unless it is there or coming. */
+  /** Load a session, unless it is loaded or loading. */
   ensure(sessionId: string): void {
     const { base, queue } = this.options.writes;
     this.opened.add(sessionId);
@@ -63,15 +63,15 @@ export class Loads {
       .some(({ action }) => action === "loadSession" || action === "createSession");
     if ((base.messages[sessionId] && !this.#stale.has(sessionId)) || isComing || this.#isMadeHere(sessionId))
       return;
-    // When it fails, `loads` and `lastError` say so.
+    // `loads` and `lastError` report a failure.
     this.again(sessionId).catch(() => undefined);
   }
 
-  /** Load a session after its writes that are under way. */
+  /** Load a session again, after its pending writes. */
   again(sessionId: string): Promise<void> {
     this.opened.add(sessionId);
     this.#errors.delete(sessionId);
-    // A session that waits for its first message is all here.
+    // A session that waits for its first message is known completely.
     if (this.options.writes.isHeld(sessionId)) return Promise.resolve();
     const result = new Promise<void>((done) =>
       this.options.writes.queue.add({ action: "loadSession", sessionId, done }),
@@ -99,7 +99,7 @@ export class Loads {
     for (const sessionId of Object.keys(this.options.writes.base.messages)) this.#stale.add(sessionId);
   }
 
-  /** Load again the sessions that are shown and not fresh. */
+  /** Load the outdated ones of the shown sessions again. */
   async refresh(active: string | null): Promise<void> {
     const watched = [...this.#watchers].filter(([, count]) => count > 0).map(([id]) => id);
     const shown = new Set(active === null ? watched : [active, ...watched]);
@@ -129,7 +129,7 @@ export class Loads {
     await Promise.allSettled([result]);
   }
 
-  /** Forget a session that is gone. */
+  /** Forget a deleted session. */
   lose(sessionId: string): void {
     this.gone.add(sessionId);
     this.options.writes.confirmations.add(sessionId);

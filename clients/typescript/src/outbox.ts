@@ -1,9 +1,9 @@
-/** Unconfirmed writes in `sessionStorage`, from which the next page of the same tab sends them. */
+/** Unconfirmed writes in `sessionStorage`. The next page of the same tab sends them. */
 
 import { NetworkError, ProblemError, StorageError } from "./errors.js";
 import type { Write } from "./write.js";
 
-/** A write; for one that failed the reason, what was to follow it, and the message that its own is shown after. */
+/** A write. If it failed: its error, the writes that depend on it, and the message it is shown after. */
 export interface Entry {
   write: Write;
   followers: Write[];
@@ -18,7 +18,7 @@ interface Item extends Omit<Entry, "error"> {
 /** An error as plain data. */
 type Reason = { status: number | null; detail: string; name: string };
 
-/** What is kept of the text of a message that does not fit. */
+/** The characters that are kept of a message that does not fit. */
 const BEGINNING = 10_000;
 
 export class Outbox {
@@ -31,7 +31,7 @@ export class Outbox {
     return this.#isFilled;
   }
 
-  /** Take out what the page before left. */
+  /** Return and remove the entries of the previous page. */
   restore(): Entry[] {
     const saved = storage()?.getItem(this.name);
     this.clear();
@@ -45,8 +45,8 @@ export class Outbox {
   }
 
   /**
-   * Save the entries in place of what is there. When the storage is full the smallest go in whole, and of the others their text
-   * without pictures and parts, marked as failed. Return how many these are.
+   * Replace the saved entries. If the storage is full, the smallest entries are saved whole. The others lose
+   * pictures and parts, and are marked as failed. Return the number of these.
    */
   save(entries: Entry[]): number {
     if (!entries.length) {
@@ -79,7 +79,7 @@ export class Outbox {
       this.#isFilled = place !== undefined;
       return true;
     } catch {
-      // The storage is full, and still holds what was saved before.
+      // The storage is full. It still holds the previous item.
       return false;
     }
   }
@@ -94,7 +94,7 @@ function reduced({ error: _, ...entry }: Entry): Item {
     return { ...write, body: { ...body, content: (content ?? "").slice(0, BEGINNING) } } as Write;
   });
   const [write, ...followers] = writes as [Write, ...Write[]];
-  const detail = `The browser's storage had no room for its pictures and parts, nor for text after ${BEGINNING} characters`;
+  const detail = `No room in sessionStorage for pictures, parts and text after ${BEGINNING} characters`;
   return { ...entry, write, followers, reason: reasonOf(new StorageError(detail)) };
 }
 
@@ -109,7 +109,7 @@ function errorOf({ status, detail, name }: Reason): Error {
   return name === "StorageError" ? new StorageError(detail) : new NetworkError(detail);
 }
 
-/** undefined where a page has none, or may not use it. */
+/** undefined if the page has no storage, or may not use it. */
 function storage(): Storage | undefined {
   try {
     return globalThis.sessionStorage;

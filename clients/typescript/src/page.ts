@@ -1,17 +1,17 @@
-/** The page that a store lives in, and the other tabs. */
+/** Events of the page of a store, and messages to and from other tabs. */
 
 export interface PageListeners {
-  /** The page is hidden, and may never be seen again. */
+  /** The page is hidden. It may never be visible again. */
   hidden(): void;
-  /** The page goes. */
+  /** The page is closed or left. */
   left(): void;
-  /** Somebody comes back to the page, or the network does. */
+  /** The page is visible again, or the network is back. */
   seen(): void;
   /** Another tab has written to a session. */
   changed(sessionId: string, isGone: boolean): void;
 }
 
-/** Listen to the page and to the tabs that name the same channel. Where there is no page, nothing happens. */
+/** Listen to the page and to the tabs with the same channel. Without a page, do nothing. */
 export function linkPage(channelName: string, listeners: PageListeners) {
   const ended = new AbortController();
   const isPage = typeof document !== "undefined";
@@ -29,7 +29,7 @@ export function linkPage(channelName: string, listeners: PageListeners) {
   }
   return {
     isHidden: () => isPage && document.hidden,
-    /** Tell the other tabs of a write. */
+    /** Notify the other tabs of a write. */
     tell: (sessionId: string, isGone: boolean) => channel?.postMessage({ sessionId, isGone }),
     close() {
       ended.abort();

@@ -1,8 +1,11 @@
-/** What waits to be sent. The tasks of a session run one after the other, those of several sessions side by side. */
+/**
+ * The writes and loads that wait. Tasks of one session run one after the other, tasks of several sessions in
+ * parallel.
+ */
 
 import type { Write } from "./write.js";
 
-/** A load waits in the queue of its session, so that what it brings holds all writes before it. */
+/** A load waits in the queue of its session, so that its result contains all earlier writes. */
 export interface Load {
   action: "loadSession";
   sessionId: string;
@@ -11,7 +14,7 @@ export interface Load {
 export type Task = Write | Load;
 
 export class Queue {
-  /** In the order in which they were asked for. */
+  /** In the order of the calls. */
   tasks: Task[] = [];
   readonly running = new Set<Task>();
   readonly #workers = new Map<string, Promise<void>>();
@@ -19,8 +22,8 @@ export class Queue {
   #flushing = 0;
 
   /**
-   * `run` ends with the task removed, and does not reject. `delay` gives the milliseconds before a task may run; Infinity: not before
-   * something else is added to its session.
+   * `run` removes the task, and does not reject. `delay` returns the milliseconds before a task may run;
+   * Infinity: not before another task is added to its session.
    */
   constructor(
     private readonly run: (task: Task) => Promise<void>,
@@ -50,7 +53,7 @@ export class Queue {
     for (const { sessionId } of removed) this.#wakers.get(sessionId)?.();
   }
 
-  /** Run without delays all that can run. */
+  /** Run all tasks without delays. */
   async flush(): Promise<void> {
     this.#flushing++;
     for (const { sessionId } of this.tasks) this.#wake(sessionId);
@@ -64,7 +67,7 @@ export class Queue {
   }
 
   async #work(sessionId: string): Promise<void> {
-    // Not before the action has returned.
+    // After the action has returned.
     await null;
     for (let task; (task = this.tasks.find((task) => task.sessionId === sessionId));) {
       const wait = this.delay(task);

@@ -1,4 +1,4 @@
-/** React hooks that load what they show, and load it again when it may have changed. */
+/** React hooks. They load what they show, again when it may have changed. */
 
 import { createContext, createElement, type ReactNode, useContext, useEffect, useMemo } from "react";
 import { useStore } from "zustand";
@@ -9,7 +9,7 @@ import type { Message, Session } from "./view.js";
 
 const Context = createContext<StoreApi<SessionsState> | null>(null);
 
-/** Gives the store to the hooks below it. */
+/** Provides the store to the hooks below it. */
 export function SessionsProvider({
   store,
   children,
@@ -20,7 +20,7 @@ export function SessionsProvider({
   return createElement(Context.Provider, { value: store }, children);
 }
 
-/** The store of the provider above. */
+/** The store of the nearest provider. */
 export function useSessionsStore(): StoreApi<SessionsState> {
   const store = useContext(Context);
   if (!store) throw new Error("There is no <SessionsProvider> above this component");
@@ -35,7 +35,7 @@ export const useSessionsState = <T>(selector: (state: SessionsState) => T): T =>
 export function useSessions(): SessionsState {
   const store = useSessionsStore();
   useEffect(() => {
-    // When it fails, `listLoad` and `lastError` say so.
+    // `listLoad` and `lastError` report a failure.
     if (store.getState().listLoad.status === "idle")
       store
         .getState()
@@ -46,14 +46,14 @@ export function useSessions(): SessionsState {
 }
 
 export interface Messages {
-  /** The branch that is shown. An empty list means an empty session only when `load` is `ready`. */
+  /** The shown branch. An empty list means an empty session only if `load` is `ready`. */
   messages: Message[];
   load: LoadState;
 }
 
 const IDLE: LoadState = { status: "idle" };
 
-/** The messages of a session; none and `idle` for null. They are loaded when the component shows them. */
+/** The messages of a session, loaded when the component shows them. For null: none, and `idle`. */
 export function useMessages(id: string | null): Messages {
   const store = useSessionsStore();
   useEffect(() => (id === null ? undefined : store.getState().watchSession(id)), [store, id]);
@@ -62,9 +62,9 @@ export function useMessages(id: string | null): Messages {
   return useMemo(() => ({ messages, load }), [messages, load]);
 }
 
-/** What `useChat` gives: a session, its messages, and the actions on them. */
+/** The result of `useChat`: a session, its messages, and the actions on them. */
 export interface Chat extends Messages {
-  /** undefined while it is not loaded, and when there is none. */
+  /** undefined while it is not loaded, and if there is none. */
   session: Session | undefined;
   addMessage(message: NewMessage): string;
   updateMessage(messageId: string, change: string | MessageChange): void;
@@ -74,15 +74,15 @@ export interface Chat extends Messages {
   regenerate(messageId: string, answer?: MessageChange): string;
   switchBranch(messageId: string): void;
   rename(title: string): void;
-  /** Sends again what failed of a message, or of the whole session. */
+  /** Sends the failed writes of a message, or of the whole session, again. */
   retry(messageId?: string): void;
-  /** Forgets what failed of a message, or of the whole session. */
+  /** Forgets the failed writes of a message, or of the whole session. */
   discard(messageId?: string): void;
   /** Loads the messages again. */
   reload(): Promise<void>;
 }
 
-/** A session with its messages and the actions on them, which stay the same functions. */
+/** A session with its messages and the actions on them. The actions are always the same functions. */
 export function useChat(id: string): Chat {
   const store = useSessionsStore();
   const shown = useMessages(id);

@@ -1,4 +1,4 @@
-/** Requests that are repeated until they are known to have arrived. */
+/** Requests that are repeated after a failure that may pass. */
 
 import { NetworkError, ProblemError } from "./errors.js";
 import { jsonOf } from "./text.js";
@@ -7,11 +7,13 @@ import { attempt, type Outgoing, type Reply } from "./transport.js";
 export interface ClientOptions {
   /** The service's origin, such as `http://localhost:8000`. Default: the page's own. */
   baseUrl?: string;
-  /** Gives the bearer token. It is asked before every attempt, and once more after a 401, with the token that was refused. */
+  /**
+   * Returns the bearer token. Called before every attempt, and once more after a 401, with the refused token.
+   */
   token?: (refused?: string) => string | null | Promise<string | null>;
   /** How long a request is repeated after it first failed, in milliseconds. Default 10 s. */
   retryFor?: number;
-  /** How long an attempt may be silent, in milliseconds. One whose body is under way is not. Default 60 s. */
+  /** The longest silence of an attempt, in milliseconds; progress of a body ends it. Default 60 s. */
   timeout?: number;
   /** How many requests run at once; the others wait. Default 6. */
   concurrency?: number;
@@ -20,7 +22,7 @@ export interface ClientOptions {
 export interface RequestOptions {
   signal?: AbortSignal;
   retryFor?: number;
-  /** Called before each repetition with what was wrong. */
+  /** Called before each repetition, with the error. */
   onRetry?: (error: ProblemError | NetworkError) => void;
 }
 
@@ -28,7 +30,10 @@ export interface Outbound extends RequestOptions {
   query?: object;
   body?: unknown;
   headers?: Record<string, string | undefined>;
-  /** Whether the request means the same when an earlier attempt arrived. Default: unless it carries a condition. */
+  /**
+   * Whether a repetition has no further effect if an earlier attempt arrived. Default: true without a
+   * condition.
+   */
   repeatable?: boolean;
 }
 
@@ -36,7 +41,7 @@ const MAX_BACKOFF = 10_000;
 
 export type Requester = (method: string, url: string, outbound: Outbound) => Promise<Reply>;
 
-/** Make the function that all calls of a client go through. It resolves to a reply of 2xx. */
+/** Make the function that sends all requests of a client. It resolves to a reply with a 2xx. */
 export function createRequester({
   token,
   retryFor = 10_000,
@@ -44,25 +49,22 @@ export function createRequester({
   concurrency = 6,
 }: ClientOptions): Requester {
   const slots = new Slots(concurrency);
-  /** After a 429 no request goes out before this time. */
+  /** After a 429, no request is sent before this time. */
   let resumeAt = 0;
 
   return async (method, url, { query = {}, body, signal, onRetry, ...options }) => {
-    const headers = new Headers({ Accept: "application/json" });
     const json = body === undefined ? null : jsonOf(body);
-    if (json) headers.set("Content-Type", "application/json");
-    for (const [name, value] of Object.entries(options.headers ?? {}))
-      if (value !== undefined) headers.set(name, value);
-    const { repeatable = !headers.has("If-Match") && !headers.has("If-None-Match") } = options;
+    const headers = headersOf(json, options.headers);
+    const { repeatable = !isConditional(headers) } = options;
     const outgoing: Outgoing = { method, headers, body: json, signal, timeout };
 
     let deadline: number | undefined;
     let refused: string | undefined;
     let isRenewed = false;
     let mayHaveArrived = false;
+    let failure: ProblemError | NetworkError;
     for (let failures = 0; ;) {
       const release = await slots.acquire(signal);
-      let failure: ProblemError | NetworkError;
       let wait = Math.min(MAX_BACKOFF, 250 * 2 ** failures) * (0.5 + Math.random() / 2);
       try {
         while (Date.now() < resumeAt) await sleep(resumeAt - Date.now(), signal);
@@ -73,9 +75,8 @@ export function createRequester({
           throw new NetworkError("No response from the service", { cause: error });
         });
         if (reply.status >= 200 && reply.status < 300) return reply;
-        // Of a removal that is repeated: an earlier attempt arrived.
-        if (method === "DELETE" && reply.status === 404 && mayHaveArrived)
-          return { ...reply, bytes: new Uint8Array() };
+        // An earlier attempt deleted it.
+        if (method === "DELETE" && reply.status === 404 && mayHaveArrived) return withoutBody(reply);
         failure = problem(reply);
         if (reply.status === 401 && token && !isRenewed) {
           [isRenewed, refused] = [true, bearer ?? undefined];
@@ -101,7 +102,18 @@ export function createRequester({
   };
 }
 
+const withoutBody = (reply: Reply): Reply => ({ ...reply, bytes: new Uint8Array() });
+
 export const textOf = (reply: Reply): string => new TextDecoder().decode(reply.bytes);
+
+function headersOf(json: string | null, given: Outbound["headers"] = {}): Headers {
+  const headers = new Headers({ Accept: "application/json" });
+  if (json) headers.set("Content-Type", "application/json");
+  for (const [name, value] of Object.entries(given)) if (value !== undefined) headers.set(name, value);
+  return headers;
+}
+
+const isConditional = (headers: Headers): boolean => headers.has("If-Match") || headers.has("If-None-Match");
 
 function queryString(query: object): string {
   const given = Object.entries(query).filter(([, value]) => value !== undefined && value !== null);
@@ -120,15 +132,15 @@ function problem(reply: Reply): ProblemError {
   return new ProblemError(reply.status, detail, errors, request_id);
 }
 
-/** Whether the same request may succeed in a moment. */
+/** Whether the same request may succeed later. */
 function isTemporary(status: number, headers: Headers, repeatable: boolean): boolean {
   // 409: an earlier attempt with this key is still under way.
   if (status === 409) return headers.has("Idempotency-Key");
-  // 408, 429, 503: nothing was done. 502, 504: nobody knows.
+  // 408, 429, 503: the request had no effect. 502, 504: unknown.
   return [408, 429, 503].includes(status) || ([502, 504].includes(status) && repeatable);
 }
 
-/** At most so many at once, first come, first served. A request that waits here is not silent yet. */
+/** Limits the concurrent requests, in order of arrival. The timeout does not run while a request waits. */
 class Slots {
   readonly #waiting: (() => void)[] = [];
 

@@ -1,4 +1,4 @@
-/** Sends writes, and tells what their replies make of what the service is known to hold. */
+/** Sends writes, and returns the changes that their replies make to the known state. */
 
 import { Batcher } from "./batcher.js";
 import type { Client } from "./client.js";
@@ -22,7 +22,7 @@ import type { Write } from "./write.js";
 export type Change = (view: View) => View;
 export type Send = (write: Write, request: RequestOptions) => Promise<Change>;
 
-/** The most that one request removes or archives. */
+/** The maximum of sessions in a batch. */
 const MAX_BATCH = 500;
 
 export function createSend(client: Client, retryFor: number): Send {
@@ -64,7 +64,7 @@ export function createSend(client: Client, retryFor: number): Send {
       case "addMessage": {
         const stored = await client.appendMessage(sessionId, { ...write.body, id: write.messageId }, request);
         const message = messageFrom(stored, client.url);
-        // Of a session that is not loaded a single message would pass for all.
+        // A single message of a session that is not loaded would look like all of them.
         return (view) => (view.messages[sessionId] ? withMessage : withHead)(view, sessionId, message);
       }
       case "updateMessage": {

@@ -1,4 +1,4 @@
-/** The part of the state that follows from the writes and loads. */
+/** The part of the state that is derived from the writes and loads. */
 
 import { branchOf, withFailed } from "./branch.js";
 import type { Loads } from "./loads.js";
@@ -23,7 +23,7 @@ export type Slices = Pick<
   | "hasMoreArchived"
 >;
 
-/** Makes the slices, and gives the same object again for what has not changed. */
+/** Derives the slices. A slice that has not changed is the same object. */
 export class Slicer {
   #from: Session[] | null = null;
   #sessions: Pick<Slices, "sessions" | "archived"> = { sessions: [], archived: [] };
@@ -60,7 +60,7 @@ export class Slicer {
       writes.failed.map(({ failure }) => failure),
     );
     this.#undoable = kept(this.#undoable, this.#removed());
-    // A removal that can still be undone is nothing to wait for.
+    // A deletion that can still be undone does not count as pending.
     const isSaving = pending.some((write) => write.action !== "deleteSession" || write.dueAt <= Date.now());
     return {
       ...this.#sessions,
@@ -85,7 +85,7 @@ export class Slicer {
     };
   }
 
-  /** The branch that a session shows. */
+  /** The shown branch of a session. */
   #shown(sessionId: string): Message[] {
     const { view } = this.writes;
     const all = view.messages[sessionId] ?? NO_MESSAGES;
@@ -104,7 +104,7 @@ export class Slicer {
     return shown.messages;
   }
 
-  /** Sessions whose removal has not been sent. */
+  /** Sessions whose deletion was not sent. */
   #removed(): Session[] {
     const { base, queue } = this.writes;
     const removals = queue.writes.filter(

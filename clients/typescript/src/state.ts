@@ -1,4 +1,4 @@
-/** What a sessions store holds, and what can be done with it. */
+/** The state, the actions and the options of a sessions store. */
 
 import type { Client, ClientOptions, SearchQuery, SearchResults } from "./client.js";
 import type { Json, Message, Session } from "./view.js";
@@ -8,7 +8,7 @@ export interface SessionChange {
   title?: string;
   agentName?: string;
   modelId?: string;
-  /** Its members are merged; null removes one. */
+  /** Merged into the stored object; a member that is null is removed. */
   metadata?: Record<string, Json>;
   archived?: boolean;
   /** The newest message of the branch that is shown. */
@@ -20,20 +20,20 @@ export interface NewSession {
   agentName?: string;
   modelId?: string | null;
   metadata?: Record<string, Json>;
-  /** Store it with its first message, and not before. A new one takes the place of one that is still empty. */
+  /** Store the session with its first message. Until then, another new session replaces it. */
   lazy?: boolean;
 }
 
 export interface MessageChange {
   content?: string;
-  /** What the message is made of, as the frontend has it. Replaced as a whole. */
+  /** The structured content, in the format of the frontend. Replaced as a whole. */
   parts?: Record<string, Json>[];
-  /** Its members are merged; null removes one. */
+  /** Merged into the stored object; a member that is null is removed. */
   metadata?: Record<string, Json>;
   status?: Message["status"];
   /** PNG, JPEG, GIF, WebP or AVIF as data URLs. */
   images?: string[];
-  /** Names. */
+  /** Names of files. */
   documents?: string[];
   modelId?: string;
   agentName?: string;
@@ -47,24 +47,24 @@ export interface NewMessage extends MessageChange {
   /** A UUID. Default: a new one. */
   id?: string;
   role: Message["role"];
-  /** The message before it; null for none. Default: the newest one that is shown. */
+  /** The message before it; null for none. Default: the newest shown message. */
   parentId?: string | null;
 }
 
-/** What failed for good. */
+/** A write or load that is not repeated any more. */
 export interface Failure {
-  /** Names it for `retry` and `discard`. */
+  /** For `retry` and `discard`. */
   id: string;
   action: Write["action"] | "loadSessions" | "loadSession" | "search";
   sessionId: string | null;
   messageId: string | null;
-  /** The text that it would have stored. */
+  /** The text that the write would have stored. */
   content: string | null;
   /** ProblemError, NetworkError or StorageError, or what `token` threw. */
   error: unknown;
 }
 
-/** `ready`: what is shown is all there is, if perhaps not the newest. `error`: nothing came, and loading again is up to the page. */
+/** `ready`: everything was loaded, but may be outdated. `error`: the load failed; the page may load again. */
 export type LoadState = { status: "idle" | "loading" | "ready" } | { status: "error"; error: unknown };
 
 export interface Found {
@@ -77,99 +77,99 @@ export interface Found {
 export interface SessionsState {
   /** Newest first, without the archived ones. */
   sessions: Session[];
-  /** Newest first, as far as `loadArchived` has brought them. */
+  /** Newest first; those that `loadArchived` and `loadMoreArchived` have loaded. */
   archived: Session[];
-  /** The branch that is shown, by session; undefined for a session that has been neither selected nor loaded. */
+  /** The shown branch of each session; undefined for a session that was neither selected nor loaded. */
   messages: Record<string, Message[] | undefined>;
-  /** By session, as `messages`: an empty list means an empty session only when it is `ready`. */
+  /** The state of the load of each session. Empty `messages` mean an empty session only if it is `ready`. */
   loads: Record<string, LoadState | undefined>;
-  /** Whether the list of sessions has come: until then an empty one means nothing. */
+  /** Whether the list of sessions is loaded. */
   loaded: boolean;
   listLoad: LoadState;
   archivedLoad: LoadState;
-  /** A session that is there or being loaded. When it goes, wherever it was removed, the newest is selected, or none. */
+  /** A session that is loaded or loading. If it is deleted, here or elsewhere, the newest one is selected. */
   activeSessionId: string | null;
-  /** `retrying`: something did not arrive and is sent again. */
+  /** `retrying`: a request failed, and is sent again. */
   status: "idle" | "loading" | "saving" | "retrying";
-  /** Writes that the service has not confirmed. */
+  /** The number of writes that the service has not confirmed. */
   pending: number;
   /** Writes that failed, oldest first, until they are retried or discarded. */
   failures: Failure[];
   /** The newest failure of a write or a load. */
   lastError: Failure | null;
-  /** Removed sessions that `undoDelete` brings back. */
+  /** Deleted sessions that `undoDelete` can restore. */
   undoable: Session[];
-  /** Whether the service has older sessions than these. */
+  /** Whether the service has older sessions than `sessions`. */
   hasMore: boolean;
   hasMoreArchived: boolean;
-  /** What the last search brought; null when there is none. */
+  /** The results of the last search; null without one. */
   found: Found | null;
 
-  /** Makes a session, selects it and returns its id, all before anything is sent. */
+  /** Creates a session, selects it and returns its id, before it is sent. */
   createSession(session?: NewSession): string;
-  /** Removes a session; `undoFor` milliseconds pass before that is sent. */
+  /** Deletes a session. The deletion is sent after `undoFor` milliseconds. */
   deleteSession(id: string): void;
   deleteSessions(ids: string[]): void;
-  /** Brings back a session that was removed, if that has not been sent. */
+  /** Restores a deleted session, if the deletion was not sent. */
   undoDelete(id: string): void;
   renameSession(id: string, title: string): void;
   updateSession(id: string, change: SessionChange): void;
   archiveSession(id: string, archived?: boolean): void;
   archiveSessions(ids: string[], archived?: boolean): void;
-  /** Selects a session, and loads its messages unless they are there. */
+  /** Selects a session, and loads its messages unless they are loaded. */
   setActiveSession(id: string | null): void;
 
   /** Adds a message and returns its id. */
   addMessage(sessionId: string, message: NewMessage): string;
-  /** Changes a message, as often as wanted: what comes too fast is sent as one. A string is its content. */
+  /** Changes a message. A string is its content. Updates within `updateInterval` are sent as one. */
   updateMessage(sessionId: string, messageId: string, change: string | MessageChange): void;
-  /** Removes a message; those after it stay. */
+  /** Deletes a message; the messages after it stay. */
   deleteMessage(sessionId: string, messageId: string): void;
   clearMessages(sessionId: string): void;
-  /** Adds another version of a message as its sibling and shows it; returns its id. What is not given is as in the old one. */
+  /** Adds a new version of a message as a sibling, shows it and returns its id. Other fields are copied. */
   edit(sessionId: string, messageId: string, change: string | MessageChange): string;
-  /** Adds an empty answer as a sibling of an answer and shows it; returns its id. */
+  /** Adds an empty answer as a sibling of an answer, shows it and returns its id. */
   regenerate(sessionId: string, messageId: string, answer?: MessageChange): string;
-  /** Shows the branch through a message, such as one of `siblings`, to the newest message after it. */
+  /** Shows the branch through a message, such as one of `siblings`, up to its newest message. */
   switchBranch(sessionId: string, messageId: string): void;
 
-  /** Sends again what failed: all of a session or message, or one of `failures`, by id. */
+  /** Sends failed writes again: all of a session or message, or one of `failures`, by id. */
   retry(id: string): void;
-  /** Forgets what failed. A message that was never stored goes, a changed one is again as it is stored. */
+  /** Forgets failed writes. A new message is removed, a changed one is shown as it is stored. */
   discard(id: string): void;
   clearError(): void;
 
-  /** Loads the newest sessions and the messages that are shown, also again, to see what was written elsewhere. */
+  /** Loads the newest sessions and the shown messages, again too. */
   loadSessions(): Promise<void>;
   /** Loads the next older sessions. */
   loadMoreSessions(): Promise<void>;
   loadArchived(): Promise<void>;
   loadMoreArchived(): Promise<void>;
-  /** Loads a session with its messages, also again, after the writes of it that are under way. */
+  /** Loads a session with its messages, again too, after its pending writes. */
   loadSession(id: string): Promise<void>;
-  /** Loads a session unless it is there, and again whenever it may have changed, until the returned function is called. */
+  /** Keeps a session loaded and fresh until the returned function is called. */
   watchSession(id: string): () => void;
-  /** Searches titles and messages; the last query wins, and an empty one ends it. */
+  /** Searches titles and messages. The last query wins; an empty one clears `found`. */
   search(query: string, filter?: Omit<SearchQuery, "q" | "cursor">): Promise<void>;
   searchMore(): Promise<void>;
-  /** Sends what is waiting now, removals too; resolves when nothing is pending. */
+  /** Sends all waiting writes now, deletions too. Resolves when nothing is pending. */
   flush(): Promise<void>;
   /** Stops listening to the page and to other tabs. */
   close(): void;
 }
 
 export interface SessionsStoreOptions extends ClientOptions {
-  /** Default: one made of these options. */
+  /** Default: a client made from these options. */
   client?: Client;
   /** How long a write or a load is repeated before it fails, in milliseconds. Default 5 minutes. */
   retryFor?: number;
   /** The shortest time between two updates of one message, in milliseconds. Default 300. */
   updateInterval?: number;
-  /** How long a removed session can be brought back before the removal is sent, in milliseconds. Default 10 s. */
+  /** How long `undoDelete` can restore a deleted session, in milliseconds. Default 10 s. */
   undoFor?: number;
   /**
-   * The item of `sessionStorage` that carries unconfirmed writes over a reload of the page; null for none. Where people share a
-   * browser, name it after the user, so that nobody sends what another one wrote.
+   * The item of `sessionStorage` that keeps unconfirmed writes over a reload of the page; null for none. If
+   * people share a browser, name it after the user, so that no user sends the writes of another.
    */
   outbox?: string | null;
 }

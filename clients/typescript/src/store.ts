@@ -1,4 +1,7 @@
-/** A zustand store of sessions and messages that shows every change at once and sees to it that the service gets it, once. */
+/**
+ * A zustand store of sessions and messages. It shows every change at once, and sends it until the service has
+ * stored it once.
+ */
 
 import { createStore, type StateCreator, type StoreApi } from "zustand/vanilla";
 import { actionsOf } from "./actions.js";
@@ -19,7 +22,7 @@ import { Writes } from "./writes.js";
 export const createSessionsStore = (options: SessionsStoreOptions = {}): StoreApi<SessionsState> =>
   createStore(sessionsStateCreator(options));
 
-/** The state creator of such a store, for middleware and own fields around it. One is for one store. */
+/** The state creator, for middleware and own fields. Each is for one store. */
 export const sessionsStateCreator =
   (options: SessionsStoreOptions = {}): StateCreator<SessionsState> =>
   (set, get) => {
@@ -30,9 +33,9 @@ export const sessionsStateCreator =
       outbox: name = "mai-sessions-outbox",
     } = options;
     const { client = createClient({ ...options, retryFor: 10_000 }) } = options;
-    /** The state is not there before this function returns. */
+    /** Before this function returns, `get` has no state. */
     let isReady = false;
-    /** The sessions that were shown last: one of them that is missing now has left. */
+    /** The ids of the sessions in the last published state. */
     let shown = new Set<string>();
 
     const report = (lastError: Failure) => set({ lastError });
@@ -80,40 +83,37 @@ export const sessionsStateCreator =
     return { ...slicer.slices(), activeSessionId: null, lastError: null, found: null, ...actions };
   };
 
-/** The messages of a session, for a selector: the same empty list for each session that has none. */
+/** The messages of a session, for a selector: without messages always the same empty list. */
 export const messagesOf = ({ messages }: SessionsState, id: string | null): Message[] =>
   (id !== null && messages[id]) || NO_MESSAGES;
 
-/** How long after a change what is unconfirmed is saved, and after one in another tab it is fetched, in milliseconds. */
+/** Milliseconds from a change to its save in the outbox. */
 const SAVE_AFTER = 500;
+/** Milliseconds from a write of another tab to a refresh. */
 const REFRESH_AFTER = 1000;
-/** How old what is shown may be when somebody comes back to the page, in milliseconds. */
+/** The age in milliseconds from which a page that is visible again is refreshed. */
 const FRESH_FOR = 5000;
 
-/** Keep what is unconfirmed in the outbox, and what is shown in step with other tabs. */
+/** Save unconfirmed writes in the outbox, and refresh after writes of other tabs. */
 function keep(name: string | null, baseUrl: string, writes: Writes, loads: Loads, get: () => SessionsState) {
   const outbox = name === null ? null : new Outbox(name);
+  const refresher = refresherOf(loads, get);
   let saveTimer: ReturnType<typeof setTimeout> | undefined;
-  let refreshTimer: ReturnType<typeof setTimeout> | undefined;
   let isSaving = false;
-  let refreshedAt = Date.now();
-  /** Whether another tab has written something that is not shown yet. */
-  let isBehind = false;
 
   const page = linkPage(`mai-sessions ${baseUrl} ${name}`, {
     hidden: () => save(),
-    // The next page cannot go on with an answer that is streaming.
+    // The next page cannot continue an answer that is streaming.
     left: () => save([...writes.unconfirmed, ...writes.interruptions]),
     seen() {
       for (const { failure } of writes.failed)
         if (failure.error instanceof NetworkError) writes.retry(failure.id);
-      if (isBehind || Date.now() - refreshedAt > FRESH_FOR) refresh();
+      refresher.refreshIfOld();
     },
     changed(sessionId, isGone) {
       if (isGone) loads.lose(sessionId);
       else loads.expire(sessionId);
-      isBehind = true;
-      if (!page.isHidden()) refreshTimer ??= setTimeout(refresh, REFRESH_AFTER);
+      refresher.refreshLater(!page.isHidden());
     },
   });
 
@@ -121,16 +121,6 @@ function keep(name: string | null, baseUrl: string, writes: Writes, loads: Loads
     clearTimeout(saveTimer);
     [saveTimer, isSaving] = [undefined, false];
     outbox?.save(entries);
-  }
-
-  function refresh() {
-    clearTimeout(refreshTimer);
-    refreshTimer = undefined;
-    [refreshedAt, isBehind] = [Date.now(), false];
-    const { loadSessions, activeSessionId } = get();
-    loads.expireAll();
-    // When it fails, `lastError` says so.
-    (loads.open.loaded ? loadSessions() : loads.refresh(activeSessionId)).catch(() => undefined);
   }
 
   return {
@@ -146,15 +136,45 @@ function keep(name: string | null, baseUrl: string, writes: Writes, loads: Loads
         saveTimer ??= setTimeout(() => save(), SAVE_AFTER);
     },
     confirmed({ sessionId, action }: Write) {
-      // What is saved must not be older than what the service has, or the next page would write it over that.
+      // The next page would overwrite what the service has stored with older content of the outbox.
       if (outbox?.isFilled && !isSaving) queueMicrotask(() => save());
       isSaving = outbox?.isFilled ?? false;
       page.tell(sessionId, action === "deleteSession");
     },
     close() {
       clearTimeout(saveTimer);
-      clearTimeout(refreshTimer);
+      refresher.close();
       page.close();
     },
+  };
+}
+
+/** Loads what is shown again, after a write of another tab or after some time. */
+function refresherOf(loads: Loads, get: () => SessionsState) {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  let refreshedAt = Date.now();
+  /** Whether another tab has written since the last refresh. */
+  let isBehind = false;
+
+  function refresh() {
+    clearTimeout(timer);
+    timer = undefined;
+    [refreshedAt, isBehind] = [Date.now(), false];
+    const { loadSessions, activeSessionId } = get();
+    loads.expireAll();
+    // `lastError` reports a failure.
+    (loads.open.loaded ? loadSessions() : loads.refresh(activeSessionId)).catch(() => undefined);
+  }
+
+  return {
+    refreshIfOld() {
+      if (isBehind || Date.now() - refreshedAt > FRESH_FOR) refresh();
+    },
+    /** Refresh after a moment if the page is visible, otherwise when it is visible again. */
+    refreshLater(isVisible: boolean) {
+      isBehind = true;
+      if (isVisible) timer ??= setTimeout(refresh, REFRESH_AFTER);
+    },
+    close: () => clearTimeout(timer),
   };
 }

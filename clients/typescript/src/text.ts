@@ -1,15 +1,15 @@
-/** Text as the service can store it. */
+/** Texts that the service can store. */
 
 /**
- * The text without what neither PostgreSQL nor UTF-8 can hold. A `slice` that cuts an emoji leaves half of it at the end: it goes. Any
- * other lone surrogate, and U+0000, becomes U+FFFD, the sign for what cannot be shown.
+ * The text without what PostgreSQL or UTF-8 cannot hold. Half an emoji at the end, which `slice` leaves, is
+ * removed. Any other lone surrogate, and U+0000, becomes U+FFFD, the replacement character.
  */
 export const wellFormed = (text: string): string =>
   text.replace(/[\uD800-\uDBFF]$/, "").replace(/\p{Surrogate}|\0/gu, "\uFFFD");
 
-/** The body of a request, every text in it well-formed. */
+/** A body as JSON, with well-formed texts. */
 export const jsonOf = (body: unknown): string =>
   JSON.stringify(body, (_, value: unknown) => (typeof value === "string" ? wellFormed(value) : value));
 
-/** The first characters of a text, for a title; never half of one. */
+/** The first 80 characters of a text, for a title. */
 export const beginningOf = (text: string): string => [...text.trim().slice(0, 160)].slice(0, 80).join("");

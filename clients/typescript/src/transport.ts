@@ -1,4 +1,7 @@
-/** One attempt of a request, over `fetch` or XMLHttpRequest. It ends when nothing has moved for a while, however long it takes. */
+/**
+ * One attempt of a request, with `fetch` or XMLHttpRequest. It has no limit but one for silence: the time
+ * without progress.
+ */
 
 export interface Outgoing {
   method: string;
@@ -16,15 +19,15 @@ export interface Reply {
   bytes: Uint8Array<ArrayBuffer>;
 }
 
-/** More than the buffers of a connection take at once, so that the progress of sending it can be seen. */
+/** Bytes that exceed the buffers of a connection: only then does sending show progress. */
 const LARGE_BODY = 65_536;
-/** The slowest upload that is waited for where progress cannot be seen, in bytes per millisecond (64 kbit/s). */
+/** The slowest accepted upload if there is no progress to see, in bytes per millisecond (64 kbit/s). */
 const SLOWEST = 8;
 
 /** Rejects when the connection breaks, is silent for too long, or `signal` aborts. */
 export function attempt(url: string, outgoing: Outgoing): Promise<Reply> {
   const isLarge = (outgoing.body?.length ?? 0) > LARGE_BODY;
-  // Only XMLHttpRequest tells how much of a body has been sent; only browsers have it.
+  // Only XMLHttpRequest reports the progress of an upload. Node.js does not have it.
   return isLarge && typeof XMLHttpRequest !== "undefined" ? viaXhr(url, outgoing) : viaFetch(url, outgoing);
 }
 

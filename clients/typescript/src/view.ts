@@ -1,4 +1,4 @@
-/** Sessions and messages as the store sees them: what the service is known to hold, with the writes that are under way applied to it. */
+/** Sessions and messages in the store: the known state of the service, with the pending writes applied. */
 
 import type {
   MessageCreate,
@@ -26,7 +26,7 @@ export interface Session {
   archived: boolean;
   /** The newest message of the branch that is shown; null without messages. */
   headId: string | null;
-  /** Why it could not be made; null for one that could, or may yet. */
+  /** Why its creation failed; null otherwise. */
   failure: Failure | null;
 }
 
@@ -38,20 +38,20 @@ export interface Message {
   parts: Record<string, Json>[] | null;
   metadata: Record<string, Json>;
   status: StoredMessage["status"];
-  /** URLs: data URLs until they are stored. */
+  /** URLs; data URLs until the images are stored. */
   images: string[];
   documents: string[];
   modelId: string | null;
   agentName: string | null;
   responseTimeMs: number | null;
   isError: boolean;
-  /** null until it is stored. */
+  /** null until the message is stored. */
   tokenCount: number | null;
   /** Its place in the session; null until it is stored. */
   seq: number | null;
   /** The message before it in its branch. */
   parentId: string | null;
-  /** The ids of all messages after the same one, oldest first, itself among them. */
+  /** The ids of all messages with the same parent, oldest first, including its own. */
   siblings: string[];
   /** Why it, or its last change, could not be stored. */
   failure: Failure | null;
@@ -60,16 +60,16 @@ export interface Message {
 export interface View {
   /** Newest first, archived ones too. */
   sessions: Session[];
-  /** Every message of each session that is loaded, those of other branches too, oldest first. */
+  /** The messages of each loaded session, of all branches, oldest first. */
   messages: Record<string, Message[] | undefined>;
 }
 
-/** The same list wherever there are no messages, as a selector has to return. */
+/** One list for all sessions without messages: a selector must return the same object each time. */
 export const NO_MESSAGES: Message[] = [];
 
 export const EMPTY: View = { sessions: [], messages: {} };
 
-/** The view after a write that has not been confirmed, or that failed. */
+/** The view after an unconfirmed or failed write. */
 export function applied(view: View, write: Write, failure: Failure | null = null): View {
   const { sessionId } = write;
   const at = new Date(write.at);
@@ -139,7 +139,7 @@ export function withMessage(view: View, sessionId: string, message: Message): Vi
   return withMessages(withHead(view, sessionId, message), sessionId, [...messages, message]);
 }
 
-/** The view whose session has one message more, its head. */
+/** The view with a message as the head of its session, and counted. */
 export const withHead = (view: View, sessionId: string, { id, content, timestamp }: Message): View =>
   withChangedSession(view, sessionId, ({ messageCount }) => ({
     messageCount: messageCount + 1,
@@ -148,7 +148,7 @@ export const withHead = (view: View, sessionId: string, { id, content, timestamp
     updatedAt: timestamp,
   }));
 
-/** The view with another version of a message, where it is. */
+/** The view with a changed message. */
 export function withChangedMessage(
   view: View,
   sessionId: string,
@@ -161,7 +161,7 @@ export function withChangedMessage(
   return messages ? withPreview(withMessages(view, sessionId, messages), sessionId) : view;
 }
 
-/** The view without a message; what came after it comes after the one before it. */
+/** The view without a message. Its children move to its parent. */
 export function withoutMessage(view: View, sessionId: string, id: string): View {
   const messages = view.messages[sessionId];
   const gone = messages?.find((message) => message.id === id);
@@ -177,13 +177,13 @@ export function withoutMessage(view: View, sessionId: string, id: string): View 
   return withPreview(withMessages(moved, sessionId, left), sessionId);
 }
 
-/** The view with the preview that the head gives. */
+/** The view with the preview of the head. */
 function withPreview(view: View, sessionId: string): View {
   const headId = headIdOf(view, sessionId);
   const head = view.messages[sessionId]?.find(({ id }) => id === headId);
   const lastMessagePreview = head ? preview(head.content) : null;
   const session = view.sessions.find(({ id }) => id === sessionId);
-  // Most updates of a long answer leave its first characters, and with them the list of sessions, as they are.
+  // Most updates of a long answer do not change its preview. Then `sessions` stays the same object.
   if (!session || session.lastMessagePreview === lastMessagePreview || (headId && !head)) return view;
   return withSession(view, { ...session, lastMessagePreview });
 }
@@ -200,7 +200,7 @@ export function withChangedSession(
 export const newestFirst = (sessions: Session[]): Session[] =>
   sessions.sort((a, b) => b.updatedAt.getTime() - a.updatedAt.getTime() || (a.id < b.id ? 1 : -1));
 
-/** A session as the service gives it. */
+/** The session of a reply. */
 export const sessionFrom = (stored: SessionSummary): Session => ({
   id: stored.id,
   title: stored.title,
@@ -216,7 +216,7 @@ export const sessionFrom = (stored: SessionSummary): Session => ({
   failure: null,
 });
 
-/** A message as the service gives it. */
+/** The message of a reply. */
 export const messageFrom = (stored: StoredMessage, url: (path: string) => string): Message => ({
   ...newMessage(stored.id, new Date(stored.created_at), stored as MessageCreate),
   images: stored.images.map(url),
@@ -241,7 +241,7 @@ const newSession = (id: string, at: Date, body: SessionCreate): Session => ({
 
 function patchedSession(session: Session, at: Date, body: SessionPatch): Partial<Session> {
   const { title, agent_name, model_id, metadata, archived, head_id } = body;
-  // What does not change what was said leaves the session's place in the list alone.
+  // Other changes do not move the session in the list.
   const isMoved = [title, agent_name, model_id].some((value) => value != null);
   return {
     title: title == null ? session.title : titleOf(title),

@@ -1,10 +1,10 @@
-/** Writes as plain data, so that they can wait, be repeated, and outlive the page. */
+/** Writes as plain data, which can wait, be repeated, and survive the page. */
 
 import type { MessageCreate, MessagePatch, SessionCreate, SessionPatch } from "./client.js";
 import { uuid } from "./ids.js";
 import type { MessageChange, NewMessage, SessionChange } from "./state.js";
 
-/** `at` is when it was made, in milliseconds. */
+/** `at` is the time of the write, in milliseconds since 1970. */
 export type Write = { id: string; sessionId: string; at: number } & (
   | { action: "createSession"; body: SessionCreate; lazy?: boolean }
   | { action: "updateSession"; body: SessionPatch }
@@ -27,7 +27,7 @@ export const messageIdOf = (write: Write): string | null => ("messageId" in writ
 export const contentOf = (write: Write): string | null =>
   write.action === "addMessage" || write.action === "updateMessage" ? (write.body.content ?? null) : null;
 
-/** Fold an update of a message into the write that it follows. */
+/** Combine an update of a message with the write before it. */
 export function fold(into: WriteOf<"addMessage" | "updateMessage">, body: MessagePatch): void {
   const metadata = body.metadata && { ...into.body.metadata, ...body.metadata };
   Object.assign(into.body, body, metadata && { metadata });

@@ -1,4 +1,4 @@
-/** Keeps what the service is known to hold, sends the writes one after the other, and keeps those that failed. */
+/** The known state of the service, the pending writes, and the failed ones. */
 
 import { Confirmations } from "./confirmations.js";
 import { type Load, Queue, type Task } from "./queue.js";
@@ -11,10 +11,10 @@ import { contentOf, fold, messageIdOf, named, type Write, type WriteOf } from ".
 /** A write that failed. */
 export interface Failed {
   write: Write;
-  /** What was to be done to the row that it would have made. */
+  /** The later writes to the row that it would have created. */
   followers: Write[];
   failure: Failure;
-  /** For a new message: the one that it comes after. */
+  /** For a new message: the message before it. */
   after: string | null;
 }
 
@@ -23,22 +23,22 @@ export interface WritesOptions {
   load: (load: Load, onRetry: () => void) => Promise<void>;
   retryFor: number;
   updateInterval: number;
-  /** Something is to be shown. */
+  /** The view has changed. */
   changed: () => void;
   confirmed: (write: Write) => void;
   failed: (failure: Failure) => void;
 }
 
 export class Writes {
-  /** What the service is known to hold. */
+  /** The known state of the service. */
   base: View = EMPTY;
-  /** The same with the writes that are under way, and with what of the failed ones stays visible. */
+  /** `base` with the pending writes, and with the failed ones that stay visible. */
   view: View = EMPTY;
   failed: Failed[] = [];
   readonly confirmations = new Confirmations();
   readonly queue: Queue;
   readonly #retrying = new Set<Task>();
-  /** When each message was last sent an update. */
+  /** When the last update of each message was sent. */
   readonly #lastUpdates = new Map<string, number>();
   /** The messages that were added on this page. */
   readonly #made = new Set<string>();
@@ -55,7 +55,7 @@ export class Writes {
     return this.#retrying.size > 0;
   }
 
-  /** The writes that a page has to wait for: not those of a session that waits for its first message. */
+  /** The writes that are sent: all but those of a session that waits for its first message. */
   get pending(): Write[] {
     const writes = this.queue.writes;
     const held = new Set(
@@ -74,7 +74,7 @@ export class Writes {
     return isLazy && tasks.every(({ action }) => action !== "addMessage");
   }
 
-  /** Whether a session could not be made. */
+  /** Whether the creation of a session failed. */
   isUnmade(sessionId: string): boolean {
     return this.#failedCreation(sessionId) !== undefined;
   }
@@ -85,7 +85,7 @@ export class Writes {
     return !isLoad && !this.failed.some(({ write }) => write.id === id);
   }
 
-  /** Change what the service is known to hold. What the change brings is shown in a moment. */
+  /** Apply a change to the known state. The view follows in a moment. */
   learn(change: Change): void {
     this.base = change(this.base);
     if (this.#isScheduled) return;
@@ -96,9 +96,9 @@ export class Writes {
     });
   }
 
-  /** Show writes, and send each in its turn. */
+  /** Show writes at once, and send them in order. */
   add(...writes: Write[]): void {
-    // What is done to a session that could not be made is a reason to try again.
+    // A write to a session whose creation failed retries the creation.
     for (const { sessionId } of writes) if (this.#failedCreation(sessionId)) this.retry(sessionId);
     this.queue.add(...writes);
     for (const write of writes) if (write.action === "addMessage") this.#made.add(write.messageId);
@@ -106,7 +106,7 @@ export class Writes {
     this.options.changed();
   }
 
-  /** Show an update, and send it in its turn, together with one that waits already. */
+  /** Show an update at once, and send it in order, combined with a waiting one. */
   update(write: WriteOf<"updateMessage">): void {
     const { sessionId, messageId } = write;
     const unstored = this.failed.find(({ write, followers }) =>
@@ -135,7 +135,7 @@ export class Writes {
     }
   }
 
-  /** Change a session; one that could not be made is made with the change. */
+  /** Change a session. If its creation failed, create it with the change. */
   updateSession(write: WriteOf<"updateSession">): void {
     const failed = this.#failedCreation(write.sessionId);
     if (!failed) return this.add(write);
@@ -143,7 +143,7 @@ export class Writes {
     this.retry(write.sessionId);
   }
 
-  /** Take back writes that have not been sent. */
+  /** Cancel writes that were not sent. */
   cancel(isMeant: (write: Write) => boolean): void {
     this.queue.remove(
       (task) => task.action !== "loadSession" && !this.queue.running.has(task) && isMeant(task),
@@ -174,7 +174,7 @@ export class Writes {
     });
   }
 
-  /** Show all again. */
+  /** Compute the view again. */
   rebuild(): void {
     const visible = this.failed.filter(
       ({ write }) => write.action === "createSession" || write.action === "updateMessage",
@@ -187,7 +187,7 @@ export class Writes {
     this.options.changed();
   }
 
-  /** Keep a write that failed; `after` is where its message is shown. */
+  /** Keep a failed write. `after` is the message before its own. */
   fail(write: Write, followers: Write[], error: unknown, after: string | null): Failure {
     const { id, action, sessionId } = write;
     const content = [write, ...followers].map(contentOf).findLast((content) => content !== null) ?? null;
@@ -196,7 +196,7 @@ export class Writes {
     return failure;
   }
 
-  /** All that the service does not have. */
+  /** All writes that the service has not confirmed. */
   get unconfirmed(): Entry[] {
     const failed = this.failed.map(({ failure, ...entry }) => ({ ...entry, error: failure.error }));
     return [
@@ -205,7 +205,7 @@ export class Writes {
     ];
   }
 
-  /** Updates that end the answers that this page is streaming. */
+  /** Updates that mark the answers that this page streams as interrupted. */
   get interruptions(): Entry[] {
     return Object.entries(this.view.messages).flatMap(([sessionId, messages = []]) => {
       const streaming = messages.filter(({ id, status }) => status === "streaming" && this.#made.has(id));
@@ -274,7 +274,7 @@ export class Writes {
     if (task.action === "createSession" && this.isHeld(task.sessionId)) return Infinity;
     if (this.queue.isFlushing) return 0;
     if (task.action === "deleteSession") return task.dueAt - Date.now();
-    // An update waits for its turn, unless something waits behind it.
+    // An update waits out its interval, unless another write waits behind it.
     if (task.action !== "updateMessage" || this.queue.of(task.sessionId).length > 1) return 0;
     return (this.#lastUpdates.get(task.messageId) ?? 0) + this.options.updateInterval - Date.now();
   }

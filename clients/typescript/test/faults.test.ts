@@ -79,7 +79,7 @@ test("when the selected session is not there, the newest is selected, or none", 
   assert.equal(store.getState().activeSessionId, made);
 });
 
-test("a session whose creation is refused stays with its messages until it is discarded, then another is selected", async () => {
+test("a refused session stays with its messages until it is discarded", async () => {
   const { createSession, addMessage, discard, flush } = store.getState();
   const other = createSession();
   const id = createSession({ title: "x".repeat(256) });
@@ -157,7 +157,7 @@ test("a load that fails is repeated as long as a write, and can be asked for aga
   assert.equal(store.getState().messages[id]?.length, 1);
 });
 
-test("a message with a refused picture stays with its reason, and what comes after it is stored", async () => {
+test("a message with a refused picture stays with its reason, and later ones are stored", async () => {
   const { createSession, addMessage, updateMessage, retry, discard, flush } = store.getState();
   const id = createSession();
   addMessage(id, { role: "user", content: "before" });

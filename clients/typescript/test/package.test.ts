@@ -26,7 +26,8 @@ async function run(file: string, script: string): Promise<string> {
 }
 
 test("the client is there for ESM and CommonJS where zustand is not installed", async () => {
-  const use = `console.log(typeof createClient({}).getMessage, new ProblemError(404, "gone") instanceof Error)`;
+  const use =
+    `console.log(typeof createClient({}).getMessage, ` + `new ProblemError(404, "gone") instanceof Error)`;
   assert.equal(
     await run("a.mjs", `import { createClient, ProblemError } from "mai-sessions-client/client"; ${use}`),
     "function true",

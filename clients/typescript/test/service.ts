@@ -1,4 +1,7 @@
-/** The real service over a PostgreSQL of its own, and a proxy in front of it that loses what it is told to lose. */
+/**
+ * The real service over a PostgreSQL of its own, and a proxy in front of it that loses what it is told to
+ * lose.
+ */
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -76,7 +79,10 @@ export class Service {
   }
 }
 
-/** What becomes of an answer: it is passed on, or the connection breaks before it arrives, or the proxy answers with a status. */
+/**
+ * What becomes of an answer: it is passed on, or the connection breaks before it arrives, or the proxy
+ * answers with a status.
+ */
 export type Fate = "pass" | "cut" | number;
 
 export class Proxy {
@@ -148,4 +154,5 @@ export function first(times: number, method: string, fate: Fate): Proxy["fate"] 
 
 /** A red pixel. */
 export const PNG =
-  "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg==";
+  "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ" +
+  "AAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg==";
