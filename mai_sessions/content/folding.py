@@ -1,20 +1,20 @@
-"""Fold a text so that two spellings of one word compare equal.
+"""Fold a text so that the spellings of a word compare equal.
 
-Folding maps each character by itself, so it takes time linear in the text, and each folded character belongs
-to exactly one character of the text. What a character folds to is derived from Unicode's own data: its
-compatibility decomposition (UAX #15), its case folding, its decimal value, its combining class and its name.
+Each character is folded by itself, so folding takes time linear in the text, and each folded character
+belongs to exactly one character of the text. The result is derived from Unicode's data about the character:
+compatibility decomposition (UAX #15), case folding, decimal value, combining class and name.
 
 Removed: combining marks that a writer may leave out (accents, Arabic and Hebrew vowel signs, nuktas), format
 and control characters, fillers, variation selectors, emoji modifiers, tatweel, terminal escape sequences.
-Kept, because they are letters to their readers: the vowel signs, tone marks and viramas of Indic and
+Kept, because readers regard them as letters: the vowel signs, tone marks and viramas of Indic and
 South-East Asian scripts, and the voicing marks of kana. Syllables of Hangul and voiced kana are decomposed.
 """
 
 import re
 import unicodedata
 
-# ECMA-48: control sequences (colours), control strings (links, titles, images) with their terminator, other
-# escapes; and the character that a backspace prints over, as in the bold text of a manual page.
+# ECMA-48: control sequences (colours), control strings (links, titles, images) with their terminator, and
+# other escapes. Also a character that a backspace overprints, as in the bold text of a manual page.
 _ESCAPE_SEQUENCE = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
     r"|(?:\x1b[PX\]^_]|[\x90\x98\x9d-\x9f])[^\x00-\x1f\x7f-\x9f]*(?:\x07|\x1b\\|\x9c)"
@@ -26,7 +26,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]")
 # Combining classes of marks that are part of a letter: 0 (vowel signs), 8 (kana voicing), 9 (viramas), and
 # the vowel signs and tone marks of Telugu, Thai, Lao and Tibetan.
 _KEPT_CLASSES = {0, 8, 9, 84, 91, 103, 107, 118, 122, 129, 130, 132}
-# Blocks of scripts whose vowel signs `\w` does not know as parts of a word.
+# Blocks of scripts whose vowel signs are not in `\w`.
 INDIC = "\u0900-\u0dff\u0f00-\u0fff\u1700-\u177f\u1900-\u1cff\ua800-\ua95f\ua980-\uabff\U00010a00-\U00011fff"
 _INDIC_CHARACTER = re.compile(f"[{INDIC}]")
 _IGNORABLE_NAME = re.compile(
@@ -68,7 +68,7 @@ _NAMED = {
     "HEBREW LIGATURE YIDDISH VAV YOD": "\N{HEBREW LETTER VAV}\N{HEBREW LETTER YOD}",
     "HEBREW LIGATURE YIDDISH DOUBLE YOD": "\N{HEBREW LETTER YOD}\N{HEBREW LETTER YOD}",
     "BENGALI LETTER KHANDA TA": "\N{BENGALI LETTER TA}\N{BENGALI SIGN VIRAMA}",
-    # A consonant without its vowel, which was written with a virama and a joiner before Unicode 5.1.
+    # A consonant without a vowel. Before Unicode 5.1 it was written with a virama and a joiner.
     "MALAYALAM LETTER CHILLU RR": "\N{MALAYALAM LETTER RA}\N{MALAYALAM SIGN VIRAMA}",
     **{
         f"MALAYALAM LETTER CHILLU {consonant}": unicodedata.lookup(f"MALAYALAM LETTER {consonant}A")
@@ -96,7 +96,7 @@ def _is_removed(character: str) -> bool:
 
 
 def _fold_letter(character: str) -> str:
-    """Fold a character that is decomposed and in folded case."""
+    """Fold a character that is decomposed and case-folded."""
     if _is_removed(character):
         return ""
     if (digit := unicodedata.digit(character, None)) is not None:
@@ -113,13 +113,13 @@ def _fold_letter(character: str) -> str:
 
 
 def _base_letter(character: str, name: str) -> str:
-    """Return the letter that a name is made from: of LATIN SMALL LETTER L WITH STROKE, l."""
+    """Return the letter that a name is based on: l for LATIN SMALL LETTER L WITH STROKE."""
     base = next(filter(None, (pattern.match(name) for pattern in _BASE_NAMES)), None)
     if base is None:
         return character
     try:
         return _fold_character(unicodedata.lookup("".join(base.groups())))
-    except KeyError:  # The name is made from that of a letter that Unicode does not have.
+    except KeyError:  # Unicode has no letter of that name.
         return character
 
 
@@ -131,9 +131,9 @@ def _fold_character(character: str) -> str:
         return _fold_punctuation(unicodedata.name(character)) or ","
     if category[0] == "S" and unicodedata.normalize("NFKC", character) == character:
         return _fold_symbol(character)
-    if character == "\N{ACUTE ACCENT}":  # Of the German keyboard, where others have an apostrophe.
+    if character == "\N{ACUTE ACCENT}":  # On German keyboards it is where others have an apostrophe.
         return "'"
-    # A mark that stands alone decomposes to a blank and the mark. Those of kana follow their letter.
+    # A mark without a letter decomposes to a blank and the mark. Marks of kana follow their letter.
     decomposed = (
         unicodedata.normalize("NFKD", character).replace(" \u3099", "\u3099").replace(" \u309a", "\u309a")
     )
@@ -143,7 +143,7 @@ def _fold_character(character: str) -> str:
 
 
 def _fold_symbol(character: str) -> str:
-    """Fold a symbol. It keeps its strokes: ≠ is not =."""
+    """Fold a symbol. Strokes are kept: ≠ differs from =."""
     name = unicodedata.name(character, "")
     if _is_removed(character):
         return ""
@@ -157,12 +157,12 @@ def _fold_punctuation(name: str) -> str:
 
 
 class _Folds(dict[int, str]):
-    """What each code point folds to, for `str.translate`; computed when it is first met."""
+    """The folded text of each code point, for `str.translate`, computed at first use."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
         folded = _fold_character(character)
-        if unicodedata.category(character) not in ("Cn", "Co"):  # A million code points are unassigned.
+        if unicodedata.category(character) not in ("Cn", "Co"):  # Do not cache the million unassigned ones.
             self[code] = folded
         return folded
 
@@ -171,16 +171,17 @@ _folds = _Folds()
 
 
 def fold(text: str) -> str:
-    """Return the text as words are compared: see the module."""
+    """Return the folded text."""
     if text.isascii() and not _CONTROL.search(text):
         return text.lower()
     return _sort_marks(_hide_escapes(text).translate(_folds))
 
 
 def fold_with_offsets(text: str) -> tuple[str, list[int]]:
-    """Return the folded text, and for each of its characters the index in `text` of what it was folded from.
+    """Return the folded text, and for each of its characters the index of the character in `text`.
 
-    The list has one more item, the length of `text`."""
+    The list has one more item, the length of `text`.
+    """
     if text.isascii() and not _CONTROL.search(text):
         return text.lower(), list(range(len(text) + 1))
     folds = [_folds[ord(character)] for character in _hide_escapes(text)]
@@ -189,13 +190,13 @@ def fold_with_offsets(text: str) -> tuple[str, list[int]]:
 
 
 def _hide_escapes(text: str) -> str:
-    """Replace each escape sequence with as many characters that fold to nothing."""
+    """Replace each character of an escape sequence with U+0000, which folds to nothing."""
     if not _ESCAPE_START.search(text):
         return text
     return _ESCAPE_SEQUENCE.sub(lambda match: "\0" * len(match[0]), text)
 
 
-# Above U+1F000 all marks are variation selectors.
+# Above U+1F000, the only marks are variation selectors.
 _SORTED_MARKS = "".join(
     character
     for character in map(chr, range(0x0900, 0x1F000))
@@ -205,5 +206,5 @@ _MARK_RUN = re.compile(f"[{_SORTED_MARKS}]{{2,}}")
 
 
 def _sort_marks(folded: str) -> str:
-    """Put runs of marks into canonical order, which normalization does in time quadratic in the run."""
+    """Put runs of marks into canonical order. `unicodedata.normalize` takes quadratic time for that."""
     return _MARK_RUN.sub(lambda run: "".join(sorted(run[0], key=unicodedata.combining)), folded)

@@ -1,21 +1,21 @@
 """The lexemes of messages and titles, as text of PostgreSQL's tsvector.
 
-The service cuts texts itself, because PostgreSQL's parser depends on the locale of the database, takes
-`np.array` for a host name and a run of Chinese for one word. A text is folded first (see `folding`). Its
+The service splits texts itself, because PostgreSQL's parser depends on the locale of the database, treats
+`np.array` as a host name and a run of Chinese as one word. A text is folded first (see `folding`). Its
 lexemes are
 
-- its words, runs of letters and digits, up to 16 characters of each; of a word that mixes letters and digits
-  in at most three runs, such as 10km, also the runs;
-- of scripts that are written without spaces, each pair of neighbours, and the last character of a run:
-  中文字 has 中文, 文字 and 字;
-- each pair of neighbours in a run of operators: -> and == of a->b===c; and each symbol that is not ASCII.
+- its words: runs of letters and digits, up to 16 characters of each. A word of two or three runs of letters
+  and of digits, such as 10km, also has these runs as lexemes;
+- in scripts without spaces, each pair of adjacent characters, and the last character of a run: 中文字 has
+  中文, 文字 and 字;
+- each pair of adjacent operators: -> and == of a->b===c; and each symbol that is not ASCII.
 
-A lexeme has no positions: what touches, and phrases, are compared in the text itself (see `query`). A lexeme
-that occurs three times or more has one position, whose weight tells how often, for ts_rank.
+Lexemes have no positions: adjacent tokens and phrases are compared with the text (see `query`). A lexeme that
+occurs three times or more has one position, whose weight is a measure of the number, for ts_rank.
 
-Each lexeme begins with a short hash of its user: the words of a user stand together in the index, and a
-prefix reads the words of few other users. Every tsvector has a key of its session, and that of a message a
-key of its week, which narrows a search down to recent messages. One lexeme, without a user, tells the version
+Each lexeme begins with a short hash of its user, so the words of a user are neighbours in the index, and a
+prefix search reads words of few other users. Every tsvector has a key of its session. That of a message also
+has a key of its week, which restricts a search to recent messages. One lexeme, without a user, is the version
 of these rules.
 """
 
@@ -32,15 +32,15 @@ from uuid import UUID
 
 from mai_sessions.content.folding import INDIC, fold
 
-# How much of a text is found. A tsvector holds 1 MB.
+# The searchable part of a text. A tsvector is limited to 1 MB.
 MAX_CHARACTERS = 100_000
 MAX_LEXEMES = 16_000
 MAX_WORD = 16
-# Some characters fold to eighteen. So many are folded before looking at how many there are.
+# The characters that are folded at a time, because some fold to eighteen characters.
 _CHUNK = 10_000
-# A word of more runs of letters and of digits, such as a hash, is one lexeme.
+# A word of more runs of letters and of digits, such as a hash, is a single lexeme.
 _MAX_RUNS = 3
-# The lexeme that all rows of all users by these rules have. Two indexes of the others serve `reindex`.
+# The lexeme of all rows that follow these rules. `reindex` finds the other rows by two indexes.
 RULES = "_2"
 WEEK_SECONDS = 8 * 86_400
 
@@ -58,7 +58,7 @@ TRAILING = "\u3099\u309a\u1160-\u11ff\ud7b0-\ud7ff"
 LETTER = rf"(?:[{INDIC}]|[^\W\d_{SPACELESS}])"
 OPERATORS = r"!#$%&*+\-./:<=>?@\\^_|~"
 
-# For speed, the large sets are not asked about ASCII.
+# ASCII characters are matched first: it is faster than the large sets.
 _TOKEN = re.compile(
     rf"(?P<word>(?:[0-9a-z]+|(?![\x00-\x7f]){LETTER}+)+)"
     rf"|(?P<run>(?![\x00-\x7f])[{SPACELESS}]+)"
@@ -70,15 +70,15 @@ _ASCII_OPERATORS = re.compile(f"[{OPERATORS}]{{2,}}")
 _RUN = re.compile("[0-9]+|[^0-9]+")
 _CHARACTER = re.compile(f".[{TRAILING}]*", re.DOTALL)
 _IS_DECOMPOSED = re.compile(f"[{TRAILING}]")
-# The weight of a lexeme that occurs so often.
+# The weight of a lexeme by the number of its occurrences.
 _WEIGHTS = {"A": range(16, MAX_CHARACTERS), "B": range(6, 16), "C": range(3, 6)}
 _REPEATED = 3
 
 
 @lru_cache(maxsize=1024)
 def user_prefix(user_id: str) -> str:
-    """Return what each lexeme of a user begins with."""
-    # sql/dba makes it too: translate(left(encode(decode(md5(user_id), 'hex'), 'base64'), 3), '+/', '-_').
+    """Return the prefix of all lexemes of a user."""
+    # Also computed in sql/dba: translate(left(encode(decode(md5(user_id), 'hex'), 'base64'), 3), '+/', '-_').
     return urlsafe_b64encode(md5(user_id.encode(), usedforsecurity=False).digest())[:3].decode()
 
 
@@ -88,10 +88,9 @@ def session_key(session_id: UUID) -> str:
 
 
 def message_vector(user_id: str, session_id: UUID, created_at: datetime | None, content: str) -> str:
-    """Return the tsvector of a message: the lexemes of its content, its session's key and its week's.
+    """Return the tsvector of a message: the lexemes of its content, and the keys of its session and week.
 
-    With None for `created_at` the week's key is left out, for a statement that knows when the message was
-    made.
+    Without `created_at`, the statement that stores the message adds the key of the week.
     """
     keys = [session_key(session_id)]
     if created_at is not None:
@@ -107,27 +106,26 @@ def fold_title(title: str) -> str:
 
 
 def title_vector(user_id: str, session_id: UUID, title: str) -> str:
-    """Return the tsvector of a title: its lexemes, its session's key, and its parts of one to three
-    characters.
-    """
-    return _vector(user_prefix(user_id), title, (session_key(session_id), *_parts(fold_title(title))))
+    """Return the tsvector of a title: its lexemes, the key of its session, and its n-grams."""
+    return _vector(user_prefix(user_id), title, (session_key(session_id), *_ngrams(fold_title(title))))
 
 
-def part_query(user_id: str, part: str) -> str:
-    """Return the tsquery of the titles that may hold a part: all that hold its own parts."""
-    folded = fold_title(part)
-    # The first parts leave few titles to compare.
-    parts = list(dict.fromkeys(_parts(folded, least=min(3, len(folded)))))[:64]
-    by_rules = (_quoted(prefix, parts, " & ") for prefix in prefixes(user_id))
+def substring_query(user_id: str, substring: str) -> str:
+    """Return the tsquery of the titles that may contain a substring: those with all of its n-grams."""
+    folded = fold_title(substring)
+    # The first n-grams exclude nearly all other titles.
+    ngrams = list(dict.fromkeys(_ngrams(folded, least=min(3, len(folded)))))[:64]
+    by_rules = (_quoted(prefix, ngrams, " & ") for prefix in prefixes(user_id))
     return " | ".join(f"({query})" for query in by_rules)
 
 
 def prefixes(user_id: str) -> tuple[str, str]:
-    """Return what the lexemes of a user begin with, by these rules and by those of version 0.1."""
+    """Return the prefixes of the lexemes of a user, by these rules and by those of release 0.1."""
     return user_prefix(user_id), md5(user_id.encode(), usedforsecurity=False).hexdigest()[:5]
 
 
-def _parts(folded: str, least: int = 1) -> list[str]:
+def _ngrams(folded: str, least: int = 1) -> list[str]:
+    """Return the lexemes of the substrings of `least` to three characters."""
     return [
         f"_p{folded[start : start + size]}"
         for size in range(least, 4)
@@ -147,16 +145,16 @@ def _vector(prefix: str, text: str, keys: Iterable[str]) -> str:
 
 
 def _quoted(prefix: str, lexemes: Iterable[str], between: str, after: str = "") -> str:
-    """Quote them all at once, each after the prefix, by way of U+0000, which no lexeme holds: a title has a
-    hundred parts.
+    """Quote lexemes with their prefix. All at once, as a title has a hundred n-grams: U+0000 separates them,
+    which is in no lexeme.
     """
     escaped = "\0".join(lexemes).replace("\\", "\\\\").replace("'", "''")
-    # No prefix holds what is quoted.
+    # A prefix has no character that must be escaped.
     return f"'{prefix}" + escaped.replace("\0", f"'{after}{between}'{prefix}") + "'" + after
 
 
 def fold_searched(text: str) -> str:
-    """Fold the part of a text that is searched: of both the text and what it folds to, 100,000 characters."""
+    """Fold the searchable part of a text: 100,000 characters, of the text and of the folded text."""
     text = text[:MAX_CHARACTERS]
     if text.isascii():
         return fold(text)
@@ -175,7 +173,7 @@ def count_lexemes(text: str) -> Counter[str]:
     folded = fold_searched(text)
     if folded.isascii():
         lexemes = Counter(_ASCII_WORD.findall(folded))
-        # Most words are one lexeme, themselves.
+        # Most words are their own only lexeme.
         others = [
             word for word in lexemes if len(word) > MAX_WORD or not (word.isalpha() or word.isdecimal())
         ]
@@ -192,7 +190,7 @@ def count_lexemes(text: str) -> Counter[str]:
 
 
 def tokenize(folded: str) -> Iterator[re.Match[str]]:
-    """Yield the tokens of a folded text: in the groups word, run (without spaces), operators and symbol."""
+    """Yield the tokens of a folded text. The groups are word, run (without spaces), operators and symbol."""
     return _TOKEN.finditer(folded)
 
 

@@ -1,9 +1,8 @@
-"""Read what somebody searches for: as a tsquery that finds rows, and as terms that are compared with the
-text.
+"""Parse the query of a search into a tsquery, to find rows, and terms, to compare with their texts.
 
-A query is split at white space into terms; "quoted words" are one term. The lexemes of all terms must be in a
-row. They tell of words and not of what is between them, so a term of several tokens, such as 3.14, a->b or "a
-phrase", must also be found in the text itself: `Query.matches`. The same patterns mark the hits of a snippet.
+White space separates the terms of a query; "quoted words" are one term. A row must have the lexemes of all
+terms. Lexemes do not say what stands between words, so a term of several tokens, such as 3.14, a->b or "a
+phrase", must also occur in the text: `Query.matches`. The same patterns mark the hits of a snippet.
 """
 
 import re
@@ -28,12 +27,12 @@ from mai_sessions.content.lexemes import (
     tokenize,
 )
 
-# Words of a query, those in quotes included.
+# Words of a query, including those in quotes.
 MAX_WORDS = 32
-# More lexemes of one term hardly find fewer rows.
+# Further lexemes of a term would exclude hardly any rows.
 _MAX_LEXEMES = 12
-# Of a word of the query, so many characters are compared with the text: a text that nearly matches everywhere
-# costs as many steps at each of its characters.
+# The characters of a word that are compared with a text. A text that nearly matches everywhere costs this
+# number of steps at each of its characters.
 MAX_WORD_COMPARED = 40
 
 _QUOTED_OR_PLAIN = re.compile('"([^"]*)"|([^"]+)')
@@ -41,34 +40,35 @@ _WORD_END = re.compile(rf"(?:[0-9]|{LETTER}|[{SPACELESS}])$")
 _LETTER = re.compile(LETTER)
 _OPERATOR = re.compile(f"[{OPERATORS}]")
 _SPACELESS_CHARACTER = re.compile(f"[{SPACELESS}]")
-# What stands around words in a sentence, and is not meant.
+# Punctuation around a word, which is not part of it.
 _OPENING, _CLOSING = "<'`¡¿", ">'`.,;:!?"
-# Brackets and quotation marks of all scripts, either way round.
+# The Unicode categories of brackets and quotation marks.
 _BRACKETS = ("Ps", "Pe", "Pi", "Pf")
 
 
 class Lexeme(NamedTuple):
-    """A lexeme that a row must have, or the beginning of one."""
+    """A lexeme that a row must have, or a prefix of one."""
 
     text: str
     is_prefix: bool
 
 
 class Term(NamedTuple):
-    """What must be found in a text: words that touch, or a phrase of such; the end may be a beginning."""
+    """A term: a group of adjacent tokens, or a phrase of several groups. The last token may be a prefix."""
 
     groups: tuple[str, ...]
     is_prefix: bool
     lexemes: tuple[Lexeme, ...]
-    # Whether a row that has all the lexemes may lack the term.
+    # Whether a row with all lexemes may lack the term.
     needs_text: bool
 
 
 class Query(NamedTuple):
-    """What finds rows, and what must be found in their text.
+    """A parsed query. `tsquery` finds rows, `terms` must occur in their texts.
 
-    `recent_tsquery` is a format of PostgreSQL's: its four values are two weeks, in hexadecimal and in
-    decimal."""
+    `recent_tsquery` restricts `tsquery` to two weeks. It is a format for PostgreSQL's `format`: its four
+    values are the keys of the weeks, in hexadecimal and in decimal.
+    """
 
     tsquery: str
     recent_tsquery: str
@@ -76,11 +76,11 @@ class Query(NamedTuple):
 
     @property
     def compared_terms(self) -> int:
-        """How many of the terms must be compared with the text of the rows that are found."""
+        """The number of terms that must be compared with texts."""
         return sum(term.needs_text for term in self.terms)
 
     def matches(self, text: str) -> bool:
-        """Tell whether all terms occur in a text."""
+        """Return whether all terms occur in a text."""
         folded = fold_searched(text)
         return all(
             term_pattern((term,), is_ascii=folded.isascii()).search(folded)
@@ -90,7 +90,7 @@ class Query(NamedTuple):
 
 
 def parse_query(user_id: str, text: str, session_id: UUID | None = None) -> Query | None:
-    """Read a query. Return None if it holds nothing to search for."""
+    """Parse a query. Return None if it has nothing to search for."""
     terms = split_terms(text)
     if not terms:
         return None
@@ -102,7 +102,7 @@ def parse_query(user_id: str, text: str, session_id: UUID | None = None) -> Quer
     tsquery = " & ".join(parts)
     recent = f"{_escape(tsquery)} & ('{prefix}_w%1$s' | '{prefix}_w%2$s')"
     if all(any(map(_is_word, term.lexemes)) for term in terms):
-        # Rows of version 0.1 have words only.
+        # Rows of release 0.1 have only words.
         parts = [_quote(old_prefix, _by_old_rules(lexeme)) for lexeme in lexemes if _is_word(lexeme)]
         if session_id:
             parts.append(_quote(old_prefix, Lexeme(f"_s{session_id.hex[-12:]}", False)))
@@ -118,7 +118,7 @@ def _escape(tsquery: str) -> str:
 
 @lru_cache(maxsize=256)
 def split_terms(text: str) -> tuple[Term, ...]:
-    """Return the different terms of a query that hold something to search for."""
+    """Return the terms of a query, without repeated ones and those without lexemes."""
     folded = fold(text)
     may_be_prefix = bool(folded) and not folded[-1].isspace()
     terms: list[Term] = []
@@ -139,7 +139,7 @@ def _term(groups: tuple[str, ...], *, is_prefix: bool) -> Term:
     trimmed = tuple(filter(None, map(_trim, groups)))
     if not trimmed:
         return Term((), False, (), False)
-    # Something else than a letter or digit behind a word ends it.
+    # After another character than a letter or digit, the word is complete.
     is_prefix = is_prefix and bool(_WORD_END.search(groups[-1]))
     lexemes: list[Lexeme] = []
     for group in trimmed:
@@ -149,7 +149,7 @@ def _term(groups: tuple[str, ...], *, is_prefix: bool) -> Term:
 
 
 def _trim(group: str) -> str:
-    """Remove what a sentence puts around a word, unless nothing else is left."""
+    """Remove punctuation around a word, unless nothing else is left."""
     start, end = 0, len(group)
     while start < end and (group[start] in _OPENING or unicodedata.category(group[start]) in _BRACKETS):
         start += 1
@@ -169,7 +169,7 @@ def _group_lexemes(group: str, *, is_prefix: bool) -> Iterator[Lexeme]:
             case "run":
                 characters = split_characters(text)
                 if len(characters) == 1:
-                    # The first of a pair, or the last of a run.
+                    # In a text, it is the first of a pair or the last of a run.
                     yield Lexeme(characters[0], True)
                 for pair in pairwise(characters):
                     yield Lexeme("".join(pair), False)
@@ -182,7 +182,7 @@ def _group_lexemes(group: str, *, is_prefix: bool) -> Iterator[Lexeme]:
 
 
 def _is_told_by_lexeme(group: str) -> bool:
-    """Tell whether every text with the lexemes of a group has the group."""
+    """Return whether every text with the lexemes of a group contains the group."""
     token = next(tokenize(group), None)
     if token is None or token[0] != group:
         return False
@@ -196,7 +196,7 @@ def _is_word(lexeme: Lexeme) -> bool:
 
 
 def _by_old_rules(lexeme: Lexeme) -> Lexeme:
-    # They had 64 characters of a word.
+    # Release 0.1 indexed 64 characters of a word.
     return lexeme._replace(is_prefix=lexeme.is_prefix or len(lexeme.text) == MAX_WORD)
 
 
@@ -207,7 +207,7 @@ def _quote(prefix: str, lexeme: Lexeme) -> str:
 
 @lru_cache(maxsize=256)
 def term_pattern(terms: tuple[Term, ...], *, is_ascii: bool) -> re.Pattern[str]:
-    """Return the pattern of any of the terms in folded text, which is ASCII or not."""
+    """Return the pattern of any of the terms. `is_ascii` tells whether the folded text is ASCII."""
     letter = "[a-z]" if is_ascii else LETTER
     longest_first = sorted(terms, key=lambda term: -sum(map(len, term.groups)))
     return re.compile("|".join(_term_source(term, letter) for term in longest_first))
@@ -221,7 +221,7 @@ def _term_source(term: Term, letter: str) -> str:
 
 def _group_source(group: str, letter: str, *, is_prefix: bool) -> str:
     compared = group[:MAX_WORD_COMPARED]
-    # The first character comes first, and then what must not be before it: so `re` skips to it.
+    # The pattern begins with a literal character, to which `re` can skip; the look-behind follows.
     first = re.escape(compared[0])
     source = (
         f"{first}(?<!{_same_kind(compared[0], letter)}{first})" if _same_kind(compared[0], letter) else first
@@ -232,15 +232,15 @@ def _group_source(group: str, letter: str, *, is_prefix: bool) -> str:
         return f"{source}(?![{TRAILING}])"
     if not kind:
         return source
-    # All of a word is marked of which the beginning was searched for.
+    # After a prefix, the rest of the word belongs to the hit.
     return f"{source}{kind}*" if is_prefix or compared != group else f"{source}(?!{kind})"
 
 
 def _same_kind(character: str, letter: str) -> str:
-    """Return the pattern of what a word or a run of operators goes on with, or nothing."""
+    """Return the pattern of characters that continue a word or a run of operators, or an empty text."""
     if _LETTER.match(character):
         return letter
     if character in "0123456789":
         return "[0-9]"
-    # == is not a part of ===.
+    # === does not contain ==.
     return re.escape(character) if _OPERATOR.match(character) else ""

@@ -5,7 +5,7 @@ from hashlib import md5
 from typing import LiteralString, NamedTuple
 from uuid import UUID
 
-from mai_sessions.content.lexemes import fold_title, part_query
+from mai_sessions.content.lexemes import fold_title, substring_query
 from mai_sessions.pagination import SessionPosition, session_cursor
 from mai_sessions.postgres.connection import Connection, Json, fetch_one
 from mai_sessions.repository.columns import SESSION_ROW, SUMMARY_COLUMNS
@@ -77,7 +77,7 @@ _FOUND_SESSIONS: LiteralString = f"""
             ORDER BY s.updated_at DESC, s.id DESC"""
 _FOUND_COUNT: LiteralString = """
            SELECT count(*) FROM found"""
-_HAS_PART: LiteralString = "t.words @@ %(pieces)s::tsquery AND strpos(t.title, %(part)s) > 0"
+_HAS_SUBSTRING: LiteralString = "t.words @@ %(ngrams)s::tsquery AND strpos(t.title, %(substring)s) > 0"
 _HAS_METADATA: LiteralString = "t.metadata <> '{}' AND t.metadata @> %(metadata)s::jsonb"
 
 
@@ -115,9 +115,9 @@ def _search_sessions(condition: LiteralString) -> LiteralString:
 
 LIST_SESSIONS: LiteralString = _list_sessions(_SESSIONS, _SESSION_COUNT)
 LIST_ALL_SESSIONS: LiteralString = _list_sessions(_ALL_SESSIONS, _ALL_SESSIONS_COUNT)
-SEARCH_SESSIONS: LiteralString = _search_sessions(_HAS_PART)
+SEARCH_SESSIONS: LiteralString = _search_sessions(_HAS_SUBSTRING)
 FILTER_SESSIONS: LiteralString = _search_sessions(_HAS_METADATA)
-SEARCH_AND_FILTER_SESSIONS: LiteralString = _search_sessions(f"{_HAS_PART} AND {_HAS_METADATA}")
+SEARCH_AND_FILTER_SESSIONS: LiteralString = _search_sessions(f"{_HAS_SUBSTRING} AND {_HAS_METADATA}")
 
 _STATES = {"false": [False], "true": [True], "any": [False, True]}
 
@@ -140,7 +140,7 @@ def list_sessions(
     the session's must contain, with a member at least.
     """
     # A query that is being typed often ends with a blank.
-    part = fold_title(search).rstrip()
+    substring = fold_title(search).rstrip()
     params = {
         "user_id": user_id,
         "limit": limit,
@@ -149,11 +149,11 @@ def list_sessions(
         "after_id": after[1],
         "archived": archived == "true",
         "states": _STATES[archived],
-        "part": part,
-        "pieces": part_query(user_id, part) if part else "",
+        "substring": substring,
+        "ngrams": substring_query(user_id, substring) if substring else "",
         "metadata": Json(metadata or b"{}"),
     }
-    if part:
+    if substring:
         statement = SEARCH_AND_FILTER_SESSIONS if metadata else SEARCH_SESSIONS
     elif metadata:
         statement = FILTER_SESSIONS

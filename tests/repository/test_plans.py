@@ -16,7 +16,7 @@ import pytest
 from psycopg.types.json import Json, Jsonb
 
 from mai_sessions import repository
-from mai_sessions.content.lexemes import message_vector, part_query, title_vector, user_prefix
+from mai_sessions.content.lexemes import message_vector, substring_query, title_vector, user_prefix
 from mai_sessions.content.message import NewMessage
 from mai_sessions.content.query import parse_query
 from mai_sessions.postgres.connection import Connection
@@ -124,9 +124,9 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "parts": ("json", None),
     "origin": ("jsonb", Json({"import": {}})),
     "path": ("text", "sessions"),
-    "part": ("text", "rare"),
+    "substring": ("text", "rare"),
     "preview": ("text", "words"),
-    "pieces": ("text", part_query(USER, "rare")),
+    "ngrams": ("text", substring_query(USER, "rare")),
     "query": ("text", _query.tsquery),
     "recent_query": ("text", _query.recent_tsquery),
     "removed": ("text[]", []),
