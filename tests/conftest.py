@@ -32,7 +32,7 @@ from mai_sessions.telemetry import logs
 
 TEMPLATE = "mai_sessions_template"
 ROLES = [f"mai_sessions_{name}" for name in ("owner", "maintenance", "app", "readonly")]
-# Nothing in the suite has to survive a power failure.
+# The rows of the suite need not survive a power failure.
 FAST_AND_LOOSE = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -51,7 +51,7 @@ _running = ExitStack()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Start PostgreSQL once, in the process that commands the workers, unless TEST_DATABASE_URL names one.
+    """Start PostgreSQL once, in the controlling process of pytest-xdist, unless TEST_DATABASE_URL names one.
 
     With CITUS_URL it is a cluster, and the databases are distributed.
     """
@@ -112,7 +112,7 @@ def _temporary_data_dir() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def data_dir() -> Iterator[Path]:
-    """A directory for a private PostgreSQL, kept over the tests of a module."""
+    """A directory for a private PostgreSQL, shared by the tests of a module."""
     with _temporary_data_dir() as path:
         yield path
 

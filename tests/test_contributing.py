@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md: its tables of folders and routes are those of the tree."""
+"""The tables of folders and routes in CONTRIBUTING.md match the tree."""
 
 import os
 import re
@@ -15,7 +15,7 @@ DOCUMENT = TREE / "CONTRIBUTING.md"
 def test_every_folder_of_the_package_is_in_the_table() -> None:
     named = re.findall(r"^\| `mai_sessions/(\w+)/`", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
     folders = [path.parent.name for path in (TREE / "mai_sessions").glob("*/__init__.py")]
-    # The links to the files at the top of the tree, which ship inside the package.
+    # deploy and sql are packages outside of this folder.
     assert sorted(named) == sorted(set(folders) - {"deploy", "sql"})
 
 

@@ -1,4 +1,4 @@
-"""SECURITY.md names tests that there are."""
+"""SECURITY.md names existing tests."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The analytics, against a plain recomputation in Python over the same rows."""
+"""The analytics, compared with a computation in Python over the same rows."""
 
 from collections import Counter, defaultdict
 from datetime import UTC, date, datetime, timedelta
@@ -21,7 +21,7 @@ Conn = psycopg.Connection[Any]
 Row = dict[str, Any]
 MICROSECOND = timedelta(microseconds=1)
 
-# The end of a month, the leap day and the end of a year, each with what lies right before and after midnight.
+# Moments right before and after midnight at the end of a month, a leap day and the end of a year.
 MIDNIGHTS = [
     datetime(2024, 2, 29, tzinfo=UTC),
     datetime(2024, 3, 1, tzinfo=UTC),
@@ -101,9 +101,7 @@ def test_analytics_equal_a_recomputation(
 
 
 def put(conn: Conn, rows: list[Row]) -> tuple[list[UUID], list[tuple[UUID, UUID]]]:
-    """Store the messages as they were made at their time; returns the sessions, and the session and id of
-    each message.
-    """
+    """Store the messages with their times. Return the sessions, and the session and id of each message."""
     conn.execute("INSERT INTO users (user_id, session_count) VALUES (%s, 4)", [USER])
     sessions, ids = [uuid4() for _ in range(4)], []
     for number, session_id in enumerate(sessions):
@@ -132,9 +130,7 @@ def put(conn: Conn, rows: list[Row]) -> tuple[list[UUID], list[tuple[UUID, UUID]
 
 
 def recount(conn: Conn) -> None:
-    """Fill daily_usage from the messages, as its migration does, for the user whose messages these are: for
-    all users at once Citus does not run it.
-    """
+    """Fill daily_usage from the messages of USER, as its migration does. Citus refuses that for all users."""
     migration = (
         files("mai_sessions.sql").joinpath("migrations/0006_create_daily_usage.sql").read_text("utf-8")
     )
@@ -371,5 +367,5 @@ def test_window_of_ten_years_is_accepted(client: FlaskClient) -> None:
         ("x.gguf.txt", "X.Gguf.Txt"),
     ],
 )
-def test_model_names(model_id: str, name: str) -> None:
+def test_model_name_is_written_for_people(model_id: str, name: str) -> None:
     assert model_name(model_id) == name

@@ -104,7 +104,7 @@ def test_image_of_an_unknown_session_is_not_stored(client: FlaskClient, conn: Co
     assert counts(conn) == {}
 
 
-def test_documents(client: FlaskClient, session: str) -> None:
+def test_names_of_documents_are_returned(client: FlaskClient, session: str) -> None:
     names = ["a b.pdf", "數據.csv", "x" * 255]
     message = client.post(
         f"{session}/messages", json={"role": "user", "content": "", "documents": names}
@@ -116,7 +116,7 @@ def test_documents(client: FlaskClient, session: str) -> None:
         assert response.status_code == 422
 
 
-def test_ranges_and_conditions(client: FlaskClient, session: str) -> None:
+def test_attachment_is_read_by_range_and_condition(client: FlaskClient, session: str) -> None:
     content = png(40, 40)
     url = append(client, session, data_url(content))["images"][0]
     part = client.get(url, headers={"Range": "bytes=2-5"})

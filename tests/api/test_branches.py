@@ -1,4 +1,4 @@
-"""Branches: random trees of messages, and every read of them against a plain model."""
+"""Branches: random trees of messages, with every read compared with a simple model."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,7 +47,7 @@ class Model:
         return seqs[::-1]
 
     def window(self, max_tokens: int) -> list[int]:
-        """The newest messages within the limit, from a user's, with the system's before them."""
+        """The system messages, and the newest others that fit, from a user message on."""
         branch = self.branch(self.head)
         for start in range(len(branch)):
             window = branch[start:]
@@ -191,7 +191,7 @@ def test_random_trees_equal_a_plain_model(client: FlaskClient, conn: Conn, run_c
 
 @pytest.fixture
 def tree(client: FlaskClient, session: str) -> dict[str, str]:
-    """A question, its answer, and the edited question: the id of each."""
+    """The ids of a question, its answer, and the edited question."""
     ids = {}
     for name, parent in (("question", None), ("answer", "question"), ("edited", None)):
         body = {"role": "user", "content": name, "parent_id": ids.get(parent or "")}

@@ -21,7 +21,7 @@ def test_health_responds_without_a_database(client: FlaskClient) -> None:
     assert client.get("/health/live").get_json() == {"status": "alive"}
 
 
-def test_ready(client: FlaskClient) -> None:
+def test_service_with_a_database_is_ready(client: FlaskClient) -> None:
     assert client.get("/health/ready").get_json() == {"status": "ready"}
 
 
@@ -39,7 +39,7 @@ def test_service_without_a_database_is_not_ready() -> None:
     app.extensions["mai_sessions"].close()
 
 
-def test_detailed(client: FlaskClient) -> None:
+def test_detailed_health_describes_postgresql(client: FlaskClient) -> None:
     body = client.get("/health/detailed").get_json()
     assert body["status"] == "healthy"
     assert list(body["services"]) == ["postgres"]

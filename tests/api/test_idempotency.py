@@ -55,7 +55,7 @@ def test_replayed_create_gets_the_first_response(client: FlaskClient) -> None:
 def test_key_of_the_release_before_gets_the_first_response(
     client: FlaskClient, conn: Conn, messages: str, path: str
 ) -> None:
-    """That release kept no reply in the key's row."""
+    """Release 0.1 stored no response in the row of the key."""
     path = messages if path == "messages" else path
     client.post(messages, json={"role": "user", "content": "before"})
     body = {"role": "user", "content": "hi", "title": "Trip", "images": [data_url(png())]}

@@ -134,7 +134,7 @@ def test_invalid_field_is_refused(client: FlaskClient, chat: Chat, method: str, 
     assert client.get(SESSIONS).get_json()["total"] == 1
 
 
-def test_required_fields(client: FlaskClient, chat: Chat) -> None:
+def test_missing_required_fields_are_named(client: FlaskClient, chat: Chat) -> None:
     response = client.post(chat.messages)
     assert response.status_code == 422
     assert [error["loc"] for error in response.get_json()["errors"]] == [

@@ -13,7 +13,7 @@ from support.chats import SESSIONS
 def test_deeply_nested_json_is_refused(
     client: FlaskClient, depth: int, status: int, opening: str, closing: str
 ) -> None:
-    # The body itself is the first level.
+    # The body is the first level.
     inner = opening * (depth - 1) + "1" + closing * (depth - 1)
     response = client.post("/api/v1/sessions", data=f'{{"unknown":{inner}}}')
     assert response.status_code == status

@@ -26,12 +26,12 @@ FULL = {
 
 
 def append(client: FlaskClient, session: str, content: str = "") -> str:
-    """Add a message; returns its path."""
+    """Append a message, and return its path."""
     return client.post(f"{session}/messages", json={"role": "user", "content": content}).headers["Location"]
 
 
 def summary(client: FlaskClient, session: str) -> tuple[int, str | None]:
-    """How many messages the session counts, and its preview; in the list as in the detail."""
+    """Return message count and preview of the session. The list and the detail must agree."""
     detail = client.get(session).get_json()
     del detail["messages"]
     assert detail in client.get(SESSIONS).get_json()["sessions"]
@@ -41,7 +41,7 @@ def summary(client: FlaskClient, session: str) -> tuple[int, str | None]:
 # Append
 
 
-def test_append(client: FlaskClient, session: str) -> None:
+def test_appended_message_is_returned_and_counted(client: FlaskClient, session: str) -> None:
     before = client.get(session).get_json()
     added = client.post(f"{session}/messages", json=FULL)
     assert added.status_code == 201
@@ -177,7 +177,7 @@ def test_delete_keeps_the_seq_of_other_messages(client: FlaskClient, session: st
     assert summary(client, session) == (3, "5")
 
 
-def test_clear(client: FlaskClient, session: str) -> None:
+def test_cleared_session_has_no_messages(client: FlaskClient, session: str) -> None:
     other = append(client, client.post(SESSIONS, json={}).headers["Location"])
     path = append(client, session, "1")
     before = client.get(session).get_json()

@@ -20,8 +20,8 @@ def samples(client: FlaskClient) -> dict[tuple[str, frozenset[tuple[str, str]]],
     }
 
 
-def test_numbers(client: FlaskClient) -> None:
-    # As a worker does when it begins.
+def test_requests_and_reasons_are_counted(client: FlaskClient) -> None:
+    # A worker opens the database when it starts.
     client.application.extensions["mai_sessions"].open()
     before = samples(client)
     key = {"Idempotency-Key": str(uuid4())}
@@ -30,7 +30,7 @@ def test_numbers(client: FlaskClient) -> None:
     client.post("/api/v1/sessions", json={"title": "x" * 256, "agent_name": 1}, buffered=True)
     client.post("/api/v1/sessions", data=b64encode(b"x"), content_type="text/plain", buffered=True)
     client.open("/api/v1/sessions", method="BREW", buffered=True)
-    # A connection that is made in the place of one that another test had ended is taken for one in use.
+    # While the pool replaces a connection that another test ended, it counts it as in use.
     in_use = "mai_sessions_db_pool_connections_in_use", frozenset({("database", "primary")})
     wait_until(lambda: samples(client)[in_use] == 0)
     after = samples(client)
@@ -70,7 +70,7 @@ def test_metrics_format_follows_accept(client: FlaskClient) -> None:
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Debian: prometheus) is not installed")
-def test_promtool_agrees(client: FlaskClient) -> None:
+def test_promtool_accepts_the_metrics(client: FlaskClient) -> None:
     client.get("/api/v1/sessions", buffered=True)
     done = subprocess.run(
         ["promtool", "check", "metrics"], check=False, input=client.get("/metrics").data, capture_output=True
@@ -80,7 +80,7 @@ def test_promtool_agrees(client: FlaskClient) -> None:
 
 def test_every_metric_is_documented(client: FlaskClient) -> None:
     exposed = set(re.findall(r"^# TYPE (\w+)", client.get("/metrics").text, re.MULTILINE))
-    # What the client library adds to a counter is its time of creation.
+    # The client library adds the time of creation to each counter.
     families = {name for name in exposed if not name.endswith("_created")}
     page = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
     assert (

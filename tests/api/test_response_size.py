@@ -1,4 +1,4 @@
-"""The limit of one response: MAI_SESSIONS_MAX_RESPONSE, here of 10,000 bytes."""
+"""MAI_SESSIONS_MAX_RESPONSE, here 10,000 bytes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -152,7 +152,7 @@ def test_repeated_creation_of_a_large_session_gives_the_newest_that_fit(client: 
 
 
 def test_values_of_a_request_are_in_the_response(client: FlaskClient, session: str) -> None:
-    """Such a response is no larger than the request, which is limited itself."""
+    """The limit does not apply: the response is no larger than the request."""
     given = [{"role": "user", "content": "x" * 3_000, "id": str(uuid4())} for _ in range(5)]
     ids = [message["id"] for message in given]
     for _ in range(2):
@@ -164,7 +164,7 @@ def test_values_of_a_request_are_in_the_response(client: FlaskClient, session: s
 
 
 def test_batch_of_large_messages_that_are_there_is_refused(client: FlaskClient, session: str) -> None:
-    """Nothing is written, and the response would hold the stored messages, not those of the request."""
+    """The response would hold the stored messages, not those of the request."""
     ids = fill(client, session, 3)
     known = [{"role": "user", "content": "", "id": id} for id in ids]
     version = client.get(f"{session}?messages_limit=0").headers["ETag"]
@@ -188,7 +188,7 @@ def test_repeated_batch_gets_the_first_response(client: FlaskClient, session: st
 
 @pytest.mark.parametrize("size", [400_000, 1024 * 1024, 1024 * 1024 + 1, 2_000_000])
 def test_export_of_any_size_is_complete(client: FlaskClient, session: str, size: int) -> None:
-    """Its pages end at 1 MiB, or with a larger message."""
+    """A page of an export ends at 1 MiB, or with a larger message."""
     given = [{"role": "user", "content": str(number) * (size if number % 3 else 1)} for number in range(8)]
     for message in given:
         client.post(f"{session}/messages", json=message)

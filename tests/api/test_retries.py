@@ -1,4 +1,4 @@
-"""Writers that meet, retry and lose their connections: all is stored once, and the checks are silent."""
+"""Concurrent writers that retry and lose connections: each write is stored once, and no check finds a row."""
 
 import random
 import threading

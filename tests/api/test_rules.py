@@ -144,7 +144,7 @@ def test_accept_with_json_is_served(client: FlaskClient, accept: str) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), WITH_BODY)
-def test_content_types(client: FlaskClient, chat: Chat, method: str, path: str) -> None:
+def test_content_type_must_be_json(client: FlaskClient, chat: Chat, method: str, path: str) -> None:
     data = b'{"title": "x", "role": "user", "content": "x"}'
     for content_type in (
         "application/json",

@@ -24,13 +24,13 @@ hypothesis = settings(
 
 @pytest.fixture
 def session(client: FlaskClient) -> dict[str, Any]:
-    """A session to talk in."""
+    """A new session."""
     return make_session(client)
 
 
 @pytest.fixture
 def say(client: FlaskClient, session: dict[str, Any]) -> Say:
-    """Appends a message to the session."""
+    """A function that appends a message to the session."""
 
     def append(content: str, **fields: Any) -> dict[str, Any]:
         reply = client.post(
@@ -48,7 +48,7 @@ def make_session(client: FlaskClient, title: str = "nothing", **fields: Any) -> 
 
 
 def search(client: FlaskClient, q: str, **filters: Any) -> list[dict[str, Any]]:
-    """The first page of a search."""
+    """Return the first page of a search."""
     reply = client.get("/api/v1/search", query_string={"q": q, **filters})
     assert reply.status_code == 200
     for result in reply.get_json()["results"]:
@@ -58,7 +58,7 @@ def search(client: FlaskClient, q: str, **filters: Any) -> list[dict[str, Any]]:
 
 
 def titles(client: FlaskClient, text: str) -> set[str]:
-    """The titles that a list with search finds."""
+    """Return the titles that the list with `search` finds."""
     page = client.get("/api/v1/sessions", query_string={"search": text}).get_json()
     assert page["total"] == len(page["sessions"])
     return {found["title"] for found in page["sessions"]}
@@ -91,7 +91,9 @@ def test_corpus(client: FlaskClient, say: Say) -> None:
     assert not wrong
 
 
-def test_result_of_message(client: FlaskClient, session: dict[str, Any], say: Say) -> None:
+def test_found_message_has_its_session_and_snippet(
+    client: FlaskClient, session: dict[str, Any], say: Say
+) -> None:
     message = say("a needle in a haystack", role="assistant")
     (result,) = search(client, "needle")
     assert datetime.fromisoformat(result.pop("created_at")) == datetime.fromisoformat(message["created_at"])
@@ -104,7 +106,7 @@ def test_result_of_message(client: FlaskClient, session: dict[str, Any], say: Sa
     }
 
 
-def test_result_of_title(client: FlaskClient) -> None:
+def test_found_title_has_no_message(client: FlaskClient) -> None:
     session = make_session(client, "Some <b>Needle</b>")
     (result,) = search(client, "needle")
     assert datetime.fromisoformat(result.pop("created_at")) == datetime.fromisoformat(session["created_at"])
@@ -149,7 +151,7 @@ def test_search_follows_writes(client: FlaskClient, session: dict[str, Any], say
     assert titles(client, "name") == set()
 
 
-def test_filters(client: FlaskClient, session: dict[str, Any], say: Say) -> None:
+def test_filters_narrow_a_search(client: FlaskClient, session: dict[str, Any], say: Say) -> None:
     first = say("needle", role="user", agent_name="coder", model_id="m1")
     second = say("needle", role="assistant", model_id="m2")
     other = make_session(client, "needle", agent_name="coder", model_id="m2")
@@ -192,7 +194,7 @@ def test_filters(client: FlaskClient, session: dict[str, Any], say: Say) -> None
         {"q": "a", "cursor": "~d41d8cd9"},
     ],
 )
-def test_refused(client: FlaskClient, query: dict[str, Any]) -> None:
+def test_invalid_search_is_refused(client: FlaskClient, query: dict[str, Any]) -> None:
     assert client.get("/api/v1/search", query_string=query).status_code == 422
 
 
@@ -238,7 +240,7 @@ def test_any_text_is_found_by_itself(client: FlaskClient, say: Say, q: str) -> N
     assert [result["message_id"] for result in search(client, q)] == [message["id"]]
 
 
-def test_large_contents(client: FlaskClient, say: Say) -> None:
+def test_large_content_is_stored_and_found(client: FlaskClient, say: Say) -> None:
     for content in (
         "start " + "x" * 10_000_000,
         "start " + "é" * 5000 + " end",
@@ -332,7 +334,7 @@ def test_common_word_of_a_large_user_is_truncated(
     client: FlaskClient, conn: psycopg.Connection[Any], say: Say, filters: dict[str, str]
 ) -> None:
     newer = [say("needle and hay")["id"] for _ in range(210)]
-    # From this number on, a sample decides whether to read the newest messages or the index.
+    # With more sessions, a sample decides whether to read the newest messages or the index.
     conn.execute("UPDATE users SET session_count = 501")
     pages = read_pages(client, q="needle", limit=50, **filters)
     found = [result["message_id"] for page in pages for result in page["results"]]

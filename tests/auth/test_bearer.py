@@ -32,7 +32,7 @@ def unsigned(header: object, **claims: Any) -> str:
 
 
 def hmac_with_the_public_key() -> str:
-    # PyJWT itself refuses to make it.
+    # PyJWT refuses to make such a token.
     from hmac import digest  # noqa: PLC0415
 
     signed = unsigned({"alg": "HS256", "typ": "JWT"}).removesuffix(".")

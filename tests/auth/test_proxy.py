@@ -1,4 +1,4 @@
-"""The mode `proxy`: which peers and which names are believed."""
+"""The mode `proxy`: trusted peers and valid names."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""The tests of a real cluster, skipped where CITUS_URL names none."""
+"""Fixtures for the tests on a Citus cluster, which are skipped without CITUS_URL."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from support.samples import data_url, png
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a cluster."""
+    """Skip all tests of this folder without a cluster."""
     if not citus.CITUS_URL:
         for item in items:
             if Path(__file__).parent in item.path.parents:

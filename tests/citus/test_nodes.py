@@ -30,7 +30,7 @@ def users_by_node(conn: psycopg.Connection[Any]) -> dict[int, str]:
 
 
 class Caller:
-    """A user, and a session of theirs."""
+    """A user with a session."""
 
     def __init__(self, client: FlaskClient, user_id: str) -> None:
         self._client = client
@@ -41,7 +41,7 @@ class Caller:
         return self._client.open(path, method=method, json=body, headers=self._headers)
 
     def statuses(self) -> set[int]:
-        """The statuses of a read, a write, a removal, a search and analytics; 503 says when to try again."""
+        """The statuses of a read, a write, a deletion, a search and analytics; a 503 has Retry-After."""
         responses = [
             self._send("GET", SESSIONS),
             self._send("POST", f"{self._session}/messages", {"role": "user", "content": "hi"}),

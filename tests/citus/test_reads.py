@@ -71,7 +71,7 @@ def test_list_is_one_command(wire: Wire, query: dict[str, str]) -> None:
 @pytest.mark.parametrize("query", PAGES)
 def test_page_of_messages_is_one_command(wire: Wire, path: str, query: dict[str, str]) -> None:
     wire.request("GET", f"{path}/messages?{urlencode(wire.filled(query))}")
-    # That a session has branches is found by the statement of those without.
+    # The statement for sessions without branches finds that it has some.
     assert_reads_once(wire, path, at_most=2)
 
 

@@ -91,7 +91,7 @@ def test_append_stays_on_one_node(wire: Wire, path: str, message: dict[str, Any]
     if message.get("id") or "parent_id" in message or not path.endswith(wire.ids["session_id"]):
         wire.write("POST", f"{path}/messages", message)
     else:
-        # The short way finds the branches, and then the whole one goes.
+        # The fast path finds branches, and then the full one runs.
         wire.request("POST", f"{path}/messages", message)
     wire.ids["new_id"] = str(uuid4())
     wire.write("POST", f"{path}/messages", message, Idempotency_Key=key())
@@ -148,7 +148,7 @@ def test_patch_of_a_message_stays_on_one_node(
     added = wire.request("POST", f"{path}/messages", MESSAGES[message])["id"]
     wire.request("PATCH", f"{path}/messages/{added}", changes, 412, If_Match=f'"{uuid4()}"')
     wire.request("PATCH", f"{path}/messages/{added}", changes)
-    # A content asks first whether the message streams; nothing to change is a read.
+    # A content first takes the fast path of streams; a PATCH without changes is a read.
     assert wire.commands.transactions <= 2
 
 
@@ -161,7 +161,7 @@ def test_patch_of_a_session_stays_on_one_node(wire: Wire, path: str, changes: di
 
 @pytest.mark.parametrize("target", ["first", "head", "all", "session"])
 def test_removal_stays_on_one_node(wire: Wire, target: str) -> None:
-    """The children of the first message are handed to its parent, and the head's parent becomes the head."""
+    """The children of the first message move to its parent, and the parent of the head becomes the head."""
     path = {"all": wire.messages, "session": wire.session}.get(target) or wire.message(target)
     wire.request("DELETE", path, expected=412, If_Match=f'"{uuid4()}"')
     wire.write("DELETE", path)

@@ -27,7 +27,7 @@ from mai_sessions.content.tokens import load_tokenizer
         ("cl100k_base", "\U0001f9ff" * 300_000, 900_000),
     ],
 )
-def test_tokens(tokenizer: str, text: str, tokens: int) -> None:
+def test_tokens_of_a_text_are_counted(tokenizer: str, text: str, tokens: int) -> None:
     assert load_tokenizer(tokenizer)(text) == tokens
 
 

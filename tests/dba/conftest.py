@@ -30,7 +30,7 @@ def chats(conn: psycopg.Connection[Any]) -> dict[str, list[UUID]]:
 
 
 def seed(conn: psycopg.Connection[Any], user_id: str) -> list[UUID]:
-    """Give a user sessions, the way the service does."""
+    """Create sessions of a user with the functions of the service."""
     session_ids = [new_id() for _ in range(3)]
     for number, session_id in enumerate(session_ids):
         key = IdempotencyKey("sessions", str(session_id), b"body")

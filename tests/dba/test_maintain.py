@@ -140,7 +140,7 @@ def test_user_is_moved(
     after = rows(conn, target)
     for table in ("sessions", "session_titles", "messages", "daily_usage", "idempotency_keys"):
         assert len(after[table]) == len(before[ANN][table]) + len(before[target][table])
-    # The one that all users have is there once.
+    # All users have this attachment, each once.
     assert len(after["attachments"]) == (2 if target == "new" else 3)
     for session_id, created_at, content, words in conn.execute(
         "SELECT session_id, created_at, content, words::text FROM messages WHERE user_id = %s", [target]

@@ -19,7 +19,7 @@ ANN = USERS[0]
 
 @contextmanager
 def extension(conn: Conn, name: str) -> Iterator[None]:
-    """With an extension in the database."""
+    """Create an extension in the database."""
     conn.execute(f"CREATE EXTENSION {name}".encode())
     yield
     conn.execute(f"DROP EXTENSION {name}".encode())
@@ -30,7 +30,7 @@ def test_report_runs_on_an_empty_database(conn: Conn, run_script: RunScript, rep
     run_script(report)
 
 
-def test_sizes_and_growth(conn: Conn, chats: Chats, run_script: RunScript) -> None:
+def test_report_shows_sizes_and_growth(conn: Conn, chats: Chats, run_script: RunScript) -> None:
     conn.execute("ANALYZE")
     lines = run_script("report/sizes.sql")
     assert any(line.startswith("messages|21|") for line in lines)

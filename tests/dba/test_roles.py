@@ -25,7 +25,7 @@ def login(url: str, role: str) -> str:
 
 
 def tour(app: Flask) -> None:
-    """Every kind of write, and a read of each."""
+    """Do every kind of write and read."""
     client = app.test_client()
 
     def call(method: str, path: str, expected: int = 200, **kwargs: Any) -> Any:
@@ -180,7 +180,7 @@ def test_roles_make_no_temporary_tables(new_database: str, run_script: RunScript
 def test_administrator_with_createrole_makes_the_roles(
     new_database: str, run_program: Callable[..., str], make_app: Callable[..., Flask]
 ) -> None:
-    """A managed PostgreSQL has no superuser; its administrator may have migrated before."""
+    """On a managed PostgreSQL there is no superuser, and its administrator may have migrated before."""
     names = {role: f"managed_{role}" for role in ("owner", "maintenance", "app", "readonly")}
     with psycopg.connect(new_database, autocommit=True) as conn:
         conn.execute("CREATE ROLE managed_admin LOGIN CREATEROLE PASSWORD 'managed_admin'")

@@ -1,4 +1,4 @@
-"""The headers of the scripts, and the table in sql/README.md that is made of them."""
+"""The headers of the scripts, and sql/README.md, which is generated from them."""
 
 import os
 import re
@@ -18,7 +18,7 @@ FOLDERS = {
 
 
 def markdown() -> str:
-    """Make the README."""
+    """Return the README."""
     lines = [
         "# SQL",
         "",

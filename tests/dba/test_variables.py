@@ -1,4 +1,4 @@
-"""A variable that is missing, misspelt or malformed is one line, and nothing is done."""
+"""A missing, misspelt or malformed variable is refused in one line, before anything is done."""
 
 from subprocess import CalledProcessError
 from typing import Any
@@ -18,7 +18,7 @@ NUMBERS = "has to be a whole number from 1 to 99999"
 
 
 def refusal(run_script: RunScript, script: str, **variables: Any) -> str:
-    """Run a script that has to fail, and return the one line that it prints."""
+    """Run a script that must fail, and return the line that it prints."""
     with pytest.raises(CalledProcessError) as caught:
         run_script(script, **variables)
     assert caught.value.returncode == 3

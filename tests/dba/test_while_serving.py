@@ -1,4 +1,4 @@
-"""The scripts that are safe while serving, during appends."""
+"""Scripts that run while clients append."""
 
 import threading
 from collections import Counter
@@ -66,7 +66,7 @@ def appending(database_url: str, chats: Chats) -> Iterator[Counter[UUID]]:
 def test_checks_reports_and_a_repair_run(
     conn: Conn, chats: Chats, database_url: str, run_script: RunScript, run_checks: RunChecks
 ) -> None:
-    """Changing counters are not reported as wrong, and a repair loses no append."""
+    """Checks do not report counters that change, and a repair loses no append."""
     with appending(database_url, chats) as appended:
         for report in REPORTS:
             run_script(report)
@@ -91,7 +91,7 @@ def test_checks_reports_and_a_repair_run(
         assert row == (2 + appended[second],)
 
 
-def test_changes(
+def test_purge_and_move_leave_other_sessions_whole(
     conn: Conn, chats: Chats, database_url: str, run_script: RunScript, run_checks: RunChecks
 ) -> None:
     """Sessions are moved or deleted whole, and the others lose nothing."""

@@ -1,4 +1,4 @@
-"""The page /docs as a person meets it: in Chromium, driven by its DevTools protocol."""
+"""The page /docs in Chromium, driven by its DevTools protocol."""
 
 import json
 import shutil
@@ -56,7 +56,7 @@ class Page:
             self.events.append(message)
 
     def wait_for(self, expression: str) -> Any:
-        """The value of a JavaScript expression, once it is neither null nor an error nor false."""
+        """Wait until a JavaScript expression is neither null nor an error nor false, and return its value."""
         code = f"""new Promise(done => {{
             const look = () => {{
                 let value
@@ -70,7 +70,7 @@ class Page:
         ].get("value")
 
     def click(self, selector: str) -> None:
-        """Click what the selector finds, once it is there."""
+        """Click the element of a selector when it exists."""
         self.wait_for(f"(document.querySelector({json.dumps(selector)}).click(), true)")
 
 

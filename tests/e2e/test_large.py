@@ -28,7 +28,7 @@ def ask(service: Service, method: str, path: str, body: object = None) -> tuple[
 
 
 def peak_memory(pid: int) -> int:
-    """The most memory that a process ever held, in bytes."""
+    """Return the peak memory of a process, in bytes."""
     match = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert match
     return int(match[1]) * 1024
@@ -46,7 +46,7 @@ def test_ten_images_of_five_megabytes(service: Service) -> None:
     assert [ask(service, "GET", url)[1] == image for url, image in zip(urls, images, strict=True)] == [
         True
     ] * 10
-    # A list and a detail carry links alone.
+    # A list and a detail contain only links.
     assert len(ask(service, "GET", session)[1]) < 2000
     assert len(ask(service, "GET", "/api/v1/sessions")[1]) < 2000
     workers = psutil.Process(service.process.pid).children()

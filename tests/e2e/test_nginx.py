@@ -1,6 +1,4 @@
-"""The shipped nginx site, gunicorn and PostgreSQL together: the tour of the contract, limits, and no request
-lost.
-"""
+"""The shipped nginx site with gunicorn and PostgreSQL: the tour, errors, logs and metrics."""
 
 import gzip
 import json
@@ -20,8 +18,14 @@ from support.nginx import SITE, UNLIMITED, Site, behind_nginx, configuration, ge
 from support.service import TREE, call, wait_until
 
 # The same tests, with the `service` of this module.
-from test_store import test_the_service_holds_what_the_store_holds as test_store  # noqa: F401
-from test_tour import test_chain, test_chunked_body, test_curl, test_no_path_is_redirected, test_odd_requests  # noqa: F401
+from test_store import test_service_holds_the_data_of_the_store as test_store  # noqa: F401
+from test_tour import (  # noqa: F401
+    test_chunked_body_is_read,
+    test_no_path_is_redirected,
+    test_odd_request_lines_are_refused,
+    test_session_is_created_used_and_deleted_over_one_connection,
+    test_tour_with_curl_gets_the_documented_responses,
+)
 
 from mai_sessions.config import Settings
 
@@ -40,7 +44,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service(make_migrated_database: Callable[[], str], directory: Path) -> Iterator[Site]:
-    """The whole house, on free ports."""
+    """The service behind nginx, on free ports."""
     with behind_nginx(make_migrated_database(), directory, UNLIMITED) as site:
         yield site
 
@@ -50,7 +54,7 @@ def service(make_migrated_database: Callable[[], str], directory: Path) -> Itera
 
 def test_nginx_takes_the_shipped_file(tmp_path: Path) -> None:
     config = tmp_path / "nginx.conf"
-    # Only the places that belong to root are others here.
+    # Only the paths that belong to root are replaced.
     config.write_text(configuration(tmp_path, 8080))
     done = subprocess.run(
         ["nginx", "-t", "-c", config, "-e", tmp_path / "error.log"],
@@ -65,7 +69,7 @@ def test_nginx_takes_the_shipped_file(tmp_path: Path) -> None:
 def test_limits_are_the_services_own() -> None:
     site = SITE.read_text()
     assert f"client_max_body_size {Settings().max_body // 1024**2}m;" in site
-    # Larger than the service's, for cookies that are not passed on.
+    # Larger than the limit of the service, for cookies, which nginx does not pass on.
     assert int(re.search(r"large_client_header_buffers \d+ (\d+)k;", site)[1]) * 1024 > Settings().max_header  # type: ignore[index]
     read_timeout = int(re.search(r"proxy_read_timeout (\d+)s", site)[1])  # type: ignore[index]
     assert read_timeout > Settings().pool_timeout + Settings().statement_timeout
@@ -96,14 +100,14 @@ def test_request_id_is_one_everywhere(service: Site) -> None:
     assert re.fullmatch("[0-9a-f]{32}", made)
     for request_id in ("from-the-caller", made):
         for name in ("gunicorn.log", "mai-sessions.log"):
-            # The lines are written after the response.
+            # The log is written after the response.
             log = service.directory / name
             wait_until(
                 lambda log=log, line=f'"request_id":"{request_id}"': line in log.read_text(errors="replace")
             )
 
 
-def test_nothing_names_the_inside(service: Site) -> None:
+def test_response_names_no_internal_address(service: Site) -> None:
     status, headers, _ = get(
         service, SESSIONS, "POST", b'{"title":"x"}', Host="localhost:8080", Content_Type="application/json"
     )
@@ -112,7 +116,7 @@ def test_nothing_names_the_inside(service: Site) -> None:
     assert headers["server"] == "nginx"
 
 
-def test_gzip(service: Site) -> None:
+def test_compressed_list_is_revalidated_by_its_weak_tag(service: Site) -> None:
     with closing(service.connect()) as http:
         for _ in range(10):
             call(http, "POST", SESSIONS, {"title": "long " * 40})
@@ -148,13 +152,13 @@ def test_internal_paths_are_for_this_host(service: Site, to_other_hosts: Site, p
 def to_other_hosts(
     make_migrated_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
-    """A site that takes this host for another."""
+    """A site that treats this host as another one."""
     from_other_hosts = {"allow 127.0.0.1;": "", **UNLIMITED}
     with behind_nginx(make_migrated_database(), tmp_path_factory.mktemp("other"), from_other_hosts) as site:
         yield site
 
 
-def test_own_errors_are_problems(service: Site) -> None:
+def test_errors_of_nginx_are_problems(service: Site) -> None:
     with socket.create_connection(("127.0.0.1", service.port)) as connection:
         connection.sendall(
             b"POST /api/v1/sessions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n"
@@ -168,7 +172,9 @@ def test_own_errors_are_problems(service: Site) -> None:
     assert problem(get(service, "/.problem"))[0] == 404
 
 
-def test_service_away(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
+def test_nginx_responds_502_while_the_service_is_away(
+    make_migrated_database: Callable[[], str], tmp_path: Path
+) -> None:
     with behind_nginx(make_migrated_database(), tmp_path) as site:
         site.stop()
         site.listener.close()
@@ -217,7 +223,7 @@ def test_nothing_that_users_write_is_logged(service: Site) -> None:
         assert ask("POST", SESSIONS, {"title": CANARY + "\0"}) == 422
         assert ask("GET", SESSIONS, **{"If-None-Match": CANARY, "Idempotency-Key": CANARY}) == 200
         assert ask("GET", f"{SESSIONS}?q={CANARY * 1000}") == 414
-    # Data that are not HTTP, directly to the service.
+    # Invalid HTTP, sent directly to the service.
     for text in (
         f"GET /{CANARY} HTTP/9.9",
         f"GET / HTTP/1.1\r\nAuthorization {TOKEN}",
@@ -231,7 +237,7 @@ def test_nothing_that_users_write_is_logged(service: Site) -> None:
     logs = {path.name: path.read_text(errors="replace") for path in service.directory.glob("*.log")}
     assert len(logs) == 4
     assert '"message":"Invalid request: ' in logs["gunicorn.log"]
-    # nginx logs the path that it was asked for, here the one that does not exist.
+    # nginx logs the path of a request, so also that of the unknown page.
     logs["mai-sessions.log"] = logs["mai-sessions.log"].replace(f'"path":"/{CANARY}"', '"path":"/"')
     for name, log in logs.items():
         assert "Kanarien" not in log, name
@@ -256,7 +262,7 @@ def test_metrics_are_of_all_workers(service: Site) -> None:
         get(service, "/health/live")
     # The last request is counted after its response.
     wait_until(lambda: asked() == before + 40)
-    # So does the one before this.
+    # The gauge, too, is set after a response.
     wait_until(lambda: b"mai_sessions_http_requests_in_flight 1.0" in get(service, "/metrics")[2])
     # The first worker may respond before the last one has started.
     connections = Settings().threads * Settings().workers

@@ -1,4 +1,4 @@
-"""Who is calling, as nginx tells the service, and its limits for each caller."""
+"""The users that nginx passes on to the service, and its limits for each caller."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ def test_rate_limit_is_a_429(make_migrated_database: Callable[[], str], tmp_path
         assert [status for status, _, _ in answers] == [200, 200, 200, 429, 429]
         assert problem(answers[-1]) == (429, "Too Many Requests")
         assert answers[-1][1]["retry-after"] == "1"
-        # The limit is each caller's own.
+        # Each caller has a limit of their own.
         assert get(site, "/health", Authorization="Bearer b")[0] == 200
         assert get(site, "/health")[0] == 200
 
@@ -101,7 +101,7 @@ def test_name_without_a_checked_password_does_not_reach_the_service(
 def test_random_tokens_do_not_limit_other_users(
     make_migrated_database: Callable[[], str], tmp_path: Path
 ) -> None:
-    """A full zone forgets the oldest tokens; a token with more blanks is the same caller."""
+    """A full zone drops the oldest tokens; a token after several blanks is the same caller."""
     small = {
         "mai_sessions_caller:10m rate=50r/s": "mai_sessions_caller:32k rate=1r/m",
         "burst=200": "burst=2",

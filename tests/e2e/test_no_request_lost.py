@@ -30,7 +30,7 @@ def loaded(make_migrated_database: Callable[[], str], tmp_path: Path) -> Iterato
 
 
 def under_load(site: Site, event: Callable[[], None]) -> Counter[int | str]:
-    """Let 16 clients read and write over persistent connections during an event; count their responses."""
+    """Count the responses to 16 clients that read and write over persistent connections during an event."""
     answers: Counter[int | str] = Counter()
     stop = threading.Event()
 
@@ -71,7 +71,7 @@ def check_that_all_were_answered(answers: Counter[int | str]) -> None:
     assert answers[201] == 2 * answers[200] == 2 * answers[204]
 
 
-def test_reload(loaded: Site) -> None:
+def test_reload_loses_no_request(loaded: Site) -> None:
     master = psutil.Process(loaded.process.pid)
 
     def reload() -> None:
@@ -87,7 +87,7 @@ def test_reload(loaded: Site) -> None:
     check_that_all_were_answered(under_load(loaded, reload))
 
 
-def test_restart_with_the_socket_held(loaded: Site) -> None:
+def test_restart_loses_no_request(loaded: Site) -> None:
     def restart() -> None:
         loaded.stop()
         loaded.start()
@@ -96,8 +96,8 @@ def test_restart_with_the_socket_held(loaded: Site) -> None:
     check_that_all_were_answered(under_load(loaded, restart))
 
 
-def test_rolling_restart(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
-    """Without systemd: USR2 starts a master with the new code beside the old one, and TERM ends that."""
+def test_rolling_restart_loses_no_request(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
+    """Without systemd, USR2 starts a new master beside the old one, which TERM then ends."""
     bind = {"MAI_SESSIONS_BIND": f"unix:{tmp_path}/http.sock"}
     with behind_nginx(make_migrated_database(), tmp_path, UNLIMITED, **bind) as site:
         old = psutil.Process(site.process.pid)
@@ -117,16 +117,16 @@ def test_rolling_restart(make_migrated_database: Callable[[], str], tmp_path: Pa
         finally:
             for master in new:
                 master.terminate()
-                # Its parent was the old master, so this process cannot wait for it.
+                # The new master is a child of the old one, so this process cannot wait for it.
                 wait_until(
                     lambda master=master: not master.is_running() or master.status() == psutil.STATUS_ZOMBIE
                 )
-            # For behind_nginx() to stop.
+            # behind_nginx() stops this process.
             site.start()
             site.wait_until_ready()
 
 
-def test_workers_that_are_replaced(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
+def test_replaced_workers_lose_no_request(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
     with behind_nginx(make_migrated_database(), tmp_path, UNLIMITED, MAI_SESSIONS_MAX_REQUESTS="50") as site:
         check_that_all_were_answered(under_load(site, lambda: time.sleep(1)))
         assert "another worker takes the place of this one" in site.log

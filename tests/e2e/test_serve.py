@@ -1,4 +1,4 @@
-"""`mai-sessions serve` and gunicorn's own command, as an operator meets them."""
+"""`mai-sessions serve` and gunicorn's own command, with correct and wrong settings."""
 
 import http.client
 import json
@@ -30,7 +30,7 @@ Start = Callable[..., tuple[psutil.Popen, str]]
 
 @pytest.fixture
 def start(data_dir: Path) -> Iterator[Start]:
-    """Start `serve` in a process group of its own, and give the process and its origin."""
+    """Start `serve` in a process group of its own, and return the process and its origin."""
     processes = []
 
     def start(*arguments: str, **environ: str) -> tuple[psutil.Popen, str]:
@@ -150,7 +150,7 @@ def test_private_database_is_imported_into_and_exported_while_it_is_served(
     assert json.loads((tmp_path / "export.ndjson").read_text())["id"] == session["id"]
 
 
-def test_port_taken(data_dir: Path) -> None:
+def test_port_in_use_stops_the_start(data_dir: Path) -> None:
     unused = data_dir.with_name("unused")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -172,13 +172,13 @@ def test_unusable_address_is_refused(bind: str, line: str) -> None:
     assert refused([SCRIPTS / "mai-sessions", "serve"], MAI_SESSIONS_BIND=bind).startswith(line)
 
 
-def test_data_directory_in_use(start: Start, data_dir: Path) -> None:
+def test_data_directory_in_use_stops_the_start(start: Start, data_dir: Path) -> None:
     start()
     line = refused([SCRIPTS / "mai-sessions", "serve", "--port=0", f"--data-dir={data_dir}"])
     assert line == f"Error: the data directory {data_dir} is in use by another mai-sessions\n"
 
 
-def test_data_directory_not_writable() -> None:
+def test_data_directory_that_is_not_writable_stops_the_start() -> None:
     line = refused([SCRIPTS / "mai-sessions", "serve", "--port=0", "--data-dir=/dev/null/data"])
     assert line == "Error: cannot use the data directory /dev/null/data: Not a directory\n"
 
@@ -193,12 +193,12 @@ def command(request: pytest.FixtureRequest) -> list[object]:
 @pytest.mark.parametrize(
     "url", ["postgresql://me:s3cret@127.0.0.1:1/none", "postgresql://me:s3cret@[", "s3cret"]
 )
-def test_database_that_is_none(command: list[object], url: str) -> None:
+def test_invalid_database_url_stops_the_start_without_its_password(command: list[object], url: str) -> None:
     assert "s3cret" not in refused(command, DATABASE_URL=url)
 
 
-def test_database_too_old(command: list[object]) -> None:
-    # AuthenticationOk, ParameterStatus, ReadyForQuery: as far as a client goes to learn the version.
+def test_old_postgresql_stops_the_start(command: list[object]) -> None:
+    # AuthenticationOk, ParameterStatus, ReadyForQuery: enough for a client to read the version.
     greeting = b"R\0\0\0\x08\0\0\0\0" + b"S\0\0\0\x18server_version\x0014.9\0" + b"Z\0\0\0\x05I"
 
     def answer() -> None:

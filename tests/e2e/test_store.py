@@ -175,7 +175,7 @@ class Store(RuleBasedStateMachine):
         )
 
     def _touch(self, session_id: str, session: Session | None = None) -> None:
-        """Put a session at the end, where the last written one stands."""
+        """Move a session to the end: it was written last."""
         self.sessions[session_id] = session or self.sessions.pop(session_id)
 
     def _write(self, method: str, path: str, payload: Any, manner: str) -> tuple[int, Any]:
@@ -197,7 +197,7 @@ class Store(RuleBasedStateMachine):
         return response.status, json.loads(body) if body else None
 
     def _ask_and_cut(self, method: str, path: str, payload: Any, headers: Any) -> None:
-        """Close the connection once the response arrives: the write is done, and the client does not know."""
+        """Close the connection when the response arrives: the write is done, but the client does not know."""
         with self._connection() as http:
             self._send(http, method, path, payload, headers)
             assert isinstance(http.sock, socket.socket)
@@ -219,7 +219,7 @@ class Store(RuleBasedStateMachine):
         )
 
 
-def test_the_service_holds_what_the_store_holds(service: Service) -> None:
+def test_service_holds_the_data_of_the_store(service: Service) -> None:
     """A thousand actions: 20 runs of 50."""
     Store.service = service
     run_state_machine_as_test(

@@ -1,4 +1,4 @@
-"""A caller's way through the API, with curl and over HTTP, as the README and the clients go it."""
+"""A tour of the API with curl and over HTTP, as in the README."""
 
 import http.client
 import json
@@ -18,7 +18,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 
 def curl(*arguments: str) -> tuple[int, str]:
-    """Run curl, with no `-L` and nothing of the user's; returns status and body."""
+    """Run curl without redirects and without the user's configuration, and return status and body."""
     command = [
         "curl",
         "--disable",
@@ -55,7 +55,7 @@ def test_tour_of_the_readme_works_as_it_is_pasted(service: Service) -> None:
         assert deleted is None
 
 
-def test_curl(service: Service) -> None:
+def test_tour_with_curl_gets_the_documented_responses(service: Service) -> None:
     sessions = f"{service.url}{SESSIONS}"
     before = json.loads(curl(sessions)[1])
 
@@ -87,7 +87,7 @@ def test_no_path_is_redirected(service: Service) -> None:
     assert curl("-X", "POST", f"{service.url}{SESSIONS}", "-d", '{"title": "x"}')[0] == 415
 
 
-def test_chain(service: Service) -> None:
+def test_session_is_created_used_and_deleted_over_one_connection(service: Service) -> None:
     with closing(service.connect()) as connection:
         status, session = call(connection, "POST", SESSIONS, {"title": "Chain", "model_id": "m"})
         assert status == 201
@@ -130,8 +130,8 @@ def test_chain(service: Service) -> None:
         assert call(connection, "GET", f"{SESSIONS}?search=chain")[1]["total"] == 0
 
 
-def test_odd_requests(service: Service) -> None:
-    """Requests that only a real server can receive."""
+def test_odd_request_lines_are_refused(service: Service) -> None:
+    """Test clients cannot send such requests."""
     for line in (
         b"GET /api/v1/sessions?search=\xff HTTP/1.1",
         b"GET /api/v1/sessions/\xff HTTP/1.1",
@@ -146,7 +146,7 @@ def test_odd_requests(service: Service) -> None:
             response.close()
 
 
-def test_chunked_body(service: Service) -> None:
+def test_chunked_body_is_read(service: Service) -> None:
     title = f"chunked {uuid4()}"
     with closing(service.connect()) as connection:
         body = iter([b'{"title":', json.dumps(title).encode(), b"}"])

@@ -31,7 +31,7 @@ def page():
 
 
 def run_every_command(program: Path, data_dir: Path, directory: Path, environ: dict[str, str]) -> None:
-    """Run the commands that an operator needs beside a running service on the private PostgreSQL."""
+    """Run the commands of an operator while the service runs on the private PostgreSQL."""
 
     def output(*arguments: str) -> str:
         command = [program, *arguments]
@@ -69,7 +69,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of an environment into which the wheel was installed."""
     directory = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    # Without the files that an earlier build may have left in the tree.
+    # Without files of an earlier build.
     source = directory / "source"
     for name in ("mai_sessions", "sql", "deploy"):
         shutil.copytree(TREE / name, source / name, symlinks=True)

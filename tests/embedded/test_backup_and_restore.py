@@ -31,7 +31,7 @@ DEBIAN = Path("/usr/lib/postgresql/15/bin")
 
 @contextmanager
 def serving(data_dir: Path) -> Iterator[str]:
-    """Serve the private PostgreSQL, and give host and port."""
+    """Serve the private PostgreSQL, and yield host and port."""
     command = [COMMAND, "serve", "--port=0", "--workers=1", "--data-dir", data_dir]
     with subprocess.Popen(
         command, env=ENVIRON, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -59,7 +59,7 @@ def ask(address: str, method: str, path: str, body: Any = None, **headers: str) 
 
 
 def load(address: str) -> None:
-    """Leave something in every table."""
+    """Fill every table."""
     for number in range(5):
         session = ask(
             address, "POST", SESSIONS, {"title": f"Straße 東京 {number}"}, **{"Idempotency-Key": str(number)}
@@ -89,7 +89,7 @@ def load(address: str) -> None:
 
 
 class Loaded(NamedTuple):
-    """A data directory that the API has filled, and its rows."""
+    """A data directory filled by the API, its rows, and a backup of it."""
 
     path: Path
     rows: dict[str, list[str]]
@@ -111,14 +111,14 @@ def loaded(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Loaded:
 
 @pytest.fixture
 def archive(loaded: Loaded, tmp_path: Path) -> Path:
-    """A backup of it."""
+    """The backup of `loaded`."""
     (tmp_path / "archive").write_bytes(loaded.backup)
     return tmp_path / "archive"
 
 
 @pytest.fixture
 def fresh(data_dir: Path, tmp_path: Path) -> Iterator[Path]:
-    """A path beside the data directory, for another one."""
+    """A path for another data directory."""
     path = data_dir.with_name(tmp_path.name)
     yield path
     shutil.rmtree(path, ignore_errors=True)
@@ -126,7 +126,7 @@ def fresh(data_dir: Path, tmp_path: Path) -> Iterator[Path]:
 
 def test_deleted_rows_are_restored(loaded: Loaded, archive: Path, run_program: Callable[..., str]) -> None:
     def schema(url: str) -> str:
-        # The key between the two is another one each time.
+        # The key in \restrict is random.
         return re.sub(r"\\(un)?restrict .*", "", run_program("pg_dump", "--schema-only", url))
 
     assert all(loaded.rows.values())
@@ -219,7 +219,7 @@ def test_failing_backup_prints_one_line(loaded: Loaded, fresh: Path, tmp_path: P
 
 
 def of_another_major(data_dir: Path, source: Path, major: str) -> None:
-    """Let a data directory look as one that an older package has left."""
+    """Make a data directory look like that of an older package."""
     shutil.copytree(source, data_dir, ignore=shutil.ignore_patterns("postgresql-*"))
     (data_dir / "18").rename(data_dir / major)
     if os.geteuid() == 0:
@@ -231,7 +231,7 @@ def of_another_major(data_dir: Path, source: Path, major: str) -> None:
 def test_upgrade_uses_the_programs_that_a_start_has_kept(
     loaded: Loaded, fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There is no next version yet, so 18 plays the part of 19."""
+    """There is no version 19 yet: the programs of 18 stand in for it."""
     of_another_major(fresh, loaded.path, "18")
     [kept] = loaded.path.glob("postgresql-18*")
     shutil.copytree(kept, fresh / kept.name)

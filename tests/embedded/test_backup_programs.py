@@ -1,4 +1,4 @@
-"""Backup and restore run PostgreSQL's programs: on a server of your own, and when these fail."""
+"""The programs of PostgreSQL that backup and restore run: roles, missing and failing programs, passwords."""
 
 import os
 import re
@@ -25,7 +25,7 @@ def test_restore_works_on_a_server_with_roles(
     run_program: Callable[..., str],
     tmp_path: Path,
 ) -> None:
-    """As in docs/backup.md: the role readonly backs up, the owner restores."""
+    """docs/backup.md: the role readonly backs up, the owner restores."""
 
     def as_role(role: str, url: str) -> str:
         return make_conninfo(url, user=f"mai_sessions_{role}", password=f"mai_sessions_{role}")

@@ -1,4 +1,4 @@
-"""The private PostgreSQL, started for real."""
+"""The private PostgreSQL, with its real programs."""
 
 import os
 import signal
@@ -44,7 +44,7 @@ def postmaster(data_dir: Path) -> psutil.Process:
 
 @contextmanager
 def another_process(data_dir: Path, **options: object) -> Iterator[subprocess.Popen[str]]:
-    """Let another process run PostgreSQL in the directory, and kill it at the end."""
+    """Run PostgreSQL in the directory by another process, which is killed at the end."""
     command = [sys.executable, "-c", HOLD, str(data_dir)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options
@@ -163,7 +163,7 @@ def test_directory_that_the_server_cannot_reach(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root can become another user")
-def test_ordinary_user(data_dir: Path) -> None:
+def test_private_postgres_runs_as_an_ordinary_user(data_dir: Path) -> None:
     home = data_dir.with_name("home")
     home.mkdir()
     os.chown(home, 65534, 65534)

@@ -1,4 +1,4 @@
-"""What a client may repeat makes no error in PostgreSQL, whose log would grow with each retry."""
+"""Repeated requests cause no error in PostgreSQL. Otherwise its log would grow with each retry."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +38,7 @@ REPEATABLE: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
 
 @pytest.fixture(scope="module")
 def site(data_dir: Path) -> Iterator[tuple[FlaskClient, str, Path]]:
-    """A client of the application over a private PostgreSQL, the URL of that, and its data directory."""
+    """A client over a private PostgreSQL, its URL, and its data directory."""
     with postgresql(data_dir) as url:
         migrations.migrate(url, "on")
         app = create_app(Settings(database_url=url))
@@ -59,7 +59,7 @@ def test_repeated_request_makes_no_error_in_the_log(site: tuple[FlaskClient, str
     before = errors(data_dir)
     for _ in range(3):
         assert client.post(path, json=body, headers=headers).status_code in (200, 201)
-    # An error of the test's own comes after all others, and shows that errors are written.
+    # A last error, made by the test, shows that errors are logged.
     with psycopg.connect(url) as conn, pytest.raises(psycopg.errors.DivisionByZero):
         conn.execute("SELECT 1 / 0")
     wait_until(lambda: errors(data_dir) > before)

@@ -1,4 +1,4 @@
-"""PostgreSQL and the service for the tests that break them, and the table of the results."""
+"""PostgreSQL and the service for the tests of faults, and the table of the results."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -50,7 +50,7 @@ def service(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Ite
 def report(
     record_property: Callable[[str, Any], None], run_program: RunProgram, postgres: Postgres
 ) -> Callable[[Figures], None]:
-    """Check the figures of a fault, and keep them for the table."""
+    """Check the figures of a fault, and record them for the table."""
 
     def report(figures: Figures, *also: str, url: str = postgres.url, within: float = 2) -> None:
         record_property(_FIGURES, {**asdict(figures), "statuses": dict(figures.statuses)})

@@ -1,4 +1,4 @@
-"""A PostgreSQL for each module, as durable as the private one, which the tests stop, disconnect and fill."""
+"""A PostgreSQL for each module, with the settings of the private one, to be stopped, cut off and filled."""
 
 import threading
 from collections.abc import Callable
@@ -70,12 +70,12 @@ class Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def hang(self, *, greets: bool) -> None:
-        """Stop forwarding; with `greets` forward handshakes, and what PostgreSQL sends."""
+        """Stop forwarding; with `greets`, still forward handshakes and the data of PostgreSQL."""
         self._greets = greets
         self._events[-1].clear()
 
     def resume(self, *, late: bool) -> None:
-        """Forward again: with `late` also for the connections from before, which otherwise hang for ever."""
+        """Forward again; with `late` also the connections from before, which otherwise hang for ever."""
         if late:
             self._events[-1].set()
         else:

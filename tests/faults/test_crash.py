@@ -18,7 +18,9 @@ from support.service import Service, running
 CRASHES = 50 if FULL else 5
 
 
-def test_master_and_workers_killed(postgres: Postgres, tmp_path: Path, report: Callable[..., None]) -> None:
+def test_killed_service_leaves_each_write_whole(
+    postgres: Postgres, tmp_path: Path, report: Callable[..., None]
+) -> None:
     statuses: Counter[str] = Counter()
     for _ in range(CRASHES):
         done = Event()

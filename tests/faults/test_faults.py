@@ -22,21 +22,21 @@ CLIENTS = 32 if FULL else 8
 KILLS = f"kill -9 of a worker, {10 if FULL else 3} times"
 # `make faults` tests with the default limits; the suite has less time.
 LIMITS = {} if FULL else {"MAI_SESSIONS_POOL_TIMEOUT": "0.5", "MAI_SESSIONS_STATEMENT_TIMEOUT": "0.5"}
-# Far more than these limits, in seconds: a client that waits longer has no response, or an endless queue.
+# Seconds, far above these limits: a client that waits longer will never get a response.
 PATIENCE = 30 if FULL else 6
 # How long a connection hangs, in seconds.
 HANGS = PATIENCE + 1
 
 
 def kill_workers(clients: Clients, master: int) -> None:
-    """Kill one worker after the other; each time wait until all clients have responses again."""
+    """Kill one worker after the other, and wait each time until all clients have responses again."""
     for _ in range(10 if FULL else 3):
         random.choice(list(workers_of(master))).kill()
         clients.fault_is_over()
         clients.wait_for(CLIENTS * 4)
 
 
-def test_workers_killed(service: Service, postgres: Postgres, report: Report) -> None:
+def test_killed_workers_lose_no_append(service: Service, postgres: Postgres, report: Report) -> None:
     with appending(service, postgres.url, KILLS, CLIENTS) as clients:
         kill_workers(clients, service.process.pid)
     # No request is refused: the other workers serve.
@@ -44,7 +44,9 @@ def test_workers_killed(service: Service, postgres: Postgres, report: Report) ->
 
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
-def test_workers_killed_behind_nginx(postgres: Postgres, tmp_path: Path, report: Report) -> None:
+def test_killed_workers_behind_nginx_lose_no_append(
+    postgres: Postgres, tmp_path: Path, report: Report
+) -> None:
     with (
         behind_nginx(postgres.url, tmp_path, UNLIMITED) as site,
         appending(site, postgres.url, f"{KILLS}, behind nginx", CLIENTS) as clients,
@@ -55,7 +57,9 @@ def test_workers_killed_behind_nginx(postgres: Postgres, tmp_path: Path, report:
 
 
 @pytest.mark.parametrize("seconds", [5, 20] if FULL else [2])
-def test_postgresql_stopped(service: Service, postgres: Postgres, report: Report, seconds: int) -> None:
+def test_stopped_postgresql_loses_no_append(
+    service: Service, postgres: Postgres, report: Report, seconds: int
+) -> None:
     with appending(service, postgres.url, f"PostgreSQL stopped for {seconds} s", CLIENTS) as clients:
         postgres.stop()
         time.sleep(seconds)
@@ -65,7 +69,7 @@ def test_postgresql_stopped(service: Service, postgres: Postgres, report: Report
     report(clients.figures)
 
 
-def test_postgresql_restarted_at_once(service: Service, postgres: Postgres, report: Report) -> None:
+def test_restart_of_postgresql_loses_no_append(service: Service, postgres: Postgres, report: Report) -> None:
     with appending(service, postgres.url, "PostgreSQL restarted, -m immediate", CLIENTS) as clients:
         for _ in range(3 if FULL else 1):
             postgres.restart()
@@ -74,7 +78,7 @@ def test_postgresql_restarted_at_once(service: Service, postgres: Postgres, repo
     report(clients.figures)
 
 
-def test_backends_terminated(service: Service, postgres: Postgres, report: Report) -> None:
+def test_terminated_backends_lose_no_append(service: Service, postgres: Postgres, report: Report) -> None:
     with appending(service, postgres.url, "backends terminated one by one", CLIENTS) as clients:
         for _ in range(5 if FULL else 1):
             with psycopg.connect(postgres.url, autocommit=True) as superuser:
@@ -89,7 +93,7 @@ def test_backends_terminated(service: Service, postgres: Postgres, report: Repor
 @pytest.mark.parametrize(
     ("greets", "late"), [*([(False, True)] if FULL else []), (False, False), (True, False)]
 )
-def test_connection_hangs(
+def test_hanging_connection_blocks_no_other_request(
     postgres: Postgres, tmp_path: Path, report: Report, greets: bool, late: bool
 ) -> None:
     """Data of PostgreSQL arrive late, or never.
@@ -114,7 +118,7 @@ def test_connection_hangs(
     report(clients.figures, within=5)
 
 
-def test_pool_exhausted(postgres: Postgres, tmp_path: Path, report: Report) -> None:
+def test_exhausted_pool_loses_no_append(postgres: Postgres, tmp_path: Path, report: Report) -> None:
     number = 200 if FULL else 160
     with running(postgres.url, tmp_path / "log", **LIMITS) as service:
         fault = f"every connection waits for a lock, {number} clients"
@@ -145,7 +149,9 @@ def small(data_dir: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("wal", [False, True] if FULL else [True])
-def test_disk_full(small: Path, tmp_path: Path, report: Report, wal: bool) -> None:
+def test_full_disk_loses_no_acknowledged_append(
+    small: Path, tmp_path: Path, report: Report, wal: bool
+) -> None:
     """The tables cannot grow; with `wal` neither can the WAL, and PostgreSQL shuts down until it is started
     again.
     """

@@ -1,4 +1,4 @@
-"""Hostile clients over raw sockets, and another client beside them."""
+"""Hostile clients over raw sockets, and a normal client beside them."""
 
 import socket
 import time
@@ -37,7 +37,7 @@ def beside_another(service: Service, name: str) -> Iterator[Figures]:
     def append_and_read() -> None:
         nonlocal lost
         with closing(http):
-            # A client that waited all the time is given a response before the end.
+            # A client that has waited gets a response before the end.
             while not done.is_set() or (figures.acknowledged == 0 and time.monotonic() < deadline):
                 for method, path, body in (
                     ("POST", f"{SESSIONS}/{session}/messages", {"role": "user", "content": "x"}),
@@ -91,7 +91,7 @@ def outcome(connection: socket.socket) -> str:
 
 
 def ask(service: Service, *pieces: bytes) -> str:
-    """Send the pieces, as far as the service takes them, and return the outcome."""
+    """Send the pieces until the service stops reading, and return the outcome."""
     with closing(connect(service)) as connection:
         with suppress(ConnectionError):
             for piece in pieces:

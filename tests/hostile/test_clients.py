@@ -54,8 +54,8 @@ BEGUN = {
 
 
 @pytest.mark.parametrize("part", BEGUN)
-def test_slow_clients(service: Service, fault: Fault, part: str) -> None:
-    """More clients than threads send a byte a second, or nothing."""
+def test_slow_clients_do_not_block_others(service: Service, fault: Fault, part: str) -> None:
+    """More slow clients than threads send a byte a second, or nothing."""
     number, begun = 200 if isinstance(service, Site) else 32, BEGUN[part]
     with ExitStack() as stack, fault(f"{number} slow clients within the {part}") as figures:
         connections = [stack.enter_context(closing(connect(service))) for _ in range(number)]
@@ -77,7 +77,7 @@ def test_slow_clients(service: Service, fault: Fault, part: str) -> None:
 
 
 def test_clients_that_do_not_read(service: Service, fault: Fault) -> None:
-    """More clients than threads ask for more than the kernel buffers for them, and do not read."""
+    """More clients than threads request more than the kernel buffers, and do not read."""
     with ExitStack() as stack, fault("32 clients that do not read the response") as figures:
         for _ in range(32):
             connection = stack.enter_context(closing(connect(service)))
@@ -86,7 +86,7 @@ def test_clients_that_do_not_read(service: Service, fault: Fault) -> None:
     assert figures.statuses == Counter()
 
 
-def test_too_many_headers(service: Service, fault: Fault) -> None:
+def test_too_many_headers_are_refused(service: Service, fault: Fault) -> None:
     headers = b"".join(b"X-%d: x\r\n" % number for number in range(10_000))
     with fault("10,000 headers") as figures:
         figures.statuses.update(
@@ -95,8 +95,8 @@ def test_too_many_headers(service: Service, fault: Fault) -> None:
     assert set(figures.statuses) <= {"431", CLOSED}
 
 
-def test_body_of_a_gigabyte(service: Service, fault: Fault) -> None:
-    """Announced, and unannounced in chunks: neither is read to its end."""
+def test_body_of_a_gigabyte_is_not_read_to_its_end(service: Service, fault: Fault) -> None:
+    """With a Content-Length, and in chunks."""
     pieces = GIGABYTE // len(PIECE)
     with fault("1 GB of body") as figures:
         announced = [HEAD + b"Content-Length: %d\r\n\r\n" % GIGABYTE]
@@ -137,8 +137,7 @@ BARE_LF = b"X: x\nTransfer-Encoding: chunked\r\n"
 SMUGGLED = b"0\r\n\r\nDELETE /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
-def test_ambiguous_framing(service: Service, fault: Fault) -> None:
-    """No second request is seen in it."""
+def test_ambiguous_framing_hides_no_second_request(service: Service, fault: Fault) -> None:
     framings = FRAMINGS if isinstance(service, Site) else [*FRAMINGS, BARE_LF]
     with fault(f"{len(framings)} odd framings") as figures:
         before = sessions(service)

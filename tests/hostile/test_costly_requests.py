@@ -1,4 +1,4 @@
-"""Requests that are made to cost much: others have their responses beside them."""
+"""Costly requests do not keep others from their responses."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,7 @@ Ask = Callable[[str, str, Any], int]
 
 @pytest.fixture
 def ask(service: Service) -> Ask:
-    """Send a request over a connection of its own, and give the status."""
+    """A function that sends a request over a connection of its own, and returns the status."""
 
     def ask(method: str, path: str, body: Any = None) -> int:
         with closing(service.connect()) as http:
@@ -46,7 +46,7 @@ def together(ask: Ask, method: str, path: str, body: Any = None) -> list[int]:
 @pytest.mark.parametrize(
     "kind", ["descending marks", "ligatures that become 18 letters", "words of one letter", "CJK"]
 )
-def test_messages_that_cost_much(ask: Ask, messages: str, fault: Fault, kind: str) -> None:
+def test_costly_messages_do_not_block_others(ask: Ask, messages: str, fault: Fault, kind: str) -> None:
     content = TEXTS[kind](min(2_000_000, MAX_BODY - 1000))
     with fault(f"{CLIENTS} messages of 2 MB: {kind}", 100 * MEGABYTE, refusals=True) as figures:
         figures.statuses.update(
@@ -64,7 +64,7 @@ QUERIES = {
 
 
 @pytest.mark.parametrize("name", QUERIES)
-def test_searches_that_cost_much(ask: Ask, messages: str, fault: Fault, name: str) -> None:
+def test_costly_searches_do_not_block_others(ask: Ask, messages: str, fault: Fault, name: str) -> None:
     for kind in ("CJK", "words of two letters", "quotes"):
         for _ in range(10):
             assert ask("POST", messages, {"role": "user", "content": TEXTS[kind](50_000)}) == 201

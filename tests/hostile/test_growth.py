@@ -20,7 +20,7 @@ from support.samples import data_url as data_url_of
 from support.samples import png
 from support.service import TREE, Service, call, running
 
-# Each size is so many times the smallest.
+# The sizes, as multiples of the smallest.
 TIMES = (1, 2, 4, 8) if FULL else (1, 8)
 # The smallest size of a text without a limit, and of one in a query, in bytes.
 BASE, QUERY_BASE = 16 * 1024, 256
@@ -48,7 +48,7 @@ def descending_marks(size: int) -> str:
     return "a" + "".join(mark * each for mark in reversed(_MARKS))
 
 
-# Texts of about so many bytes of UTF-8.
+# Makers of texts of about the given number of bytes of UTF-8.
 TEXTS: dict[str, Callable[[int], str]] = {
     "descending marks": descending_marks,
     "alternating marks": lambda size: "a" + repeat("\u0315\u0300")(size),
@@ -256,7 +256,7 @@ def test_cpu_time_grows_with_the_header(site: Site, name: str) -> None:
     check_growth(measure, name)
 
 
-# JSON of so many bytes, in a key that the service ignores.
+# Makers of JSON of the given number of bytes, in a key that the service ignores.
 SHAPES: dict[str, Callable[[int], str]] = {
     "arrays in arrays": lambda size: "[" * (size // 2) + "]" * (size // 2),
     "empty arrays": lambda size: "[" + ",".join(["[]"] * (size // 3)) + "]",
@@ -327,11 +327,11 @@ def test_memory_is_a_few_times_the_body(site: Site, method: str, kind: str, keye
 
 
 def data_url(size: int) -> str:
-    """A PNG of so many bytes of base64."""
+    """Return a PNG whose base64 has the given number of bytes."""
     return data_url_of(png(noise=os.urandom(size * 3 // 4)))
 
 
-# Bodies of about so many bytes, whose weight is not the content.
+# Makers of bodies of about the given number of bytes, in other fields than the content.
 BODIES: dict[str, Callable[[int], dict[str, Any]]] = {
     "an image": lambda size: {"content": "x", "images": [data_url(size)]},
     "many images": lambda size: {"content": "x", "images": [data_url(size // 20) for _ in range(20)]},

@@ -1,4 +1,4 @@
-"""Bytes that are almost HTTP, sent to gunicorn itself: no 5xx, no hang, no worker lost. `make fuzz` sends
+"""Bytes that are almost HTTP, sent directly to gunicorn: no 5xx, no hang, no worker lost. `make fuzz` sends
 many.
 """
 
@@ -23,7 +23,7 @@ WORKERS = 2
 
 
 def mostly(good: st.SearchStrategy[bytes], odd: st.SearchStrategy[bytes]) -> st.SearchStrategy[bytes]:
-    """One that is odd among twenty; with more of them, no request would come far."""
+    """Draw an odd value once in twenty times: with more, no request would be parsed far."""
     return st.integers(0, 19).flatmap(lambda number: odd if number == 0 else good)
 
 
@@ -182,7 +182,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service(make_migrated_database: Callable[[], str], log: Path) -> Iterator[Service]:
-    """A service that does not wait long for the end of a request that has none."""
+    """A service with a short timeout for incomplete requests."""
     settings = {
         "MAI_SESSIONS_CLIENT_TIMEOUT": "0.2",
         "MAI_SESSIONS_WORKERS": str(WORKERS),

@@ -42,7 +42,7 @@ def token(user: str) -> str:
 
 @dataclass
 class Front:
-    """A way to the service, to which any number of connections can be made."""
+    """A way to reach the service, directly or through nginx."""
 
     name: str
     address: Any

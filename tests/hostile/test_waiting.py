@@ -1,4 +1,4 @@
-"""Clients that would keep others waiting: asked directly, too, each other request has its turn."""
+"""Clients with many or slow requests: the requests of others are served in turn, without nginx too."""
 
 import socket
 import time
@@ -31,7 +31,7 @@ def received(connection: socket.socket) -> bytes:
     return data
 
 
-def test_pipelined_requests(service: Service, fault: Fault) -> None:
+def test_pipelined_requests_do_not_block_others(service: Service, fault: Fault) -> None:
     """Eight connections send 60 kB of searches at once, each."""
     requests = 60_000 // len(SEARCH)
     with ExitStack() as stack, fault("8 connections that pipeline 60 kB of searches") as figures:
@@ -61,8 +61,8 @@ def test_request_waits_behind_others_after_each(
 
 
 @pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunked"])
-def test_slow_bodies(service: Service, fault: Fault, chunked: bool) -> None:
-    """More than there are threads send a body of the largest size at 20 kB/s."""
+def test_slow_bodies_do_not_block_others(service: Service, fault: Fault, chunked: bool) -> None:
+    """More clients than threads send a body of the maximum size at 20 kB/s."""
     framing = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % MAX_BODY
     if not chunked:
         framing = b"Content-Length: %d\r\n\r\n" % MAX_BODY
@@ -79,8 +79,8 @@ def test_slow_bodies(service: Service, fault: Fault, chunked: bool) -> None:
         figures.statuses["waiting"] = len(connections)
 
 
-def test_slow_readers(service: Service, fault: Fault) -> None:
-    """More than there are threads take a response of megabytes at 20 kB/s."""
+def test_slow_readers_do_not_block_others(service: Service, fault: Fault) -> None:
+    """More clients than threads read a response of megabytes at 20 kB/s."""
     with closing(service.connect()) as http:
         session = call(http, "POST", SESSIONS, {})[1]["id"]
         for _ in range(4):
@@ -117,7 +117,7 @@ def test_more_clients_than_open_files(service: Service, fault: Fault) -> None:
 @pytest.mark.parametrize(
     "sent", [b"", b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"], ids=["silent", "kept"]
 )
-def test_more_clients_than_room(
+def test_idle_clients_make_room_for_a_new_one(
     make_migrated_database: Callable[[], str], tmp_path: Path, sent: bytes
 ) -> None:
     few = {**ONE_THREAD, "GUNICORN_CMD_ARGS": "--worker-connections=10"}

@@ -1,4 +1,4 @@
-"""`mai-sessions import` as people run it."""
+"""The command `mai-sessions import`."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def run(database_url: str, *arguments: str | Path) -> tuple[int, list[str], list
 
 
 def chats(path: Path, conversations: int, messages: int) -> Path:
-    """An export of ChatGPT with so many conversations."""
+    """Make an export of ChatGPT with a number of conversations."""
     listed = []
     for number in range(conversations):
         mapping = {

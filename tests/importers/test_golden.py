@@ -1,4 +1,4 @@
-"""From a file of each source to what the API says of it: `files/NAME` and `golden/NAME.json`.
+"""Each file `files/NAME` is imported, and the API then returns `golden/NAME.json`.
 
 `WRITE_GOLDEN=1 pytest tests/importers/test_golden.py` writes the golden files again.
 """

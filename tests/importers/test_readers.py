@@ -1,4 +1,4 @@
-"""What is read from the file of each source, oddities first. The golden files hold the rest."""
+"""The readers of the sources: odd files. The golden files are the ordinary ones."""
 
 import json
 import zipfile

@@ -1,4 +1,4 @@
-"""Storing conversations: what a first run, a second one and two at once leave in the database."""
+"""Storing conversations: the rows after one run, a second run, and two concurrent runs."""
 
 import json
 import threading
@@ -28,7 +28,7 @@ def words(text: str) -> int:
 
 
 def conversation(count: int, **fields: Any) -> Conversation:
-    """A conversation of a question and an answer in turn, a second apart."""
+    """Make a conversation of questions and answers, a second apart."""
     messages = [
         Message(
             f"m{number}",

@@ -1,4 +1,4 @@
-"""The OpenAPI document: it is complete, its examples are valid, and the committed copy is current."""
+"""The OpenAPI document is complete, its examples are valid, and the committed copy is current."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The service behind a pooler: its refusals, and the failures of a pooler."""
+"""The service behind a pooler: refused starts, and failures of the pooler."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -69,7 +69,7 @@ def test_dropped_options_are_noticed(database_url: str, make_app: Callable[..., 
         make_app(database_url=pooler.url_of("mai_sessions", "readonly"))
 
 
-def test_migrations_go_past_it(new_database: str) -> None:
+def test_migration_through_a_pooler_is_refused(new_database: str) -> None:
     with pgbouncer(new_database) as pooler:
         with pytest.raises(StartupError, match="need a connection past the pooler"):
             migrate(pooler.url, "on")

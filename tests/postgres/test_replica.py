@@ -43,7 +43,7 @@ class Replica:
         self.url = self._running.enter_context(embedded.postgresql(self.directory, IMPATIENT))
 
     def kill(self) -> None:
-        """Stop it without a word to its clients."""
+        """Kill it, without notice to its clients."""
         pid = int(next(self.directory.glob("*/postmaster.pid")).read_text().split()[0])
         os.kill(pid, signal.SIGQUIT)
         wait_until(lambda: not Path(f"/proc/{pid}").exists())
@@ -98,7 +98,7 @@ def app(make_app: Callable[..., Flask], replica: Replica, monkeypatch: pytest.Mo
 
 
 def is_replica_read(app: Flask) -> bool:
-    """Whether a read that may be a moment old is the replica's."""
+    """Return whether the replica serves a read that may be outdated."""
     database: Database = app.extensions["mai_sessions"].database
     row = database.stale_read(fetch_one, "SELECT /* replicated */ pg_is_in_recovery()", {})
     assert row
@@ -196,7 +196,7 @@ def test_conflict_with_recovery_is_read_on_the_primary(
     wait_until(lambda: is_replica_read(app))
 
 
-def test_a_replica_that_dies(
+def test_killed_replica_leaves_its_reads_to_the_primary(
     app: Flask, client: FlaskClient, replica: Replica, caplog: pytest.LogCaptureFixture
 ) -> None:
     client.post(SESSIONS, json={"title": "Harbour"})

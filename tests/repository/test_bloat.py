@@ -32,7 +32,7 @@ def has_other_snapshots(conn: psycopg.Connection[Any]) -> bool:
     return bool(row[0])
 
 
-def test_streaming_into_one_message(app: Flask, conn: psycopg.Connection[Any]) -> None:
+def test_vacuum_frees_the_space_of_a_streamed_answer(app: Flask, conn: psycopg.Connection[Any]) -> None:
     words = [f"word{number}" for number in range(250)]
     database = app.extensions["mai_sessions"].database
     with database.connection() as pooled:

@@ -1,4 +1,4 @@
-"""Reads touch what they are asked for and not what is stored: buffers and rows of large sessions and lists.
+"""The rows and buffers of a read depend on its result, not on the size of sessions and lists.
 
 With the generic plan, which the service asks for, and with a custom one.
 """

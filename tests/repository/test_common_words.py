@@ -1,6 +1,4 @@
-"""How many rows a search reads for a user with many sessions: a word in most of them takes hardly more than
-a rare one does.
-"""
+"""A search of a user with many sessions reads hardly more rows for a common word than for a rare one."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Clients that write to the same sessions in every way at once: no request fails, and all sums stay true."""
+"""Concurrent clients write to the same sessions in all ways: no request fails, and all sums are correct."""
 
 import random
 import threading

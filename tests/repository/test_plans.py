@@ -273,7 +273,7 @@ def _explain(
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
-def test_plan_with_values(seeded: psycopg.Connection[Any], name: str) -> None:
+def test_plan_for_given_values_reads_no_whole_table(seeded: psycopg.Connection[Any], name: str) -> None:
     params = {**{key: value for key, (_, value) in PARAMETERS.items()}, **OTHERWISE.get(name, {})}
     with seeded.transaction(force_rollback=True):
         nodes = _explain(seeded, "ANALYZE", STATEMENTS[name], params)
@@ -286,7 +286,7 @@ def test_plan_with_values(seeded: psycopg.Connection[Any], name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STATEMENTS)
-def test_plan_without_values(seeded: psycopg.Connection[Any], name: str) -> None:
+def test_generic_plan_reads_no_whole_table(seeded: psycopg.Connection[Any], name: str) -> None:
     """The plan that a prepared statement keeps."""
     if seeded.info.server_version < 160000:
         pytest.skip("EXPLAIN (GENERIC_PLAN) is of PostgreSQL 16")

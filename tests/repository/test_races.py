@@ -1,4 +1,4 @@
-"""Writers that meet: nothing is lost, nothing counted twice."""
+"""Concurrent writers: nothing is lost, nothing is counted twice."""
 
 import random
 import threading
@@ -167,8 +167,8 @@ def test_sessions_are_counted(conn: Conn, database: Database) -> None:
     check_counters(conn)
 
 
-def test_one_id_made_and_deleted_at_once(conn: Conn, database: Database) -> None:
-    """The client may choose the id, so both can happen; neither may wait for the other for ever."""
+def test_session_created_and_deleted_at_once_is_whole(conn: Conn, database: Database) -> None:
+    """A client may choose the id, so a session can be created and deleted at once. Neither waits for ever."""
     ids = [new_id(), new_id()]
 
     def work(index: int) -> None:
@@ -212,7 +212,7 @@ LEFT = {
 
 
 @pytest.mark.parametrize(("removal", "other"), LEFT)
-def test_removal_that_another_writer_comes_before(
+def test_removal_sees_the_change_of_an_earlier_writer(
     conn: Conn, database: Database, session_id: UUID, removal: str, other: str
 ) -> None:
     """The removal waits for a writer whose change its snapshot does not show."""

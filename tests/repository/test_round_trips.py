@@ -1,4 +1,4 @@
-"""Each request is one round trip to PostgreSQL, but for the exceptions that CONTRIBUTING.md lists."""
+"""Each request is one round trip to PostgreSQL, except for those that CONTRIBUTING.md lists."""
 
 import json
 import re
@@ -32,7 +32,7 @@ KEY = {"Idempotency-Key": "k"}
 
 
 def write(*statements: str) -> list[str]:
-    """The names in the statements of a transaction."""
+    """Return the names of the statements of a transaction."""
     return ["begin", *statements, "commit"]
 
 
@@ -160,7 +160,7 @@ ROUTES = [
 
 
 class Wire:
-    """The trace of the only connection of an application."""
+    """The libpq trace of the single connection of an application."""
 
     def __init__(self, app: Flask, trace: Any) -> None:
         self.client = app.test_client()
@@ -173,7 +173,7 @@ class Wire:
         self._trace.truncate(0)
 
     def round_trips(self) -> list[list[str]]:
-        """The names in the statements that were run since, those of each round trip in a list."""
+        """Return the names of the statements since `clear`, as a list for each round trip."""
         self._trace.seek(0)
         # F is a message to the server, B one from it; the text of a statement may span lines.
         sent = re.findall(
@@ -196,7 +196,7 @@ class Wire:
 
 @pytest.fixture
 def wire(make_app: Callable[..., Flask], monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
-    """An application of one connection, on which libpq writes down each message."""
+    """An application with one connection, of which libpq traces each message."""
     monkeypatch.setattr(Expiry, "start", lambda _: None)
     app = make_app(threads=1)
     with TemporaryFile("ab+") as trace:
@@ -223,7 +223,7 @@ def test_route_takes_one_round_trip(client: FlaskClient, wire: Wire, route: Rout
     assert response.status_code < 400
     expected = [route.statements] if route.statements else []
     if route.path == "/health/detailed":
-        # Only a schema that is current has what is counted.
+        # The count of old words needs the current schema.
         expected = [["has_citus"], *expected, ["count_old_words"]]
     assert wire.round_trips() == expected
 

@@ -1,6 +1,4 @@
-"""No statement touches more than one shard of a Citus cluster; shown from the statements and the migrations
-themselves.
-"""
+"""Each statement stays on one shard of a Citus cluster, as the texts of statements and migrations show."""
 
 import re
 from datetime import UTC, datetime
@@ -64,7 +62,7 @@ def test_statement_without_one_condition_is_refused(volatility: dict[str, str], 
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_statement_is_one_task_of_a_cluster(conn: psycopg.Connection[Any], name: str) -> None:
     given = {key: value for key, (_, value) in PARAMETERS.items()} | OTHERWISE.get(name, {})
-    # A head that moves nowhere has no task.
+    # A head that does not move has no task.
     given["new_head_id"] = MESSAGE
     names = to_positional(STATEMENTS[name]).names
     flipped: dict[str, Any] = {each: None for each in names if each in NULLABLE}
@@ -158,7 +156,7 @@ REFUSED = {
     """WITH s AS (SELECT id FROM sessions WHERE user_id = $1), m AS (
             INSERT INTO users (user_id, session_count) SELECT user_id, 1 FROM s, sessions WHERE user_id = $1) SELECT""": "both",
     "MERGE INTO users USING sessions ON true WHEN MATCHED THEN DELETE": "MergeStmt",
-    # What Citus computes in one place or not at all.
+    # Expressions that Citus evaluates on the coordinator, or refuses.
     "UPDATE sessions SET updated_at = clock_timestamp() WHERE user_id = $1": "clock_timestamp() is volatile",
     "UPDATE sessions SET version = gen_random_uuid() WHERE user_id = $1": "gen_random_uuid() is volatile",
     "WITH s AS (DELETE FROM sessions WHERE user_id = $1) SELECT random()": "random() is volatile",

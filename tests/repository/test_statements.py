@@ -1,6 +1,4 @@
-"""The statements themselves: that each fits the schema, says whose it is, and is the only one of its
-request.
-"""
+"""Each statement fits the schema, names its function, and is short."""
 
 import importlib
 import inspect
@@ -19,7 +17,7 @@ MODULES = [
     importlib.import_module(f"{repository.__name__}.{info.name}")
     for info in pkgutil.iter_modules(repository.__path__)
 ]
-# Of a write, begin and commit are statements of the connection, and these of every resource that runs them.
+# Statements that several modules share.
 _SHARED = {
     "add_messages",
     "change_session",
@@ -75,6 +73,3 @@ def test_statement_names_its_function(module: ModuleType, statement: str) -> Non
 def test_statement_of_a_write_has_under_40_lines(module: ModuleType, statement: str) -> None:
     if statement.lstrip().startswith(("INSERT", "UPDATE", "DELETE")):
         assert statement.strip().count("\n") < 39
-
-
-# Round trips of the routes

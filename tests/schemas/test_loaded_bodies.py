@@ -1,4 +1,4 @@
-"""Bodies are loaded as marshmallow itself loads them: the same values, the same errors."""
+"""The service loads bodies like marshmallow: the same values, the same errors."""
 
 from typing import Any
 

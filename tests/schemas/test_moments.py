@@ -37,7 +37,7 @@ def test_every_form_of_a_date_is_a_whole_day(text: str) -> None:
         ("0001-01-01T00:00:00+14:00", EARLIEST),
     ],
 )
-def test_date_and_time(text: str, expected: datetime) -> None:
+def test_date_and_time_is_read(text: str, expected: datetime) -> None:
     assert Moment().deserialize(text) == expected
 
 
@@ -64,7 +64,7 @@ def test_last_day_ends_with_the_calendar() -> None:
         *("\uff12026-11-25", "2026-11-25T10:00:00  00:00", "0000-01-01", "10000-01-01", "1764028800"),
     ],
 )
-def test_anything_else_is_refused(text: str) -> None:
+def test_text_that_is_no_moment_is_refused(text: str) -> None:
     for field in (Moment(), EndMoment()):
         with pytest.raises(ValidationError):
             field.deserialize(text)

@@ -136,7 +136,7 @@ def test_disconnected_client_has_ended(pair: tuple[socket.socket, ClientSocket])
 
 
 def trickle(prefix: bytes, length: int) -> float:
-    """Send a request in pieces of 16 bytes, and give the CPU seconds that the buffer took for it."""
+    """Send a request in pieces of 16 bytes, and return the CPU seconds of the buffer."""
     client, accepted = socket.socketpair()
     with closing(client), closing(ClientSocket(accepted, 64 * 1024**2, timeout=10)) as sock:
         client.sendall(prefix)
@@ -162,6 +162,6 @@ def trickle(prefix: bytes, length: int) -> float:
     ids=["head", "chunk", "trailer", "body"],
 )
 def test_trickling_client_costs_no_more_than_its_bytes(prefix: bytes) -> None:
-    """Eight times as much is eight times the work, and not 64."""
+    """Eight times the bytes take eight times the CPU time, not 64 times."""
     ratios = [trickle(prefix, 120_000) / trickle(prefix, 15_000) for _ in range(3)]
     assert min(ratios) < 20

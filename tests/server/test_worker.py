@@ -1,4 +1,4 @@
-"""The worker: slow clients occupy no thread, and what is not HTTP is refused with a problem."""
+"""The worker: slow clients occupy no thread, and invalid HTTP is refused with a problem."""
 
 import json
 import select
@@ -23,7 +23,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service(make_migrated_database: Callable[[], str], log: Path) -> Iterator[Service]:
-    """A service of one thread, which waits a second for its clients."""
+    """A service with one thread and a client timeout of a second."""
     one = {"MAI_SESSIONS_WORKERS": "1", "MAI_SESSIONS_THREADS": "1", "MAI_SESSIONS_CLIENT_TIMEOUT": "1"}
     with running(make_migrated_database(), log, **one) as service:
         yield service
@@ -106,7 +106,7 @@ def test_client_that_does_not_close_does_not_block_others(service: Service) -> N
 
 
 def test_client_above_the_lowest_rate_has_time(service: Service) -> None:
-    """Each 16 KiB bring another second."""
+    """Each 16 KiB extend the timeout by a second."""
     body = b'{"title":"' + b" " * 200_000 + b'"}'
     with closing(connect(service)) as connection:
         connection.sendall(POST + b"Content-Length: %d\r\n\r\n" % (len(body) + 2))

@@ -1,4 +1,4 @@
-"""The main thread judges a client while a thread serves it: it takes the client only if that still holds."""
+"""The main thread expires a client only if no thread has served it since it was found idle or late."""
 
 import math
 import socket
@@ -20,7 +20,7 @@ REQUEST = b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n"
 
 
 class ServedMeanwhile:
-    """A lock before which a thread serves the client and puts it back."""
+    """A lock that first lets another thread serve the client."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -41,7 +41,7 @@ class ServedMeanwhile:
 
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[ClientWorker]:
-    """A worker that no process runs, with one client that has long been idle."""
+    """A worker without a process, with one client that has long been idle."""
     monkeypatch.setattr(ClientWorker, "settings", Settings(), raising=False)
     cfg = Config()
     worker = ClientWorker(0, 0, [], None, 30, cfg, Logger(cfg))

@@ -1,4 +1,4 @@
-"""The worker: how it sends responses, and the errors that it sends itself."""
+"""The worker: sending responses, and its own error responses."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ import pytest
 from support.raw_http import GET, POST, connect, is_live, read_response
 from support.service import Service, call, most_memory, running, workers_of
 
-# Around the service's application, whose responses are of one piece.
+# Wraps the application of the service, whose responses have one piece.
 RESPONSES = """
 import threading
 
@@ -74,7 +74,7 @@ app.wsgi_app = wsgi_app
 def other(
     make_migrated_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    """A service of one process whose application responds in other ways, too."""
+    """A service of one process with the routes of RESPONSES."""
     directory = tmp_path_factory.mktemp("other")
     (directory / "responses.py").write_text(RESPONSES)
     with running(

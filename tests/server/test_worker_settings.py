@@ -1,4 +1,4 @@
-"""The settings of gunicorn and the sockets, with the worker of the service and with gthread."""
+"""The worker and gthread: settings of gunicorn, sockets, connections, and replaced workers."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -143,7 +143,7 @@ def test_unix_peer_has_no_address(unix_services: dict[str, Path], worker: str, b
 def unix_services(
     make_migrated_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Path]]:
-    """The sockets of services that trust a proxy at an address, and not at a Unix socket, by worker."""
+    """Sockets of services that trust a proxy at an address but not at a Unix socket, by worker."""
     with ExitStack() as stack:
         paths = {}
         for worker in ("epoll", "gthread"):
@@ -180,7 +180,7 @@ def test_replaced_workers_leave_counts_but_no_files(
         wait_until(lambda: len(workers_of(service.process.pid)) == 1)
         wait_until(files)
         kinds = {path.name.rpartition("_")[0] for path in files()}
-        # Of the worker, its master and those that have ended.
+        # Files of the worker, of its master, and of all ended workers together.
         wait_until(lambda: len(files()) <= 3 * len(kinds))
         with closing(service.connect()) as http:
             http.request("GET", "/metrics")

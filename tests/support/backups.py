@@ -1,4 +1,4 @@
-"""The commands for backups, run as a user runs them."""
+"""The command line of backups."""
 
 import os
 import subprocess
@@ -19,7 +19,7 @@ ENVIRON = {
 
 
 def run(command: str, *arguments: Any, **environ: str) -> str:
-    """Run `mai-sessions …`, and return its output, or the one line of an error."""
+    """Run `mai-sessions …`, and return its single line of output or its error."""
     done = subprocess.run(
         [COMMAND, command, *arguments], check=False, env=ENVIRON | environ, capture_output=True, text=True
     )
@@ -30,7 +30,7 @@ def run(command: str, *arguments: Any, **environ: str) -> str:
 
 
 def rows(url: str) -> dict[str, list[str]]:
-    """Every row of every table."""
+    """Return every row of every table, as text."""
     with psycopg.connect(url) as conn:
         tables = conn.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
         return {

@@ -94,7 +94,7 @@ def configuration(directory: Path, port: int, **replaced: str) -> str:
 def behind_nginx(
     database_url: str, directory: Path, replaced: dict[str, str] | None = None, **environ: str
 ) -> Iterator[Site]:
-    """Run the shipped site with gunicorn behind it, until it is no longer needed.
+    """Run the shipped site with gunicorn behind it, for the length of a `with`.
 
     The test holds the socket, as systemd does, unless MAI_SESSIONS_BIND names it.
     """
@@ -131,7 +131,7 @@ def behind_nginx(
 def get(
     site: Site, path: str, method: str = "GET", body: bytes | None = None, **headers: str
 ) -> tuple[int, dict[str, str], bytes]:
-    """Ask once, over a connection of its own, and give status, headers and body."""
+    """Send a request over a new connection, and return status, headers and body."""
     with closing(HTTPConnection("127.0.0.1", site.port, timeout=60)) as http:
         http.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
         response = http.getresponse()

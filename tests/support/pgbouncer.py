@@ -81,7 +81,7 @@ def configuration(directory: Path, port: int, database_url: str, **replaced: str
 
 @contextmanager
 def pgbouncer(database_url: str, **replaced: str) -> Iterator[PgBouncer]:
-    """Run it until it is no longer needed; skips the test where it is not installed."""
+    """Run it for the length of a `with`. Skips the test if it is not installed."""
     if PROGRAM is None:
         pytest.skip("PgBouncer (Debian: pgbouncer) is not installed")
     port = free_port()

@@ -37,11 +37,11 @@ class Service:
         return f"http://127.0.0.1:{self.port}"
 
     def connect(self) -> HTTPConnection:
-        """A connection that is kept over requests; one thread at a time may use it."""
+        """Return a persistent connection, for one thread at a time."""
         return HTTPConnection("127.0.0.1", self.port, timeout=60)
 
     def is_ready(self) -> bool:
-        """Whether it can serve requests."""
+        """Return whether the service can serve requests."""
         with closing(HTTPConnection("127.0.0.1", self.port, timeout=5)) as http:
             try:
                 http.request("GET", "/health/ready")
@@ -104,7 +104,7 @@ def running(
 
 
 def wait_until(true: Callable[[], object]) -> None:
-    """Look again until it is true."""
+    """Poll a condition until it is true, for at most a minute."""
     deadline = time.monotonic() + 60
     while not true():
         assert time.monotonic() < deadline
@@ -126,6 +126,6 @@ def _is_running(process: psutil.Process) -> bool:
 
 
 def most_memory(workers: set[psutil.Process]) -> int:
-    """The most bytes of memory that any of them has ever held."""
+    """Return the peak memory of the largest of the workers, in bytes."""
     statuses = "".join(Path(f"/proc/{worker.pid}/status").read_text() for worker in workers)
     return max(int(kib) * 1024 for kib in re.findall(r"^VmHWM:\s*(\d+) kB$", statuses, re.MULTILINE))

@@ -11,12 +11,12 @@ _SERIALS = {"smallserial", "serial", "bigserial", "serial2", "serial4", "serial8
 
 
 def schema_faults(migration: str) -> list[str]:
-    """Say what in a migration cannot be distributed by `user_id`."""
+    """List the parts of a migration that cannot be distributed by `user_id`."""
     return [fault for raw in parse_sql(migration) for fault in _statement_of_schema_faults(raw.stmt)]
 
 
 def tables_made(migration: str) -> set[str]:
-    """The names of the tables that a migration makes."""
+    """Return the names of the tables that a migration creates."""
     return {raw.stmt.relation.relname for raw in parse_sql(migration) if isinstance(raw.stmt, ast.CreateStmt)}
 
 
@@ -67,7 +67,7 @@ def _statement_of_schema_faults(node: Any) -> Iterator[str]:
 
 
 def _element_faults(element: Any, table: str) -> Iterator[str]:
-    """What is wrong with a column or constraint."""
+    """Yield the faults of a column or constraint."""
     constraints = [element]
     if isinstance(element, ast.ColumnDef):
         if element.typeName.names[-1].sval in _SERIALS or "nextval" in functions(element):

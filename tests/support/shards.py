@@ -1,4 +1,4 @@
-"""What Citus would refuse or send to several shards, as far as the text of a statement or a migration tells.
+"""Checks whether a statement would stay on one shard of a Citus cluster, as far as its text shows.
 
 The rules are those of Citus 12.1: a statement whose tables are all held to one `user_id` goes to one shard,
 and one with INSERTs in its WITH runs part by part there. A rule that needs the types of an expression is kept

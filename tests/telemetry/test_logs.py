@@ -161,7 +161,7 @@ def test_disconnected_client_is_logged(app: Flask, stream: io.StringIO) -> None:
         ("é", False),
     ],
 )
-def test_request_id(client: FlaskClient, given: str, answered: bool) -> None:
+def test_well_formed_request_id_is_kept(client: FlaskClient, given: str, answered: bool) -> None:
     response = client.get("/health", environ_base={"HTTP_X_REQUEST_ID": given})
     assert (response.headers["X-Request-ID"] == given) == answered
 

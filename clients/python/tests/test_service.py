@@ -73,7 +73,7 @@ def test_messages_are_appended_read_changed_and_deleted(client: Client) -> None:
     assert client.get_session(session.id).messages == []
 
 
-def test_branches_and_clients_ids(client: Client) -> None:
+def test_branches_are_made_and_read_with_ids_of_the_client(client: Client) -> None:
     session = client.create_session()
     question = client.append_message(session.id, "user", "Q")
     first = client.append_message(session.id, "assistant", "A1", id=str(uuid.uuid4()))
@@ -166,7 +166,7 @@ def test_existing_session_is_refused_if_it_must_be_new(client: Client) -> None:
         client.create_session(id=session.id, only_new=True)
 
 
-def test_search_and_analytics(client: Client) -> None:
+def test_search_and_analytics_return_typed_results(client: Client) -> None:
     session = client.create_session(title="Zebra crossing")
     client.append_message(session.id, "assistant", "A zebra", model_id="org/some-model", agent_name="coder")
     assert {result.session.id for result in client.search_results("zebra")} == {session.id}

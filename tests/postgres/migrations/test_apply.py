@@ -44,7 +44,7 @@ def valid(conn: psycopg.Connection, index: str) -> bool | None:
     return row and row[0]
 
 
-def test_applies_each_file_once(new_database: str, conn: psycopg.Connection, directory: Path) -> None:
+def test_each_migration_is_applied_once(new_database: str, conn: psycopg.Connection, directory: Path) -> None:
     assert [m.name for m in apply(new_database, directory)] == ["0001_create_notes", "0002_add_author"]
     assert [m.name for m in apply(new_database, directory)] == []
 
@@ -123,7 +123,7 @@ def test_failing_migration_changes_nothing(
 
 
 @pytest.mark.parametrize("mode", ["on", "check"])
-def test_refuses_a_changed_file(new_database: str, directory: Path, mode: str) -> None:
+def test_changed_migration_is_refused(new_database: str, directory: Path, mode: str) -> None:
     migrate(new_database, "on", directory)
     (directory / "0001_create_notes.sql").write_text("CREATE TABLE notes (body varchar);\n")
 
@@ -131,7 +131,7 @@ def test_refuses_a_changed_file(new_database: str, directory: Path, mode: str) -
         migrate(new_database, mode, directory)
 
 
-def test_refuses_a_missing_file(new_database: str, directory: Path) -> None:
+def test_missing_migration_is_refused(new_database: str, directory: Path) -> None:
     migrate(new_database, "on", directory)
     (directory / "0001_create_notes.sql").unlink()
 
@@ -182,7 +182,7 @@ def test_refuses_a_newer_database_that_breaks_this_code(
         migrate(new_database, mode, directory)
 
 
-def test_refuses_an_old_postgresql(
+def test_old_postgresql_is_not_migrated(
     new_database: str, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(session_settings, "OLDEST_POSTGRESQL", 99)
@@ -219,12 +219,12 @@ def test_says_why_the_database_is_not_reached_without_the_password(url: str, rea
     assert "\n" not in message
 
 
-def test_url_is_required() -> None:
+def test_missing_database_url_is_named() -> None:
     with pytest.raises(StartupError, match=r"^DATABASE_URL is not set$"):
         migrate("", "on")
 
 
-def test_makes_an_index_outside_a_transaction(
+def test_index_is_built_outside_a_transaction(
     new_database: str, conn: psycopg.Connection, directory: Path
 ) -> None:
     (directory / "0003_add_index.sql").write_text(INDEX)
@@ -235,7 +235,7 @@ def test_makes_an_index_outside_a_transaction(
     assert names(conn)[2:] == ["0003_add_index"]
 
 
-def test_replaces_an_invalid_index(new_database: str, conn: psycopg.Connection, directory: Path) -> None:
+def test_invalid_index_is_replaced(new_database: str, conn: psycopg.Connection, directory: Path) -> None:
     migrate(new_database, "on", directory)
     conn.execute("INSERT INTO notes (body) VALUES ('same'), ('same')")
     (directory / "0003_add_index.sql").write_text(INDEX)

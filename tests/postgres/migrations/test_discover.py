@@ -57,7 +57,7 @@ def test_the_shipped_files_keep_the_rules() -> None:
 @pytest.mark.parametrize(
     "name", ["3_add_it.sql", "0003_add.sql", "0003_Add_it.sql", "0003-add-it.sql", "add_it.sql"]
 )
-def test_refuses_a_name(directory: Path, name: str) -> None:
+def test_wrong_name_of_a_migration_is_refused(directory: Path, name: str) -> None:
     (directory / name).touch()
 
     with pytest.raises(StartupError, match=f"{name}: its name is not NNNN_verb_noun.sql"):
@@ -65,7 +65,7 @@ def test_refuses_a_name(directory: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["0004_leave_gap", "0002_be_twice"])
-def test_refuses_a_number(directory: Path, name: str) -> None:
+def test_wrong_number_of_a_migration_is_refused(directory: Path, name: str) -> None:
     (directory / f"{name}.sql").touch()
 
     with pytest.raises(StartupError, match=f"{name} stands where number 0003 should"):
@@ -77,7 +77,7 @@ def test_refuses_a_directory_without_files(tmp_path: Path) -> None:
         discover(tmp_path)
 
 
-def test_refuses_an_unknown_header(directory: Path) -> None:
+def test_unknown_header_of_a_migration_is_refused(directory: Path) -> None:
     (directory / "0003_add_it.sql").write_text("-- migrate: no-transactions\nSELECT 1;\n")
 
     with pytest.raises(StartupError, match=r"unknown header `-- migrate: no-transactions`"):

@@ -16,7 +16,7 @@ def migrate(new_database: str):
     return migrate
 
 
-def test_applies_and_prints_each(migrate) -> None:
+def test_migrate_applies_and_prints_each_migration(migrate) -> None:
     result = migrate()
     assert result.exit_code == 0
     assert result.output == "".join(f"applied {migration.name}\n" for migration in discover())

@@ -1,4 +1,4 @@
-"""A release that serves while the one after it migrates: it keeps answering, and it may start again.
+"""A release that serves while the next one migrates: it continues to serve, and it can start again.
 
 Each kind of change that CONTRIBUTING.md allows is one of the migrations of the release after.
 """
@@ -57,7 +57,7 @@ NEWEST = discover()[-1].version
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    """The migrations of the release after."""
+    """The migrations of the next release."""
     path = tmp_path / "after"
     shutil.copytree(str(MIGRATIONS), path)
     for version, (name, sql) in enumerate(ALLOWED.items(), NEWEST + 1):
@@ -70,7 +70,7 @@ def database_url(make_migrated_database: Callable[[], str]) -> str:
     return make_migrated_database()
 
 
-def test_the_linter_takes_them(directory: Path) -> None:
+def test_squawk_accepts_each_allowed_change(directory: Path) -> None:
     squawk = Path(sys.executable).with_name("squawk")
     if not squawk.exists():
         pytest.skip("the extra lint is not installed")
@@ -80,7 +80,7 @@ def test_the_linter_takes_them(directory: Path) -> None:
 
 
 def use_everything(service: Service, answers: Counter[object]) -> None:
-    """Ask for each thing that the service does, once."""
+    """Send one request of each kind."""
     with closing(service.connect()) as http:
 
         def ask(method: str, path: str, body: object = None) -> bytes:
