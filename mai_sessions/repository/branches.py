@@ -14,6 +14,8 @@ from mai_sessions.errors import Invalid, broken_rule
 from mai_sessions.postgres.connection import Connection, fetch_one
 from mai_sessions.repository.columns import IN_PAGE, PARENT_ID, message_columns
 
+# In a session without branches, each message follows the one before it.
+WHOLE_COLUMNS: LiteralString = message_columns(f"lag(m.id) OVER {IN_PAGE}", is_page=True)
 # In a range, a message that names no parent follows the one before it; in a branch, each does. Only the first
 # one's has to be looked up.
 RANGE_COLUMNS: LiteralString = message_columns(
@@ -32,7 +34,7 @@ WINDOW_COLUMNS: LiteralString = message_columns(
 AS_JSON: LiteralString = """
            SELECT array_to_json(array_agg(r) FILTER (WHERE r.content IS NOT NULL)) AS messages,
                   array_agg(r.seq) FILTER (WHERE r.content IS NULL) AS unread_seqs,
-                  min(r.seq) AS first_seq, max(r.seq) AS last_seq"""
+                  min(r.seq) AS first_seq, max(r.seq) AS last_seq, (array_agg(r.id))[count(*)] AS last_id"""
 
 # The message that the branch ends at, null where there is none, and whether the branch has to be walked.
 BRANCH: LiteralString = """
@@ -43,8 +45,10 @@ BRANCH: LiteralString = """
                        WHEN s.is_branched AND NOT %(all_branches)s THEN s.head_seq
                        ELSE s.newest_seq END AS head_seq,
                   s.is_branched AND NOT %(all_branches)s AS is_walked"""
-# Whether the statement of a range leaves its messages to that of a walk. Who knows the version needs none.
-IS_LEFT: LiteralString = "b.is_walked AND s.version <> ALL (%(known_versions)s::uuid[])"
+# A client that knows the version gets no messages.
+IS_NEW: LiteralString = "s.version <> ALL (%(known_versions)s::uuid[])"
+# Whether the statement of a range leaves its messages to that of a walk.
+IS_LEFT: LiteralString = f"b.is_walked AND {IS_NEW}"
 
 
 def _runs(after_seq: LiteralString) -> LiteralString:
@@ -74,14 +78,14 @@ def _runs(after_seq: LiteralString) -> LiteralString:
 _RUNS: LiteralString = _runs("0")
 _RUNS_AFTER: LiteralString = _runs("%(after_seq)s")
 
-# The oldest messages after a seq, and the newest ones before one. Who knows the version already gets none.
+# The oldest messages after a seq, and the newest ones before one.
 FIRST_IN_RANGE: LiteralString = f"""
            SELECT {RANGE_COLUMNS}
              FROM (SELECT *
                      FROM messages AS m
                     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
                       AND m.seq > %(after_seq)s AND m.seq <= b.head_seq AND NOT b.is_walked
-                      AND s.version <> ALL (%(known_versions)s::uuid[])
+                      AND {IS_NEW}
                     ORDER BY m.seq
                     LIMIT %(limit)s OFFSET %(offset)s) AS m
             ORDER BY m.seq"""
@@ -106,7 +110,7 @@ LAST_IN_RANGE: LiteralString = f"""
                     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
                       AND m.seq > %(after_seq)s AND m.seq < %(before_seq)s AND m.seq <= b.head_seq
                       AND NOT b.is_walked
-                      AND s.version <> ALL (%(known_versions)s::uuid[])
+                      AND {IS_NEW}
                     ORDER BY m.seq DESC
                     LIMIT %(limit)s OFFSET %(offset)s) AS m
             ORDER BY m.seq"""

@@ -41,13 +41,21 @@ CASE WHEN s.is_branched OR s.head_seq IS NOT DISTINCT FROM s.newest_seq THEN s.h
              FROM messages AS h
             WHERE h.user_id = %(user_id)s AND h.session_id = s.id AND h.seq = s.newest_seq) END"""
 
-SUMMARY_COLUMNS: LiteralString = f"""
+
+def summary_columns(head_id: LiteralString) -> LiteralString:
+    """Make the columns of a session `s` without its messages, in the order of its JSON. `head_id` is the
+    expression for that one.
+    """
+    return f"""
 s.id, s.title, s.agent_name, s.model_id, s.created_at, s.updated_at, s.message_count, s.last_message_preview,
 CASE WHEN s.has_metadata
      THEN (SELECT {compact_json("t.metadata")}::json
              FROM session_titles AS t
             WHERE t.user_id = %(user_id)s AND t.session_id = s.id)
-     ELSE '{{}}'::json END AS metadata, s.archived, {HEAD_ID} AS head_id, s.version"""
+     ELSE '{{}}'::json END AS metadata, s.archived, {head_id} AS head_id, s.version"""
+
+
+SUMMARY_COLUMNS: LiteralString = summary_columns(HEAD_ID)
 
 # The id of the message before `m` in its branch. OFFSET 0 keeps the primary key in use under any plan.
 PARENT_ID: LiteralString = """

@@ -18,6 +18,7 @@ from mai_sessions.repository.branches import (
     FIRST_IN_BRANCH,
     FIRST_IN_RANGE,
     IS_LEFT,
+    IS_NEW,
     LAST_IN_BRANCH,
     LAST_IN_RANGE,
     WINDOW,
@@ -107,7 +108,7 @@ LIST_WINDOW: LiteralString = f"""
              FROM (SELECT {WINDOW_COLUMNS}
                      FROM messages AS m
                     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.seq = ANY (w.seqs)
-                      AND s.version <> ALL (%(known_versions)s::uuid[])
+                      AND {IS_NEW}
                     ORDER BY m.seq) AS r) AS p
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
 

@@ -11,8 +11,10 @@ from mai_sessions.repository.branches import (
     AS_JSON,
     BRANCH,
     IS_LEFT,
+    IS_NEW,
     NEWEST_IN_BRANCH,
     RANGE_COLUMNS,
+    WHOLE_COLUMNS,
     check_head,
     fetch_branch,
 )
@@ -21,6 +23,7 @@ from mai_sessions.repository.columns import (
     NEXT_UPDATED_AT,
     SUMMARY_COLUMNS,
     check_locked,
+    summary_columns,
 )
 from mai_sessions.repository.response_size import NO_LIMIT, count_fitting, too_large
 from mai_sessions.repository.session_changes import (
@@ -45,7 +48,7 @@ class SessionReply(NamedTuple):
 
 
 # The newest messages are those above the seq of the one after them: in this form the primary key gives them
-# in order. Who knows the version already gets none.
+# in order.
 _NEWEST_IN_RANGE: LiteralString = f"""
            SELECT {RANGE_COLUMNS}
              FROM messages AS m
@@ -56,7 +59,7 @@ _NEWEST_IN_RANGE: LiteralString = f"""
                        WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s AND o.seq <= b.head_seq
                        ORDER BY o.seq DESC
                       OFFSET %(messages_limit)s::int LIMIT 1), 0) END
-              AND s.version <> ALL (%(known_versions)s::uuid[])
+              AND {IS_NEW}
             ORDER BY m.seq"""
 
 
@@ -73,6 +76,21 @@ def _get_session(newest_messages: LiteralString, is_left: LiteralString) -> Lite
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
 
 
+# All messages of a session without branches, each after the one before it, the last one the head. As this is
+# what most clients read, nothing is looked up for them that a session with branches needs.
+GET_WHOLE_SESSION: LiteralString = f"""
+    SELECT /* get_session */ s.id, s.version, (
+           SELECT row_to_json(d) FROM (
+               SELECT {summary_columns("p.last_id")}, coalesce(p.messages, '[]') AS messages) AS d),
+           s.newest_seq, p.unread_seqs, s.is_branched AND {IS_NEW}
+      FROM sessions AS s
+     CROSS JOIN LATERAL ({AS_JSON}
+             FROM (SELECT {WHOLE_COLUMNS}
+                     FROM messages AS m
+                    WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
+                      AND NOT s.is_branched AND {IS_NEW}
+                    ORDER BY m.seq) AS r) AS p
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
 GET_SESSION: LiteralString = _get_session(_NEWEST_IN_RANGE, IS_LEFT)
 GET_SESSION_BRANCH: LiteralString = _get_session(NEWEST_IN_BRANCH, "false")
 
@@ -108,7 +126,8 @@ def get_session(
         "known_versions": list(known_versions),
         "max_bytes": max_bytes,
     }
-    row = fetch_branch(conn, GET_SESSION, GET_SESSION_BRANCH, params)
+    is_whole = messages_limit is None and head_id is None and branches is None
+    row = fetch_branch(conn, GET_WHOLE_SESSION if is_whole else GET_SESSION, GET_SESSION_BRANCH, params)
     if row is not None and (unread_seqs := row[_UNREAD_SEQS]):
         fitting = count_fitting(conn, user_id, session_id, unread_seqs, max_bytes)
         if fitting is not None and must_fit:
