@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, LiteralString
 from mai_sessions.config import Settings
 from mai_sessions.content.tokens import load_tokenizer
 from mai_sessions.errors import NotFound, Stale, Unavailable
+from mai_sessions.postgres.cluster import is_distributed
 from mai_sessions.postgres.connection import fetch_all, fetch_one
 from mai_sessions.postgres.database import Database
 from mai_sessions.repository.patches import interrupt_stream
@@ -49,6 +50,20 @@ NEWEST_EXPIRED_KEY: LiteralString = """
 
 DELETE_KEYS_UNTIL: LiteralString = """
     DELETE /* delete_expired_keys */ FROM idempotency_keys WHERE created_at <= %(newest)s RETURNING user_id"""
+
+# On a Citus cluster a DELETE for all users would commit in two phases on all nodes. Here each shard is a
+# transaction of its own, on a connection of its own, one after the other.
+DELETE_KEYS_OF_EACH_SHARD: LiteralString = """
+    SELECT /* delete_expired_keys, of each shard */ coalesce(sum(ltrim(r.result, 'DELETE ')::int), 0)::int
+      FROM run_command_on_shards('idempotency_keys', $$
+           DELETE FROM %%1$s
+            WHERE ctid = ANY (ARRAY(
+                  SELECT ctid
+                    FROM %%1$s
+                   WHERE created_at < now() - interval '24 hours'
+                   ORDER BY created_at
+                   LIMIT 1000))$$, parallel => false) AS r
+     WHERE r.success"""
 
 COUNT_OVERDUE_KEYS: LiteralString = """
     SELECT /* count_overdue */ count(*)
@@ -165,6 +180,9 @@ class Expiry:
             newest = fetch_one(conn, NEWEST_EXPIRED_KEY, {"batch": _BATCH}) if locked and locked[0] else None
             if newest is None or newest[0] is None:
                 return 0
+            if is_distributed(conn):
+                deleted = fetch_one(conn, DELETE_KEYS_OF_EACH_SHARD, {})
+                return deleted[0] if deleted else 0
             return len(fetch_all(conn, DELETE_KEYS_UNTIL, {"newest": newest[0]}))
 
     def _interrupt_streams(self) -> int:

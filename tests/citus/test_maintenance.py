@@ -71,10 +71,13 @@ def test_expiry_and_retention_reach_every_node(database_url: str, conn: psycopg.
     settings = Settings(database_url=database_url, threads=1)
     database = Database(settings)
     try:
+        with database.connection() as service_conn:
+            commands = RemoteCommands(service_conn)
         expiry = Expiry(database, settings)
         assert expiry.purge() == {"idempotency_keys": 20, "streams": 20, "sessions": 0}
         conn.execute("UPDATE sessions SET updated_at = '2024-01-01Z'")
         assert expiry.purge(retention_days=30) == {"idempotency_keys": 0, "streams": 0, "sessions": 20}
+        commands.assert_one_phase()
     finally:
         database.close()
     assert conn.execute("SELECT count(*) FROM messages").fetchone() == (0,)

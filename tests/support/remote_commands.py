@@ -54,13 +54,17 @@ class RemoteCommands:
         """The number of transactions that were committed on a node."""
         return self.verbs.count("COMMIT")
 
-    def assert_one_node(self) -> None:
-        """Check that all commands went to one node, that none moved rows between nodes or commits in two
-        phases, and that what writes stands between BEGIN and COMMIT.
-        """
-        assert len({command.node for command in self._commands}) == 1, self._commands
+    def assert_one_phase(self) -> None:
+        """Check that no command moved rows between nodes or commits in two phases."""
         for command in self._commands:
             assert not [part for part in BETWEEN_NODES if part in command.text], command
+
+    def assert_one_node(self) -> None:
+        """Check the same, that all commands went to one node, and that what writes stands between BEGIN and
+        COMMIT.
+        """
+        self.assert_one_phase()
+        assert len({command.node for command in self._commands}) == 1, self._commands
         in_transaction = False
         for verb in self.verbs:
             if verb in ("BEGIN", "COMMIT", "ROLLBACK"):
