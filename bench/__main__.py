@@ -75,7 +75,7 @@ def _as_json(found: Measured) -> dict[str, Any]:
 @click.option(
     "--large",
     is_flag=True,
-    help="Measure over 100,000 sessions and 5 million messages too, and how flat that is.",
+    help="Also measure over 100,000 sessions and 5 million messages, and whether calls slow down.",
 )
 @click.option("--rounds", default=5, show_default=True, help="Rounds of each call; the median counts.")
 @click.option("--seconds", default=2, show_default=True, help="Length of a round.")
@@ -83,7 +83,7 @@ def _as_json(found: Measured) -> dict[str, Any]:
     "--requests",
     default=1_000_000,
     show_default=True,
-    help="Requests of a worker until its memory is looked at again.",
+    help="Requests of a worker between the two measurements of its memory.",
 )
 @click.option(
     "--only", default="", help="Only the calls whose name matches this regular expression, and nothing else."
@@ -95,8 +95,8 @@ def _as_json(found: Measured) -> dict[str, Any]:
     help="The folder of the references.",
 )
 def main(large: bool, rounds: int, seconds: int, requests: int, only: str, references: Path) -> None:
-    """Measure our service beside the references and the limit."""
-    # So that the servers are stopped then, too.
+    """Measure the service, and compare it with the references and the limit."""
+    # An exception, so that the servers are stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     CACHE.mkdir(exist_ok=True)
     found = References(references)

@@ -1,4 +1,4 @@
-"""This checkout beside another one of the service: `python -m bench.against ../before`.
+"""Compares this checkout with another one: `python -m bench.against ../before`.
 
 Both serve at once over one PostgreSQL, and each call goes to one and the other in turn. The other checkout
 needs its virtual environment (`make install`).
@@ -44,7 +44,7 @@ def main(tree: Path, size: str, rounds: int, seconds: int, only: str) -> None:
 def _calls(compared: Stage, size: str, seconds: int) -> Iterator[tuple[str, Callable[[Server], Sample]]]:
     rows = stage.rows(size)
     for call in calls.calls(rows):
-        # What follows has its own.
+        # Later code has its own connections.
         if call.fresh is None:
             lines = call.requests["ours"]
             yield (

@@ -1,6 +1,4 @@
-"""What is asked: the same calls of every target, as far as it has them, and the function of ours that answers
-each.
-"""
+"""The calls: the same for every target that has them, with the repository function that serves each."""
 
 import json
 from collections.abc import Mapping
@@ -25,23 +23,23 @@ _SESSION = json.dumps({"title": _TITLE, "agent_name": "chat"})
 
 
 class Call(NamedTuple):
-    """A call: the requests that each target gets in turn, and the runs of our statement that go with them."""
+    """A call: the requests to each target, and the runs of the repository function that serves it."""
 
     name: str
     requests: Mapping[str, list[str]]
     runs: list[Run]
     body: str = ""
-    # The parameter that has to be new each time.
+    # The parameter that must be new in each run.
     fresh: str | None = None
-    # The targets: requests a second against the seed (at least), CPU against the limit and the expert (at
-    # most).
+    # The goals: requests per second relative to the seed (at least), CPU time relative to the limit and the
+    # expert (at most).
     seed: float | None = None
     limit: float | None = None
     expert: float | None = None
 
 
 def calls(rows: Rows) -> list[Call]:
-    """The calls that every target answers; those that write come last."""
+    """Return the calls, reads before writes."""
     return [*_lists(rows), *_details(rows), *_writes(rows)]
 
 
@@ -93,7 +91,7 @@ def _lists(rows: Rows) -> list[Call]:
 
 
 def _details(rows: Rows) -> list[Call]:
-    # Neighbours of those that are appended to: they stay as they are, however often a kept set is measured.
+    # Not the sessions that appends go to, which grow with each measurement of a kept set.
     read = [rows.session_id(rows.sessions * number // 51 + 1) for number in range(1, 51)]
     long = rows.session_id(0)
     return [
@@ -146,21 +144,21 @@ def _writes(rows: Rows) -> list[Call]:
 
 
 def appending(session_id: UUID) -> Run:
-    """Add the message that the requests add."""
+    """Append the same message as the requests."""
     tokens = NEW_MESSAGE.count(" ") + 1
     message = NewMessage("user", NEW_MESSAGE, tokens)
     return lambda conn: appends.append_messages(conn, USER, session_id, [message])
 
 
 def create(conn: Connection) -> sessions.SessionReply:
-    """Make a session like those that the requests make."""
+    """Create the same session as the requests."""
     return creations.create_session(conn, USER, creations.NewSession(new_id(), _TITLE, "chat"))
 
 
 def flat_calls(server: Server, user: str) -> dict[str, list[str]]:
-    """The calls whose cost must not grow, each for a user of ours, and last two whose work does."""
+    """Return the calls whose cost must not grow with the rows, and last two whose work does grow."""
     listed = json.loads(server.answer(f"GET {_API}/sessions?limit=50", user=user))
-    # The page before the last: of the user with 50,000 sessions the 2,499th.
+    # The last but one page: for the user with 50,000 sessions, page 2,499.
     place = f"limit=20&offset={listed['total'] - 40}"
     before = json.loads(server.answer(f"GET {_API}/sessions?{place}", user=user))
     ids = [session["id"] for session in listed["sessions"][:25]]
@@ -180,7 +178,7 @@ def flat_calls(server: Server, user: str) -> dict[str, list[str]]:
 
 
 def mixture(rows: Rows) -> list[str]:
-    """Requests of all kinds."""
+    """Return requests of all kinds."""
     read, written = (
         [rows.session_id(number) for number in range(start, start + 100)] for start in (100, 200)
     )

@@ -1,4 +1,4 @@
-"""The rows: made-up conversations, the same for every target, and how each target stores them."""
+"""The rows: invented conversations, the same for every target, and the tables of each target."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -13,9 +13,9 @@ import psycopg
 from mai_sessions.auth.identity import DEFAULT_USER
 from mai_sessions.content.lexemes import message_vector, title_vector
 
-# Each in five titles or five messages of the measured user, however many there are.
+# Each is in five titles or five messages of the measured user.
 RARE_TITLE, RARE_WORD, CHINESE = "okapi", "quetzal", "量子"
-# In every title, and in nearly every message.
+# In every title, or in nearly every message.
 COMMON_TITLE, COMMON_WORD = "about", "perhaps"
 MESSAGES, LONG, CHARACTERS = 20, 5000, 400
 
@@ -40,7 +40,7 @@ NEW_ANSWER = " ".join(_text() for _ in range(21))
 
 
 class Message(NamedTuple):
-    """A message, as every target has it."""
+    """A message with the fields that every target has."""
 
     id: UUID
     seq: int
@@ -50,7 +50,7 @@ class Message(NamedTuple):
 
     @property
     def words(self) -> int:
-        """How many words it has."""
+        """The number of words."""
         return self.content.count(" ") + 1
 
 
@@ -77,15 +77,15 @@ class Rows(NamedTuple):
 
     @property
     def total(self) -> int:
-        """Sessions in all."""
+        """The number of all sessions."""
         return self.sessions + self.others * self.their_sessions
 
     def session_id(self, number: int) -> UUID:
-        """The id of a session of the measured user; number 0, which is the oldest, is the long one."""
+        """Return the id of a session of the measured user. Number 0 is the oldest, and the long one."""
         return _id(self._moment(number), 0, number, 0)
 
     def conversations(self) -> Iterator[Conversation]:
-        """Make them all, those of the measured user first."""
+        """Yield all conversations, those of the measured user first."""
         for number in range(self.sessions):
             yield self._conversation(
                 0, number, MESSAGES if number else LONG, _PLANTED.get(number % (self.sessions // 5))
@@ -125,21 +125,21 @@ class Rows(NamedTuple):
 
 
 def rows(size: str, end: datetime) -> Rows:
-    """The rows of a size. Those of `large` are 100,000 sessions and 5 million messages of 1,000 users."""
+    """Return the rows of a size. `large` has 100,000 sessions and 5 million messages of 1,000 users."""
     if size == "large":
         return Rows(end, 50_000, others=999, their_sessions=50, their_messages=80)
     return Rows(end, int(size.replace(",", "")))
 
 
 def _id(moment: datetime, user: int, number: int, seq: int) -> UUID:
-    """A UUID of version 7."""
+    """Return a UUID of version 7."""
     return UUID(
         int=int(moment.timestamp() * 1000) << 80 | 7 << 76 | 2 << 62 | user << 44 | number << 24 | seq
     )
 
 
 def _naive(moment: datetime) -> datetime:
-    """The seed's timestamps have no zone."""
+    """Return a time without a zone, as the seed stores it."""
     return moment.replace(tzinfo=None)
 
 
@@ -217,7 +217,7 @@ _INDEXES = """
 
 def load(database_url: str, target: str, rows: Rows) -> None:
     """Fill the tables of a target."""
-    # Nobody waits for millions of references to be checked, or for indexes to grow row by row.
+    # Without foreign keys and indexes, millions of rows load much faster.
     with psycopg.connect(
         database_url, autocommit=True, options="-c session_replication_role=replica"
     ) as conn:
@@ -243,9 +243,7 @@ def load(database_url: str, target: str, rows: Rows) -> None:
 
 
 def settle(database_url: str) -> None:
-    """Have PostgreSQL do now what it would do later: rows, words and pages that wait slow down whoever comes
-    next.
-    """
+    """Run VACUUM and CHECKPOINT. Dead rows, pending words and dirty pages would slow down the measurement."""
     with psycopg.connect(database_url, autocommit=True) as conn:
         conn.execute("VACUUM (FREEZE, ANALYZE)")
         conn.execute("CHECKPOINT")

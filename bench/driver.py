@@ -1,4 +1,4 @@
-"""Load of requests that differ from one another, which wrk cannot send: each once, over ten connections."""
+"""Sends each request once, over ten connections. wrk can only repeat requests."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,7 +45,7 @@ def send_each(server: Server, requests: Sequence[Request]) -> list[Reply]:
 
 
 def measure(server: Server, postgres: psutil.Process, requests: Sequence[Request]) -> Sample:
-    """Send each request once, and return what one cost."""
+    """Send each request once, and return the cost of one."""
     before, started = (cpu_seconds(server.process), cpu_seconds(postgres)), time.perf_counter()
     replies = send_each(server, requests)
     seconds = time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""The calls that wrk cannot send, and those that the references do not have: each a list of requests."""
+"""The calls that wrk cannot send or that the references do not have: each a list of requests."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ _numbers = count(1)
 
 
 class Feature(NamedTuple):
-    """A call, and what makes the requests of a round; `is_old` if release 0.1 has it, too."""
+    """A call, and the function that makes the requests of a round. `is_old`: release 0.1 has it too."""
 
     name: str
     prepare: Callable[[Server, Rows], Requests]
@@ -27,7 +27,7 @@ class Feature(NamedTuple):
 
 
 def measure(feature: Feature, server: Server, postgres: psutil.Process, rows: Rows) -> Sample:
-    """Make the requests of a round, send them, and return what one cost."""
+    """Make the requests of a round, send them, and return the cost of one."""
     return driver.measure(server, postgres, feature.prepare(server, rows))
 
 
@@ -41,12 +41,12 @@ def post(path: str, value: Any, **headers: str) -> Request:
 
 
 def made(server: Server, requests: Sequence[Request]) -> list[dict[str, Any]]:
-    """Send requests that make something, and return what they made."""
+    """Send requests that create something, and return the bodies of the responses."""
     return [json.loads(reply.content) for reply in send_each(server, requests)]
 
 
 def new_sessions(server: Server, number: int) -> list[str]:
-    """Make empty sessions, and return their paths."""
+    """Create empty sessions, and return their paths."""
     return [
         f"/sessions/{session['id']}"
         for session in made(server, [post("/sessions", {"title": "bench"})] * number)
@@ -61,7 +61,7 @@ def new_messages(server: Server, sessions: Sequence[str], **message: Any) -> lis
 
 
 def stream(answers: Sequence[str]) -> Requests:
-    """Make the patches of answers that grow in steps to their full length, a step of each in turn."""
+    """Return the patches of answers that grow in steps, a step of each answer in turn."""
     return [
         Request("PATCH", answer, _dumps({"content": NEW_ANSWER[:end]}))
         for end in range(STEP, ANSWER + 1, STEP)
@@ -117,7 +117,7 @@ def _append_with_key(server: Server, _rows: Rows) -> Requests:
 
 
 def _append_with_parts(size: int) -> Callable[[Server, Rows], Requests]:
-    # As a tool's result comes: many small values.
+    # Like the result of a tool: many small values.
     rows = [{"city": "Reykjavík", "degrees": -1.5, "sky": ["cloud", "rain"]}] * (size // 64)
     parts = [{"type": "text", "text": NEW_MESSAGE}, {"type": "tool-result", "output": rows}]
     return lambda server, _: _append(server, parts=parts)

@@ -1,4 +1,4 @@
-"""The limit: a bare Flask route under our gunicorn settings, as its application and as its configuration."""
+"""The limit: a bare Flask route with the gunicorn settings of the service. Application and configuration."""
 
 from flask import Flask, Response, request
 
@@ -29,6 +29,6 @@ app = Flask(__name__, static_folder=None)
 
 @app.route("/<int:size>", methods=["GET", "POST"])
 def answer(size: int) -> Response:
-    """Answer so many bytes, after what was sent has been read."""
+    """Read the body, and return a response of the given number of bytes."""
     request.get_data()
     return Response(b" " * size, content_type="application/json")

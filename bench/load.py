@@ -1,6 +1,4 @@
-"""Load, and what it costs: requests a second, latencies, and the CPU time of the processes that did the
-work.
-"""
+"""Sends load, and measures requests per second, latencies, and the CPU time of the serving processes."""
 
 import re
 import subprocess
@@ -20,7 +18,7 @@ _SCRIPT = Path(__file__).with_name("load.lua")
 
 
 class Sample(NamedTuple):
-    """What one round saw. CPU times are in microseconds a request."""
+    """The figures of a round. CPU times are in microseconds for each request."""
 
     requests_per_second: float
     p50_ms: float
@@ -30,12 +28,12 @@ class Sample(NamedTuple):
 
 
 def medians(samples: Iterable[Sample]) -> Sample:
-    """The median of each figure."""
+    """Return the median of each figure."""
     return Sample(*map(median, zip(*samples, strict=True)))
 
 
 def cpu_seconds(process: psutil.Process) -> float:
-    """CPU time of a process, its children, and those of them that have ended."""
+    """Return the CPU seconds of a process and its children, including those that have ended."""
     total = 0.0
     for each in (process, *process.children(recursive=True)):
         with suppress(psutil.NoSuchProcess):
@@ -68,7 +66,7 @@ def send(
     found = re.search(r"^result (\d+) (\d+) (\d+) (\d+) (\d+)$", output, re.MULTILINE)
     assert found, output
     count, microseconds, failed, p50, p99 = map(int, found.groups())
-    if not count:  # The first requests to the seed can take so long.
+    if not count:  # The first requests to the seed can take minutes.
         return send(server, postgres, requests, body, seconds * 2, user)
     if failed:
         raise RuntimeError(

@@ -1,4 +1,4 @@
-"""The figures as a table, and as a chart."""
+"""The figures as tables, as a chart, and as JSON."""
 
 import html
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ Figures = dict[str, Sample]
 
 
 class Measured(NamedTuple):
-    """A call, what it costs each target, and the pages that our statement touches."""
+    """A call, its figures for each target, and the pages that the statement of the service touches."""
 
     call: Call
     figures: Figures
@@ -18,7 +18,7 @@ class Measured(NamedTuple):
 
 
 class FeatureCost(NamedTuple):
-    """What a call costs that only ours has, and the bytes of WAL that one writes."""
+    """A call that only the service has, its figures, and its bytes of WAL."""
 
     name: str
     sample: Sample
@@ -30,12 +30,12 @@ _TARGETS = {"ours": "mai-sessions", "limit": "limit", "expert": "expert", "seed"
 
 
 def cost(sample: Sample) -> float:
-    """CPU microseconds a request."""
+    """Return the CPU microseconds of a request."""
     return sample.server_us + sample.postgres_us
 
 
 def ratios(figures: Figures) -> dict[str, float]:
-    """Ours against each: requests a second against the seed's, CPU against the limit's and the expert's."""
+    """Return the ratios: requests per second to the seed, CPU time to the limit and the expert."""
     mine = figures["ours"]
     found: dict[str, float] = {}
     for name in ("limit", "expert"):
@@ -47,7 +47,7 @@ def ratios(figures: Figures) -> dict[str, float]:
 
 
 def table(measured: list[Measured]) -> str:
-    """What each call costs, in Markdown."""
+    """Write the figures of each call in Markdown."""
     lines = [
         "| call | target | requests/s | p50 ms | p99 ms | server µs | PostgreSQL µs | CPU µs | ours against "
         "it | wanted | pages |",
@@ -78,7 +78,7 @@ def table(measured: list[Measured]) -> str:
 
 
 def feature_table(features: list[FeatureCost]) -> str:
-    """What each call costs that only ours has, in Markdown."""
+    """Write the figures of the calls that only the service has in Markdown."""
     lines = [
         "| call of ours alone | requests/s | p50 ms | p99 ms | server µs | PostgreSQL µs | CPU µs "
         "| WAL bytes |",
@@ -93,7 +93,7 @@ def feature_table(features: list[FeatureCost]) -> str:
 
 
 def flat_table(flat: dict[str, dict[str, Sample]]) -> str:
-    """The median latencies of the small and the large set, in Markdown."""
+    """Write the median latencies of the small and the large set in Markdown."""
     users = list(next(iter(flat.values())))
     lines = [f"| p50 ms | {' | '.join(users)} | grows by |", f"| --- |{' ---: |' * (len(users) + 1)}"]
     for call, samples in flat.items():
@@ -117,7 +117,7 @@ def chart(measured: list[Measured], caption: str) -> str:
     """CPU time of a request, as SVG: a bar for each target, its dark part the server, its light part
     PostgreSQL.
     """
-    # The seed's bars would leave the others no room; they are cut, and say how long they are.
+    # The bars of the seed are cut, with their value beside them, to leave room for the others.
     longest = max(
         cost(sample) for _, figures, _ in measured for name, sample in figures.items() if name != "seed"
     )
@@ -154,12 +154,12 @@ def chart(measured: list[Measured], caption: str) -> str:
 
 
 def rounded(sample: Sample) -> dict[str, float]:
-    """The figures of a sample for programs."""
+    """Return the rounded figures of a sample."""
     return {key: round(value, 3) for key, value in sample._asdict().items()}
 
 
 def as_json(measured: list[Measured]) -> list[dict[str, Any]]:
-    """The figures for programs."""
+    """Return the figures as JSON."""
     return [
         {
             "call": call.name,

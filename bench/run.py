@@ -1,4 +1,4 @@
-"""One run of the benchmark: what is measured over which rows, in rounds of one target after the other."""
+"""A run of the benchmark: measurements over the rows of a size, in rounds of one target after the other."""
 
 import re
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ _FIRST_LOOK = 10_000
 
 
 class Measured(NamedTuple):
-    """What a run found over the rows of a size."""
+    """The figures of a run over the rows of a size."""
 
     calls: list[report.Measured]
     features: list[report.FeatureCost]
@@ -38,7 +38,7 @@ class Measured(NamedTuple):
 
 
 class Bench:
-    """One run over one PostgreSQL."""
+    """A run over one PostgreSQL."""
 
     def __init__(
         self, server_url: str, references: References, rounds: int, seconds: int, only: re.Pattern[str]
@@ -50,7 +50,7 @@ class Bench:
         self._only = only
 
     def measure(self, size: str) -> Measured:
-        """Measure every call over the rows of a size, and with 500 sessions what the service adds to them."""
+        """Measure every call over the rows of a size; with 500 sessions, the calls of the service too."""
         rows = stage.rows(size)
         wanted = [call for call in calls.calls(rows) if self._only.search(call.name)]
         added = [each for each in (FEATURES if size == "500" else [DEEP]) if self._only.search(each.name)]
@@ -116,9 +116,7 @@ class Bench:
         return report.FeatureCost(feature.name, sample, wal)
 
     def flat(self) -> dict[str, dict[str, Sample]]:
-        """Measure ours over 500 sessions, over the large set, and over the 50,000 sessions of one user in
-        it.
-        """
+        """Measure the service over 500 sessions, and over the large set for two of its users."""
         with ExitStack() as stack:
             small, large = (
                 stack.enter_context(self.stage.serving("ours", size, **_AS_ANYONE))
@@ -147,7 +145,7 @@ class Bench:
             return flat
 
     def wal(self) -> dict[str, float]:
-        """Bytes of WAL of an append, to new sessions and to one with 5,000 messages."""
+        """Return the bytes of WAL of an append to new sessions, and to one with 5,000 messages."""
         url = self.stage.database_url("ours", "500")
         found = {}
         with Connection.connect(url, autocommit=True) as conn:
@@ -161,7 +159,7 @@ class Bench:
         return found
 
     def memory(self, requests: int) -> dict[str, float]:
-        """MB that a worker takes after 10,000 requests of all kinds, and after so many."""
+        """Return the MB of a worker after 10,000 requests of all kinds, and after the given number."""
         with targets.ours(self.stage.database_url("ours", "500")) as server:
             found, answered, looks = {}, 0.0, [_FIRST_LOOK, requests]
             lines = calls.mixture(stage.rows("500"))

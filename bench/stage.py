@@ -1,4 +1,4 @@
-"""The PostgreSQL of a run: a database for each target and size, and the target's server before it."""
+"""The PostgreSQL of a run: a database for each target and size, and the servers of the targets."""
 
 import subprocess
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ from bench.targets import CACHE, TREE, References, Server
 from mai_sessions.content import lexemes
 from mai_sessions.postgres import migrations
 
-# What the other checkout runs: its own migrations, and its own rows for its own schema.
+# Run by the other checkout: its own migrations, and its own rows for its own schema.
 _FILL = """
 import sys
 from datetime import datetime
@@ -44,7 +44,7 @@ class Stage:
 
     @contextmanager
     def serving(self, name: str, size: str, **environ: str) -> Iterator[Server]:
-        """Run a target over fresh rows. Only the large set is kept for the next run."""
+        """Run a target over new rows. Only the large set is kept for the next run."""
         url, kept = self.database_url(name, size), False
         if size == "large":
             kept = self._comment(name, size) == fingerprint(rows(size))
@@ -75,11 +75,11 @@ class Stage:
         return [name for name in self._references.names if name == "expert"]
 
     def make_expert_tables(self, database_url: str) -> None:
-        """Make the tables of the expert reference."""
+        """Create the tables of the expert reference."""
         self._references.make_expert_tables(database_url)
 
     def new_database(self, name: str) -> str:
-        """Make an empty database, in place of an old one, and return its URI."""
+        """Create an empty database, replacing an old one, and return its URI."""
         self._execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
         self._execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
         return urlsplit(self._server_url)._replace(path=f"/{name}").geturl()
@@ -122,7 +122,7 @@ def rows(size: str) -> Rows:
     """Return the rows of a size, until last midnight, or until that before the large set was filled, while
     that is kept.
     """
-    # Midnight may come while they are measured: hence the cache.
+    # Cached, because midnight may pass during a run.
     end = datetime.combine(datetime.now(UTC), datetime.min.time(), UTC)
     if size == "large":
         kept = CACHE / "large-end"
@@ -133,7 +133,7 @@ def rows(size: str) -> Rows:
 
 
 def fingerprint(kept: Rows) -> str:
-    """Return what the rows of the large set depend on."""
+    """Return a hash of everything that the rows of the large set depend on."""
     sources = [
         Path(data.__file__),
         Path(lexemes.__file__),

@@ -1,6 +1,4 @@
-"""The statements of our calls, as the repository runs them: for pgbench, for EXPLAIN, and for the bytes that
-they log.
-"""
+"""The statements of the repository, recorded for pgbench, for EXPLAIN, and for their bytes of WAL."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +12,7 @@ from mai_sessions.postgres.connection import BEGIN, COMMIT, Connection, Json
 
 Run = Callable[[Connection], object]
 
-# An id of its own for each run of a script: the same one in all its statements.
+# A new id for each run of a script, the same in all its statements.
 _FRESH = "\\set fresh random(1, 200000000000000)\n"
 _FRESH_ID = "('01900000-0000-7000-8000-' || lpad(to_hex(:fresh::bigint), 12, '0'))::uuid"
 
@@ -27,7 +25,7 @@ class Statement(NamedTuple):
 
 
 class _Recorder(Connection):
-    """Remembers what it runs: one statement of a read, all of a pipeline."""
+    """Records the statements that it runs."""
 
     last: list[Statement]
 
@@ -41,7 +39,7 @@ class _Recorder(Connection):
 
 
 def statements_of(database_url: str, run: Run) -> list[Statement]:
-    """Run a repository function, undo it, and return the statements of its one round trip."""
+    """Run a repository function, roll back, and return the statements of its round trip."""
     with _Recorder.connect(database_url, autocommit=True) as conn:
         with conn.transaction(force_rollback=True):
             run(conn)
@@ -77,7 +75,7 @@ def for_pgbench(statements: Sequence[Statement], fresh: str | None) -> tuple[str
 
 
 def buffers(database_url: str, statements: Sequence[Statement]) -> int:
-    """Return how many pages the statements touch, on the second run."""
+    """Return the pages that the statements touch, in the second run."""
     pages = 0
     with psycopg.connect(database_url, options="-c timezone=UTC") as conn:
         for _ in range(2):
@@ -101,7 +99,7 @@ def _explain(conn: psycopg.Connection[Any], statement: Statement) -> dict[str, A
 
 
 class WalCounter:
-    """Counts the bytes of WAL of whatever runs inside, without the whole pages that follow a checkpoint."""
+    """Counts the bytes of WAL that are written during a `with`, without full pages after a checkpoint."""
 
     def __init__(self, database_url: str) -> None:
         self._conn = psycopg.connect(database_url, autocommit=True)
@@ -120,7 +118,7 @@ class WalCounter:
     def _set_full_pages(self, value: str) -> None:
         self._conn.execute(f"ALTER SYSTEM SET full_page_writes = {value}")
         self._conn.execute("SELECT pg_reload_conf()")
-        # The checkpointer, which takes the setting up, is told by a signal.
+        # A signal makes the checkpointer apply the setting.
         self._conn.execute("CHECKPOINT")
 
     def _position(self) -> int:

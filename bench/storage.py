@@ -1,4 +1,4 @@
-"""What a message takes: bytes of its row, of its entries in the indexes, and of WAL, for English and code."""
+"""The size of a message: bytes of its row, of its index entries, and of WAL, for English and code."""
 
 import random
 import re
@@ -21,7 +21,7 @@ from mai_sessions.repository import appends, creations
 
 _MESSAGES, _IN_SESSION = 2000, 40
 _USER = "bench"
-# The most frequent words of English, by how often they come (Zipf); the rest are made up, as names are.
+# The most frequent words of English by frequency (Zipf); the others are invented, as names are.
 _COMMON = re.findall(
     r"\w+",
     """the of and to a in is that it for was on are as with they be at one have this from or had by but
@@ -49,12 +49,12 @@ class Stored(NamedTuple):
 
     @property
     def total(self) -> float:
-        """What stays on disk."""
+        """The bytes on disk."""
         return self.row + self.indexes + self.other
 
 
 def measure(stage: Stage) -> dict[str, dict[str, Stored]]:
-    """Store messages of each kind by our repository and by the expert's statement."""
+    """Store messages of each kind by the repository, and by the statement of the expert."""
     found: dict[str, dict[str, Stored]] = {}
     for kind, texts in (("English", _english), ("code", _code)):
         for length in (200, 1000):
@@ -90,7 +90,7 @@ def _store(stage: Stage, name: str, texts: Iterator[str]) -> Stored:
         migrations.migrate(url, "on")
     else:
         stage.make_expert_tables(url)
-    # A first session: the pages and roots that any table has are not of a message.
+    # A first session, so that the first pages of tables and indexes are not counted.
     _append(url, name, texts, _IN_SESSION)
     before = _sizes(url)
     with WalCounter(url) as wal:
@@ -139,7 +139,7 @@ def _insert(conn: psycopg.Connection[tuple[object, ...]], table: str, row: tuple
 def _sizes(url: str) -> tuple[int, int, int]:
     """Return the bytes of the messages, of their indexes, and of all other tables, with their indexes."""
     with psycopg.connect(url, autocommit=True) as conn:
-        # So that the words that wait to enter their index are in it.
+        # VACUUM moves the pending words into their index.
         conn.execute("VACUUM")
         row = conn.execute("""
             SELECT pg_table_size('messages'), pg_indexes_size('messages'), (

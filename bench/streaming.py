@@ -1,4 +1,4 @@
-"""Answers that stream in: what their patches cost, how the tables grow, and a list beside fifty of them."""
+"""Streamed answers: the cost of their patches, the growth of the tables, and a list beside fifty streams."""
 
 import multiprocessing
 import time
@@ -32,7 +32,7 @@ class Streaming(NamedTuple):
 
 
 def measure(stage: Stage, server: Server, size: str) -> Streaming:
-    """Stream fifty answers as fast as they go for the bytes, and at 20 patches a second each for the list."""
+    """Stream fifty answers at full speed to measure bytes, and at 20 patches a second each for the list."""
     url = stage.database_url("ours", size)
     patches = features.stream(features.new_answers(server))
     grown = _tables_size(url)
@@ -72,7 +72,7 @@ def _list_p99(server: Server) -> float:
 
 
 def _stream(port: int, answers: list[str], sent: "Synchronized[int]", stop: Event) -> None:
-    """Send each answer's next patch every twentieth of a second, or as soon as the one before is there."""
+    """Send the next patch of each answer every twentieth of a second, after the last response."""
     steps = features.ANSWER // features.STEP
     patches = features.stream(answers)
     connections = [driver.connect(port) for _ in answers]

@@ -1,4 +1,4 @@
-"""What is measured: our server, the references beside the checkout, and a bare Flask route. Each has two
+"""The targets: the service, the references beside the checkout, and a bare Flask route. Each has two
 worker processes.
 """
 
@@ -30,7 +30,7 @@ class Server(NamedTuple):
     process: psutil.Process
 
     def answer(self, request: str, body: str = "", user: str = "") -> bytes:
-        """What it answers to a method and path. Raises OSError unless that is a success."""
+        """Return the body of a response. Raises OSError for an error status."""
         headers = {"X-Forwarded-User": user} if user else {}
         with closing(HTTPConnection("127.0.0.1", self.port, timeout=60)) as http:
             method, path = request.split(" ")
@@ -43,7 +43,7 @@ class Server(NamedTuple):
 
 
 class References:
-    """The two services that ours is held against. One that is not in the folder is left out."""
+    """The two reference services. One that is not in the folder is left out."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -54,7 +54,7 @@ class References:
         return self._folder / f"{name}_reference"
 
     def bin(self, name: str) -> Path:
-        """The programs of its venv, which is made when it is missing."""
+        """Return the programs of its venv, which is created if it is missing."""
         path = CACHE / f"venv-{name}"
         if not (path / "bin" / "uvicorn").exists():
             venv.create(path, with_pip=True)
@@ -68,7 +68,7 @@ class References:
         return path / "bin"
 
     def make_expert_tables(self, database_url: str) -> None:
-        """Make its tables, which its server wants to find."""
+        """Create its tables, which its server needs."""
         subprocess.run(
             [self.bin("expert") / "python", "load_expert.py", "0"],
             cwd=self._path("expert"),
@@ -77,7 +77,7 @@ class References:
         )
 
     def seed(self, database_url: str) -> AbstractContextManager[Server]:
-        """Run the seed reference, which makes its tables when it starts."""
+        """Run the seed reference, which creates its tables at start."""
         url = database_url.replace("postgresql://", "postgresql+asyncpg://")
         return self._uvicorn("seed", "src.main:app", DATABASE_URL=url)
 
@@ -94,9 +94,7 @@ class References:
 
 
 def ours(database_url: str, tree: Path = TREE, **environ: str) -> AbstractContextManager[Server]:
-    """Run the service of a checkout as it is served. One of another release has a virtual environment of its
-    own.
-    """
+    """Run the service of a checkout with its own settings of gunicorn. Another checkout has its own venv."""
     port = _free_port()
     environ = {"DATABASE_URL": database_url, "MAI_SESSIONS_BIND": f"127.0.0.1:{port}", **environ}
     # Release 0.1 has another layout.
@@ -132,7 +130,7 @@ def _free_port() -> int:
 
 
 def environ_with(**environ: str) -> dict[str, str]:
-    """Return the environment of a program: without the settings of whoever runs the benchmark."""
+    """Return the environment of a program, without settings of the service from the present environment."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAI_SESSIONS_")}
     return {**inherited, "MAI_SESSIONS_WORKERS": str(WORKERS), "PYTHONDONTWRITEBYTECODE": "1", **environ}
 
@@ -152,7 +150,7 @@ def _running(
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{name} does not start, see {log}")
             time.sleep(0.1)
-        # uvicorn's master listens before its workers are there.
+        # uvicorn's master listens before its workers run.
         time.sleep(2)
         yield Server(port, psutil.Process(process.pid))
     finally:

@@ -1,4 +1,4 @@
-"""Export and import: messages a second, and the CPU time of each."""
+"""Export and import: messages per second, and CPU time."""
 
 import resource
 import subprocess
@@ -62,7 +62,7 @@ def table(found: Mapping[str, Transfer]) -> str:
 
 @contextmanager
 def _taken() -> Iterator[list[float]]:
-    """Measure the seconds of a block."""
+    """Yield a list whose item becomes the seconds of the block."""
     started, taken = time.perf_counter(), [0.0]
     yield taken
     taken[0] = time.perf_counter() - started

@@ -91,9 +91,7 @@ def test_corpus(client: FlaskClient, say: Say) -> None:
     assert not wrong
 
 
-def test_found_message_has_its_session_and_snippet(
-    client: FlaskClient, session: dict[str, Any], say: Say
-) -> None:
+def test_found_message_has_a_snippet(client: FlaskClient, session: dict[str, Any], say: Say) -> None:
     message = say("a needle in a haystack", role="assistant")
     (result,) = search(client, "needle")
     assert datetime.fromisoformat(result.pop("created_at")) == datetime.fromisoformat(message["created_at"])
