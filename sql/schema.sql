@@ -97,16 +97,17 @@ CREATE TABLE session_titles (
         ON DELETE CASCADE,
     CONSTRAINT session_titles_user_id_check
         CHECK (char_length(user_id) >= 1 AND char_length(user_id) <= 255)
-);
+) WITH (autovacuum_vacuum_scale_factor=0.02, autovacuum_vacuum_insert_scale_factor=0.02);
 
 -- Serves rewrite_title_words and count_old_words: titles whose lexemes were made by older rules
 CREATE INDEX session_titles_old_words_idx
     ON session_titles (user_id, session_id)
     WHERE NOT words @@ '''_2'''::tsquery;
 
--- Serves list_exported_sessions: a page of a user's sessions, oldest first
-CREATE INDEX session_titles_user_id_created_at_idx
-    ON session_titles (user_id, created_at, session_id);
+-- Serves list_sessions filtered by `search`, to count the titles that hold a part of most of them without
+-- reading their rows; and list_exported_sessions: a page of a user's sessions, oldest first
+CREATE INDEX session_titles_user_id_created_at_title_idx
+    ON session_titles (user_id, created_at, session_id) INCLUDE (title);
 
 -- Serves list_sessions filtered by `metadata`
 CREATE INDEX session_titles_user_id_metadata_idx

@@ -206,4 +206,5 @@ def test_filter_reads_only_matching_rows(read: Read, archived: str, name: str) -
     )
     assert found[0].count(b'"title":"needle"') == (0 if archived == "false" else FOUND)
     assert filtered.rows <= 10 * FOUND
-    assert filtered.buffers <= 20 * FOUND
+    # A sample of the titles tells that the part is not common.
+    assert filtered.buffers <= 20 * FOUND + 50
