@@ -10,6 +10,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from flask.testing import FlaskClient
+from support.citus import ONE_NODE
 from support.scripts import REPORTS, USERS, RunScript
 
 Conn = psycopg.Connection[Any]
@@ -30,6 +31,7 @@ def test_report_runs_on_an_empty_database(conn: Conn, run_script: RunScript, rep
     run_script(report)
 
 
+@ONE_NODE
 def test_report_shows_sizes_and_growth(conn: Conn, chats: Chats, run_script: RunScript) -> None:
     conn.execute("ANALYZE")
     lines = run_script("report/sizes.sql")
@@ -47,6 +49,7 @@ def test_users_and_sessions_by_size(chats: Chats, run_script: RunScript) -> None
     assert longest == [[ANN, str(chats[ANN][0]), "5", "1"], [ANN, str(chats[ANN][1]), "2", "0"]]
 
 
+@ONE_NODE
 def test_activity_shows_the_blocking_session(
     conn: Conn, chats: Chats, database_url: str, run_script: RunScript
 ) -> None:
@@ -69,6 +72,7 @@ def test_activity_shows_the_blocking_session(
     assert str(pids[0]) in found
 
 
+@ONE_NODE
 def test_indexes_that_are_invalid_and_how_full_they_are(conn: Conn, run_script: RunScript) -> None:
     conn.execute("CREATE INDEX half_built_idx ON users (user_id)")
     conn.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'half_built_idx'::regclass")
@@ -81,6 +85,7 @@ def test_indexes_that_are_invalid_and_how_full_they_are(conn: Conn, run_script: 
         conn.execute("DROP INDEX half_built_idx")
 
 
+@ONE_NODE
 def test_statements_by_the_names_of_our_functions(
     conn: Conn, client: FlaskClient, run_script: RunScript
 ) -> None:
@@ -95,6 +100,7 @@ def test_statements_by_the_names_of_our_functions(
     assert {"create_session", "sessions"} <= names
 
 
+@ONE_NODE
 def test_health_names_the_schema(conn: Conn, run_script: RunScript) -> None:
     health = dict(line.split("|")[:2] for line in run_script("report/health.sql"))
     assert conn.execute("SELECT max(name) FROM schema_migrations").fetchone() == (health["schema"],)

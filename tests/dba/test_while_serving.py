@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+from support.citus import NO_MOVES
 from support.samples import base64_of, png
 from support.scripts import REPORTS, USERS, RunChecks, RunScript
 
@@ -91,6 +92,7 @@ def test_checks_reports_and_a_repair_run(
         assert row == (2 + appended[second],)
 
 
+@NO_MOVES
 def test_purge_and_move_leave_other_sessions_whole(
     conn: Conn, chats: Chats, database_url: str, run_script: RunScript, run_checks: RunChecks
 ) -> None:

@@ -21,6 +21,16 @@ CITUS_URL = os.environ.get("CITUS_URL", "")
 SHARDS = 4
 
 
+def not_on_citus(reason: str) -> pytest.MarkDecorator:
+    """Skip a test of what a cluster does not have."""
+    return pytest.mark.skipif(bool(CITUS_URL), reason=f"on Citus {reason}")
+
+
+# move_user.sql says so, and what to do instead.
+NO_MOVES = not_on_citus("no user_id changes")
+ONE_NODE = not_on_citus("this report shows one node")
+
+
 @dataclass
 class Node:
     """A server of the cluster."""
