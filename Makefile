@@ -99,7 +99,9 @@ e2e: install  ## Test /docs, the TypeScript store, its example and its adapters 
 
 # The tests of lost nodes stop and kill nodes, so they run alone.
 CITUS_TESTS = tests/api tests/importers tests/repository/test_races.py tests/repository/test_mixed_writers.py \
-              tests/repository/test_reindex.py tests/repository/test_shards.py tests/dba/test_expiry.py tests/citus
+              tests/repository/test_reindex.py tests/repository/test_shards.py tests/citus \
+              $(addprefix tests/dba/test_,checks.py expiry.py maintain.py purge_idempotency_keys.py reports.py \
+              subject.py variables.py while_serving.py)
 
 citus: install  ## Run the tests of the routes, imports, expiry and scripts, and those of lost nodes, on the Citus cluster of CITUS_URL
 	@if [ -z "$$CITUS_URL" ]; then echo "citus: skipped, no CITUS_URL"; else \
