@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields
+from marshmallow import Schema, ValidationError, fields, validates_schema
 
 from mai_sessions.content.attachments import Attachment
 from mai_sessions.content.message import NewMessage
@@ -66,9 +66,18 @@ class MessageListQuery(BranchQuery):
         load_default=None,
         metadata={
             "description": "The newest messages whose `token_count` add up to at most this, beginning at a "
-            "`user` message, with the `system` messages before them; at least the newest message"
+            "`user` message, with the `system` messages before them; at least the newest message. "
+            "`limit` does not apply, and `offset`, `after_seq` or `before_seq` beside it is a `422`"
         },
     )
+
+    @validates_schema
+    def _check_window(self, query: dict[str, Any], **_: Any) -> None:
+        given = ["offset"] if query["offset"] else []
+        given += [name for name in ("after_seq", "before_seq") if query[name] is not None]
+        if given and query["max_tokens"] is not None:
+            text = ErrorText("Cannot be combined with max_tokens.", "combined")
+            raise ValidationError({name: [text] for name in given})
 
 
 class _MessageFields(Body):

@@ -6,6 +6,7 @@ from itertools import chain
 from typing import Any
 
 import psycopg
+import pytest
 from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
@@ -92,6 +93,14 @@ def test_links_lead_to_each_message_once(
         assert before[0] == after[0]
         if before[0]:
             assert list(chain(*reversed(before), *after[1:])) == there, place
+
+
+@pytest.mark.parametrize("name", ["offset", "after_seq", "before_seq"])
+def test_place_of_a_page_is_refused_beside_max_tokens(client: FlaskClient, session: str, name: str) -> None:
+    response = client.get(f"{session}/messages?max_tokens=5&{name}=2")
+    assert response.status_code == 422
+    assert [error["loc"] for error in response.get_json()["errors"]] == [["query", name]]
+    assert client.get(f"{session}/messages?max_tokens=5&{name}=&limit=1").status_code == 200
 
 
 def test_after_seq_and_before_seq_bound_a_page(client: FlaskClient, conn: Conn, session: str) -> None:

@@ -1429,7 +1429,7 @@ export interface operations {
                 after_seq?: number | null;
                 /** @description The last messages before this `seq` */
                 before_seq?: number | null;
-                /** @description The newest messages whose `token_count` add up to at most this, beginning at a `user` message, with the `system` messages before them; at least the newest message */
+                /** @description The newest messages whose `token_count` add up to at most this, beginning at a `user` message, with the `system` messages before them; at least the newest message. `limit` does not apply, and `offset`, `after_seq` or `before_seq` beside it is a `422` */
                 max_tokens?: number | null;
             };
             header?: {
