@@ -30,7 +30,7 @@ class _Application(Flask):
         self._ensure_sync = lru_cache(maxsize=512)(super().ensure_sync)
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Ask once for each function whether it is a coroutine. Flask asks six times a request."""
+        """Cache whether a function is a coroutine. Flask checks it six times in a request."""
         return self._ensure_sync(func)
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:

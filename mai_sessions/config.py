@@ -36,7 +36,7 @@ def _setting(
 
 @dataclass(frozen=True)
 class Settings:
-    """What an operator can choose. docs/settings.md lists the variable, unit and meaning of each field."""
+    """The settings of the service. docs/settings.md lists the variable, unit and meaning of each field."""
 
     database_url: str = _setting(
         "DATABASE_URL",

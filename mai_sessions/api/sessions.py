@@ -143,9 +143,11 @@ flask.Blueprint.add_url_rule(
 @api.post("/sessions/batch", tags=["sessions"])
 @api.arguments(SessionBatch())
 @api.response(200, SessionBatchResult)
-def run_batch(payload: dict[str, Any]) -> Response:
+def batch_sessions(payload: dict[str, Any]) -> Response:
     """Delete, archive or unarchive many sessions, all or none"""
     key = idempotency_key("sessions/batch", payload)
     with connection() as conn:
-        reply = session_batches.run_batch(conn, current_user_id(), payload["ids"], payload["action"], key=key)
+        reply = session_batches.batch_sessions(
+            conn, current_user_id(), payload["ids"], payload["action"], key=key
+        )
     return json_response(reply.body, headers={"Idempotency-Replayed": "true"} if reply.is_replayed else None)

@@ -1,1 +1,1 @@
-"""Who is calling."""
+"""Authentication of requests."""

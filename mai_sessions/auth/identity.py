@@ -1,4 +1,4 @@
-"""Who is calling: the modes of MAI_SESSIONS_AUTH, or a function of the application around."""
+"""Authentication: the modes of MAI_SESSIONS_AUTH, or the function of the host application."""
 
 import ipaddress
 import re
@@ -82,7 +82,7 @@ def refuse_settings_of_other_modes(settings: Settings) -> None:
 
 
 def identified_by(identify: Callable[[], str | None]) -> Authenticate:
-    """Make the authentication of an application that knows its users: None means nobody."""
+    """Make the authentication of an application that knows its users: None means that nobody is logged in."""
 
     def authenticate() -> str:
         user_id = identify()

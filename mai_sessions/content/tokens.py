@@ -1,4 +1,4 @@
-"""How many tokens a text is."""
+"""Count the tokens of a text."""
 
 from collections.abc import Callable
 

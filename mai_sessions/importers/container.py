@@ -1,4 +1,4 @@
-"""The file that a user hands over: a zip file with documents and images, or a single document."""
+"""The file of an import: a zip file with documents and images, or a single document."""
 
 import zipfile
 import zlib
@@ -76,7 +76,7 @@ class _Stream:
 
 @dataclass(slots=True)
 class Container:
-    """What is in a file: its documents, in the order of their names, and the images beside them."""
+    """The content of a file: its documents, in the order of their names, and its images."""
 
     documents: list[Document]
     files: Files

@@ -28,7 +28,7 @@ _PACKED = {
 
 _NEXT_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+([{}\[\]])', re.DOTALL)
 _CONVERSATIONS_KEY = re.compile(rb'"conversations"\s*:\s*\Z')
-# Deeper than any element: the rest of an object whose conversations have been read.
+# Deeper than any element: the rest of an object after its conversations.
 _NOWHERE = 2**31
 
 _STRUCTURE = re.compile(r"[ \t\r\n,:]*+([{\[]|[}\]])?")

@@ -9,11 +9,11 @@ Json = dict[str, Any]
 
 
 class UnreadableFile(Exception):
-    """A file that cannot be imported at all; the text says why, in one line."""
+    """A file that cannot be imported. The text says why, in one line."""
 
 
 class UnreadableConversation(Exception):
-    """A conversation that cannot be imported, beside others that can; the text says why."""
+    """A conversation that cannot be imported. The text says why."""
 
 
 @dataclass(slots=True)

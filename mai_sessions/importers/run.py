@@ -1,4 +1,4 @@
-"""`mai-sessions import` and `export`: from files, with a line for each conversation, and back into one."""
+"""`mai-sessions import` and `export`."""
 
 import sys
 import time
@@ -92,7 +92,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """What is the same for all files of a command: whose chats they become, and how they are stored."""
+    """The values that all files of a command share: the user, and how chats are stored."""
 
     user_id: str
     count_tokens: Callable[[str], int]

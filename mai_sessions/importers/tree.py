@@ -51,7 +51,7 @@ def fill_times(
 
 
 def parents_first(messages: Mapping[str, Message]) -> list[Message]:
-    """Order by time, but a parent before its children, whatever their clocks say."""
+    """Order by time, but each parent before its children."""
     children: dict[str | None, list[int]] = {}
     listed = list(messages.values())
     for index, message in enumerate(listed):

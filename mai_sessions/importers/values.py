@@ -48,12 +48,12 @@ def timestamp(value: object) -> datetime | None:
 
 
 def _sane(moment: datetime) -> datetime | None:
-    """Zero and negative stamps are the mark of a missing time."""
+    """Return None for zero and negative times, which mark a missing time."""
     return moment.astimezone(UTC) if moment.timestamp() > 0 else None
 
 
 def without_empty(values: Json) -> Json:
-    """Leave out members that say nothing."""
+    """Leave out empty members."""
     return {key: value for key, value in values.items() if value not in (None, "", [], {})}
 
 

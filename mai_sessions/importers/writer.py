@@ -107,7 +107,7 @@ class _Places:
         self._last = stored.last_seq if stored else 0
         self._is_branched = False
         self._kept_seqs = stored is None and _has_seqs(messages)
-        # A user who has continued from an own message keeps that branch.
+        # A user who has added a message after the import keeps that branch.
         moved = stored is not None and stored.head_id is not None and stored.head_id not in self._ids.values()
         self._head = stored.head_id if stored and moved else None
         self._file_head = preparation.conversation.head_id
@@ -124,7 +124,7 @@ class _Places:
     def batch(self, rows: list[ImportedMessage], *, updated_at: datetime, origin: bytes | None) -> Batch:
         """Return the batch of the messages that were placed last."""
         head_seq = self._seqs.get(self._head) if self._head else self._seq_of(self._file_head)
-        # Until the message that is shown is stored, the newest is.
+        # Until the shown message is stored, the newest is the head.
         head_seq = head_seq or self._newest or None
         is_branched = self._is_branched or head_seq not in (None, self._newest)
         return Batch(rows, head_seq, is_branched, updated_at, origin)

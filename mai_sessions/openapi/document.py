@@ -247,10 +247,10 @@ def _problem_example(status: int, problem: ProblemType) -> dict[str, Any]:
 
 class _Api(Api):  # type: ignore[misc]
     def _register_error_handlers(self) -> None:
-        """Leave the errors to `web.problems`."""
+        """Do nothing: `web.problems` registers the handlers."""
 
     def _register_responses(self) -> None:
-        """Leave the responses to `Completion`."""
+        """Do nothing: `Completion` adds the responses."""
 
     def _register_pagination_header(self) -> None:
         """Pages are chosen by the query, not by flask-smorest's header."""

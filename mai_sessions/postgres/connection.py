@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 _DONE = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 RUN_AGAIN = "PostgreSQL ended a deadlock; the transaction is run again"
 _FORMATS = {"s": PyFormat.AUTO, "b": PyFormat.BINARY, "t": PyFormat.TEXT}
-# Whatever the default of the database is: each statement of a transaction sees what the writer before it
-# left.
+# Independent of the default of the database: each statement of a transaction sees the rows of the previous
+# writer.
 BEGIN: LiteralString = "BEGIN /* begin */ ISOLATION LEVEL READ COMMITTED"
 COMMIT: LiteralString = "COMMIT /* commit */"
 

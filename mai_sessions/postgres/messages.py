@@ -1,4 +1,4 @@
-"""PostgreSQL's messages, made fit for the one line of a StartupError."""
+"""PostgreSQL's messages, shortened for the one line of a StartupError."""
 
 import re
 

@@ -78,7 +78,7 @@ def split_statements(sql: str) -> Iterator[str]:
 
 
 def created_table(statement: str) -> str | None:
-    """Return the name of the table that a statement creates, if it does."""
+    """Return the name of the table that a statement creates, or None."""
     match = _TABLE.match(_COMMENT.sub("", statement))
     return match[1] if match else None
 

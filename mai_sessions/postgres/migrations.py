@@ -91,7 +91,7 @@ $$;
 Connection = psycopg.Connection[Any]
 
 
-# Between 0.1.0 and 0.2.0 a comment of this file was another one.
+# Between 0.1.0 and 0.2.0, a comment in this file was different.
 FORMER_CHECKSUMS = {
     "0004_add_search": "4dde6658d56003d9ad699dee75eb2ebc2b42f5750c714fdd3f2a9d130bc2cedb",
 }

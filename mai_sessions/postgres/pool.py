@@ -64,7 +64,7 @@ class Pool:
         self._url = settings.database_url
         self._parameters = connection_parameters(settings)
         self._max_checkout_seconds = settings.statement_timeout + WATCHDOG_GRACE
-        # Failed attempts to connect are noted here, and by whoever reads in vain.
+        # Failed connections and failed reads are recorded here.
         self.outage = Outage(f"{name} database")
         self._pool = psycopg_pool.ConnectionPool(
             self._url,
@@ -172,7 +172,7 @@ class Pool:
         return {name: stats[name] for name in ("pool_max", "pool_size", "pool_available", "requests_waiting")}
 
     def _configure(self, conn: Connection) -> None:
-        # The pool's own thread must not wait for ever either.
+        # The thread of the pool must not wait for ever either.
         self._watchdog.watch(conn, self._max_checkout_seconds)
         try:
             check_session_settings(conn)

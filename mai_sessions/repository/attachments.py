@@ -27,7 +27,7 @@ def get_attachment(conn: Connection, user_id: str, sha256: str) -> Attachment:
 
 
 def release_attachments(messages: LiteralString) -> LiteralString:
-    """Make the statement that takes the references of messages away.
+    """Make the statement that subtracts the references of messages.
 
     `messages` is a query for the `images` and `part_attachments` of each. A message refers once to an
     attachment, however often it names it.
@@ -86,8 +86,8 @@ def refer_to_attachments(messages: LiteralString) -> LiteralString:
      WHERE a.user_id = %(user_id)s AND a.sha256 = named.sha256 AND a.sha256 <> ALL (%(sha256s)s::text[])"""
 
 
-# Whoever stores attachments or links to them runs both, so that no two writers wait for each other. With the
-# first one held, no row comes to be that the second one has passed over.
+# Every writer that stores attachments or links to them runs both, so that writers do not deadlock. While the
+# first lock is held, no other writer can add a row that the second one has missed.
 LOCK_UPLOADS: LiteralString = """
     SELECT /* lock_uploads */ pg_advisory_xact_lock(hashtextextended('mai_sessions uploads ' || s.user_id, 0))
       FROM sessions AS s
@@ -106,7 +106,7 @@ def lock_attachments(names: LiteralString) -> LiteralString:
 
 LOCK_ATTACHMENTS: LiteralString = lock_attachments("%(named_sha256s)s::text[]")
 
-# A link in parts to what is not there is text.
+# A link in parts to an unknown attachment is plain text.
 DROP_UNKNOWN_LINKS: LiteralString = """
     UPDATE /* drop_unknown_links */ messages AS m
        SET part_attachments = ARRAY (

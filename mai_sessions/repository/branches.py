@@ -1,9 +1,9 @@
-"""How the messages of a branch are read.
+"""The queries for the messages of a branch.
 
-A session without branches is a range of the primary key. A branch is a few such ranges, its runs: they are
-walked from its head to its first message, a step for each message that names its parent. Each has a
-statement, as PostgreSQL takes longer to start a walk than to read a short range. The queries here belong into
-a statement that has the session as `s` and, from BRANCH, what is asked for as `b`.
+A session without branches is a range of the primary key. A branch consists of a few such ranges, its runs,
+which are walked from its head to its first message: a step for each message that names its parent. There is a
+statement for the range and one for the walk, because a walk takes PostgreSQL longer to start. The queries are
+for statements with the session as `s` and the requested branch, from BRANCH, as `b`.
 """
 
 from collections.abc import Mapping
@@ -12,31 +12,38 @@ from uuid import UUID
 
 from mai_sessions.errors import Invalid, broken_rule
 from mai_sessions.postgres.connection import Connection, fetch_one
-from mai_sessions.repository.columns import IN_PAGE, PARENT_ID, message_columns
+from mai_sessions.repository.columns import IN_PAGE, MESSAGE_ROW, PARENT_ID, message_columns
 
 # In a session without branches, each message follows the one before it.
 WHOLE_COLUMNS: LiteralString = message_columns(f"lag(m.id) OVER {IN_PAGE}", is_page=True)
-# In a range, a message that names no parent follows the one before it; in a branch, each does. Only the first
-# one's has to be looked up.
+# In a range, a message that names no parent follows the message before it; in a branch, every message does.
+# Only the parent of the first message is looked up.
 RANGE_COLUMNS: LiteralString = message_columns(
     f"coalesce(CASE WHEN m.parent_seq IS NULL THEN lag(m.id) OVER {IN_PAGE} END, {PARENT_ID})", is_page=True
 )
 BRANCH_COLUMNS: LiteralString = message_columns(
     f"coalesce(lag(m.id) OVER {IN_PAGE}, {PARENT_ID})", is_page=True
 )
-# In a window, the messages of the system may stand apart from the others.
+# In a window, system messages may be separate from the others.
 WINDOW_COLUMNS: LiteralString = message_columns(
     f"""CASE WHEN lag(m.seq) OVER {IN_PAGE} = coalesce(m.parent_seq, m.seq - 1)
                  THEN lag(m.id) OVER {IN_PAGE} ELSE {PARENT_ID} END""",
     is_page=True,
 )
-# A page as JSON, or, where it may be too large for a response, the seq of its messages instead.
-AS_JSON: LiteralString = """
+
+
+def page_as_json(page: LiteralString) -> LiteralString:
+    """Make the query for a page as JSON, or for the seqs of its messages if it may be too large for a
+    response.
+    """
+    return f"""
            SELECT array_to_json(array_agg(r) FILTER (WHERE r.content IS NOT NULL)) AS messages,
                   array_agg(r.seq) FILTER (WHERE r.content IS NULL) AS unread_seqs,
-                  min(r.seq) AS first_seq, max(r.seq) AS last_seq, (array_agg(r.id))[count(*)] AS last_id"""
+                  min(r.seq) AS first_seq, max(r.seq) AS last_seq, (array_agg(r.id))[count(*)] AS last_id
+             FROM ({page}) AS r"""
 
-# The message that the branch ends at, null where there is none, and whether the branch has to be walked.
+
+# The seq of the last message of the branch, null without messages, and whether the branch is walked.
 BRANCH: LiteralString = """
            SELECT CASE WHEN %(head_id)s::uuid IS NOT NULL
                        THEN (SELECT h.seq FROM messages AS h
@@ -45,18 +52,18 @@ BRANCH: LiteralString = """
                        WHEN s.is_branched AND NOT %(all_branches)s THEN s.head_seq
                        ELSE s.newest_seq END AS head_seq,
                   s.is_branched AND NOT %(all_branches)s AS is_walked"""
-# A client that knows the version gets no messages.
+# Whether the client does not know the version; otherwise it gets no messages.
 IS_NEW: LiteralString = "s.version <> ALL (%(known_versions)s::uuid[])"
-# Whether the statement of a range leaves its messages to that of a walk.
+# Whether the statement for a range leaves the messages to the one for a walk.
 IS_LEFT: LiteralString = f"b.is_walked AND {IS_NEW}"
 
 
 def _runs(after_seq: LiteralString) -> LiteralString:
     """Make the query for the runs of a branch that end after a seq, the newest first.
 
-    In a run, each message follows the one before it by seq. It begins with a message that names its parent,
-    which is where the next run ends. The first row tells only where the newest run ends. As each step makes
-    one row, a LIMIT ends the walk.
+    In a run, each message follows the one before it by seq. A run begins with a message that names its
+    parent, the last message of the next run. The first row has only the end of the newest run. Each step
+    makes one row, so a LIMIT ends the walk.
     """
     return f"""
              WITH RECURSIVE run (first_seq, last_seq, parent_seq) AS (
@@ -81,7 +88,7 @@ _RUNS_AFTER: LiteralString = _runs("%(after_seq)s")
 # The oldest messages after a seq, and the newest ones before one.
 FIRST_IN_RANGE: LiteralString = f"""
            SELECT {RANGE_COLUMNS}
-             FROM (SELECT *
+             FROM (SELECT {MESSAGE_ROW}
                      FROM messages AS m
                     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
                       AND m.seq > %(after_seq)s AND m.seq <= b.head_seq AND NOT b.is_walked
@@ -91,12 +98,12 @@ FIRST_IN_RANGE: LiteralString = f"""
             ORDER BY m.seq"""
 FIRST_IN_BRANCH: LiteralString = f"""
            SELECT {BRANCH_COLUMNS}
-             FROM (SELECT m.*
+             FROM (SELECT {MESSAGE_ROW}
                      FROM (SELECT run.first_seq, run.last_seq
                              FROM ({_RUNS_AFTER}) AS run
                             ORDER BY run.first_seq) AS run
                     CROSS JOIN LATERAL (
-                          SELECT *
+                          SELECT {MESSAGE_ROW}
                             FROM messages AS m
                            WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
                              AND m.seq >= run.first_seq AND m.seq <= run.last_seq AND m.seq > %(after_seq)s
@@ -105,7 +112,7 @@ FIRST_IN_BRANCH: LiteralString = f"""
             ORDER BY m.seq"""
 LAST_IN_RANGE: LiteralString = f"""
            SELECT {RANGE_COLUMNS}
-             FROM (SELECT *
+             FROM (SELECT {MESSAGE_ROW}
                      FROM messages AS m
                     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
                       AND m.seq > %(after_seq)s AND m.seq < %(before_seq)s AND m.seq <= b.head_seq
@@ -119,10 +126,10 @@ LAST_IN_RANGE: LiteralString = f"""
 def _last_in_branch(runs: LiteralString, condition: LiteralString, limit: LiteralString) -> LiteralString:
     return f"""
            SELECT {BRANCH_COLUMNS}
-             FROM (SELECT m.*
+             FROM (SELECT {MESSAGE_ROW}
                      FROM ({runs}) AS run
                     CROSS JOIN LATERAL (
-                          SELECT *
+                          SELECT {MESSAGE_ROW}
                             FROM messages AS m
                            WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
                              AND m.seq >= run.first_seq AND m.seq <= run.last_seq {condition}
@@ -137,12 +144,12 @@ LAST_IN_BRANCH: LiteralString = _last_in_branch(
 # The newest messages of a branch, all of them without a limit.
 NEWEST_IN_BRANCH: LiteralString = _last_in_branch(_RUNS, "", "%(messages_limit)s::int")
 
-# How many messages are read at once until the tokens of a window are spent.
+# The messages that are read at a time until the tokens of a window are used up.
 _PIECE: LiteralString = "64"
-# The window begins at the oldest message of a user that the tokens suffice for, or else is the newest
-# message. The system's messages before it belong to it and count first, unless it is that one message. The
-# others are read from the head on, a piece of a run at a time, with the tokens of each and of those after it;
-# `next_seq` of the oldest of a piece is where the next piece ends.
+# The window begins at the oldest user message for which the tokens suffice; otherwise it is the newest
+# message alone. System messages before it belong to it, and their tokens count first. The other messages are
+# read from the head on, in pieces of a run, with the sum of the tokens from each message to the head.
+# `next_seq` of the oldest message of a piece is the end of the next piece.
 WINDOW: LiteralString = f"""
              WITH RECURSIVE system_message AS (
                   SELECT m.seq, m.token_count
@@ -199,9 +206,9 @@ WINDOW: LiteralString = f"""
 def fetch_branch(
     conn: Connection, in_range: LiteralString, in_branch: LiteralString, params: Mapping[str, Any]
 ) -> tuple[Any, ...] | None:
-    """Run `in_range`, and `in_branch` if the last column of that says that the branch has to be walked.
+    """Run `in_range`, and then `in_branch` if the last column says that the branch must be walked.
 
-    The row is that of one statement, so it is consistent whatever is written between the two.
+    The row comes from one statement, so writes between the two do not matter.
     """
     row = fetch_one(conn, in_range, params)
     return fetch_one(conn, in_branch, params) if row is not None and row[-1] else row

@@ -7,13 +7,12 @@ from uuid import UUID
 
 from mai_sessions.errors import NotFound, Stale
 
-# Now, or when the session was last written if that is later by less than a minute: a session's time never
-# goes back, and a clock that was ahead once does no lasting harm. Without CASE, in which Citus takes no
-# now().
+# Now, or the session's last write if that is later by less than a minute: the time of a session never goes
+# back, and a clock that was ahead is corrected. Without CASE, because Citus refuses now() in it.
 NEXT_UPDATED_AT: LiteralString = """
 GREATEST(now(), nullif(s.updated_at, GREATEST(s.updated_at, now() + interval '1 minute')))"""
 
-# Of the content of the head, in `last_message_preview`.
+# The length of `last_message_preview`.
 PREVIEW_CHARACTERS = 100
 
 # What SUMMARY_COLUMNS reads of the row of a session.
@@ -21,20 +20,26 @@ SESSION_ROW: LiteralString = """
 s.id, s.title, s.agent_name, s.model_id, s.created_at, s.updated_at, s.message_count, s.last_message_preview,
 s.has_metadata, s.archived, s.is_branched, s.newest_seq, s.head_seq, s.head_id, s.version"""
 
+# What message_columns reads of the row of a message.
+MESSAGE_ROW: LiteralString = """
+m.id, m.session_id, m.seq, m.parent_seq, m.role, m.content, m.parts, m.part_attachments, m.token_count,
+m.model_id, m.agent_name, m.response_time_ms, m.is_error, m.images, m.documents, m.metadata, m.status,
+m.created_at, m.updated_at"""
+
 
 def compact_json(value: LiteralString) -> LiteralString:
     """Make the expression for a jsonb object as compact JSON text: PostgreSQL writes a blank after each
     separator.
 
-    The text is taken by an operator, for Citus knows that one to be immutable, and a cast not.
+    An operator makes the text, because Citus knows that it is immutable; of a cast it does not.
     """
     return rf"""regexp_replace({value} #>> '{{}}', '("(?:[^"\\]|\\.)*")|([:,]) ', '\1\2', 'g')"""
 
 
-# The seq of the head: where nothing is branched, the newest message.
+# The seq of the head: without branches, the newest message.
 HEAD_SEQ: LiteralString = "CASE WHEN s.is_branched THEN s.head_seq ELSE s.newest_seq END"
 
-# The id of the head. The release before moves newest_seq alone, and then it is looked up.
+# The id of the head. Release 0.1 updates only newest_seq; then the id is looked up.
 HEAD_ID: LiteralString = """
 CASE WHEN s.is_branched OR s.head_seq IS NOT DISTINCT FROM s.newest_seq THEN s.head_id
      ELSE (SELECT h.id
@@ -43,9 +48,7 @@ CASE WHEN s.is_branched OR s.head_seq IS NOT DISTINCT FROM s.newest_seq THEN s.h
 
 
 def summary_columns(head_id: LiteralString) -> LiteralString:
-    """Make the columns of a session `s` without its messages, in the order of its JSON. `head_id` is the
-    expression for that one.
-    """
+    """Return the columns of a session `s`, in the order of its JSON. `head_id` is an expression."""
     return f"""
 s.id, s.title, s.agent_name, s.model_id, s.created_at, s.updated_at, s.message_count, s.last_message_preview,
 CASE WHEN s.has_metadata
@@ -67,19 +70,20 @@ PARENT_ID: LiteralString = """
   LIMIT 1)"""
 
 
-# The window over a page of messages, the same for all its functions, so that PostgreSQL makes one pass.
+# The window over a page of messages. All functions use the same one, so that PostgreSQL makes one pass.
 IN_PAGE: LiteralString = "(ORDER BY m.seq ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)"
-# Whether the JSON of a page surely fits into a response, by sizes that PostgreSQL knows without reading the
-# values. A character takes at most six bytes, as U+0001 does. Parts count by their limit of 256 KiB, and all
-# that is small or rare by 9,600 bytes a message.
+# Whether the JSON of a page certainly fits into a response, by sizes that PostgreSQL knows without reading
+# the values. A character takes at most six bytes, as U+0001 does. Parts count as their limit of 256 KiB, and
+# all other fields of a message as 9,600 bytes.
 _FITS: LiteralString = f"""
 6 * sum(octet_length(m.content) + CASE WHEN m.parts IS NULL THEN 1600 ELSE 45300 END) OVER {IN_PAGE}
   <= %(max_bytes)s"""
 
 
 def message_columns(parent_id: LiteralString, *, is_page: bool = False) -> LiteralString:
-    """Make the columns of a message `m`, in the order of its JSON. `parent_id` is the expression for that
-    one. In a page that may be too large for a response, what is large is null, the content always.
+    """Return the columns of a message `m`, in the order of its JSON. `parent_id` is an expression.
+
+    In a page that may be too large for a response, large columns are null, and the content always is.
 
     Links in `parts` begin with U+0000, which no text of a user holds: web/urls.py turns them into URLs.
     """
@@ -100,7 +104,7 @@ m.documents, CASE WHEN m.metadata = '{{}}' THEN '{{}}'
 
 MESSAGE_COLUMNS: LiteralString = message_columns(PARENT_ID)
 
-# Writers of a session queue here, and what each reads afterwards is what the one before it left.
+# Writers of a session queue here. Each then sees the rows of the previous writer.
 LOCK_SESSION: LiteralString = """
     SELECT /* lock_session */ s.version
       FROM sessions AS s
@@ -109,9 +113,7 @@ LOCK_SESSION: LiteralString = """
 
 
 def check_locked(locked: Sequence[tuple[UUID, ...]], if_match: Sequence[UUID] | None) -> None:
-    """Judge a write by what LOCK_SESSION found. Raises NotFound, and Stale unless the version is one of
-    `if_match`.
-    """
+    """Check the row of LOCK_SESSION. Raises NotFound, and Stale unless its version is one of `if_match`."""
     if not locked:
         raise NotFound("Session not found")
     if if_match is not None and locked[0][0] not in if_match:
@@ -119,11 +121,11 @@ def check_locked(locked: Sequence[tuple[UUID, ...]], if_match: Sequence[UUID] | 
 
 
 def time_as_json(moment: datetime) -> str:
-    """Write a moment of UTC as PostgreSQL writes it in JSON: no zeros end the fraction of a second."""
+    """Write a moment of UTC like PostgreSQL in JSON: without zeros at the end of the fraction."""
     text = moment.isoformat()
     return text if not moment.microsecond else text[:26].rstrip("0") + text[26:]
 
 
 def number_as_json(number: float | None) -> float | None:
-    """Write a number as PostgreSQL writes a float8 in JSON: a whole one without a fraction."""
+    """Write a number like PostgreSQL writes a float8 in JSON: a whole number without a fraction."""
     return int(number) if number is not None and number.is_integer() else number

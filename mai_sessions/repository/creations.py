@@ -1,4 +1,4 @@
-"""The statements that make a session, alone or with its first messages."""
+"""The statements that create a session, alone or with its first messages."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -29,19 +29,18 @@ from mai_sessions.repository.response_size import NO_LIMIT
 from mai_sessions.repository.session_changes import MOVE_HEAD
 from mai_sessions.repository.sessions import GET_SESSION, GET_SESSION_BRANCH, SessionReply, get_session
 
-# A key whose session is gone, or that is older than a day, is forgotten.
+# A key expires after a day, or when its session is deleted.
 FORGET_KEY: LiteralString = """
     DELETE /* create_session */ FROM idempotency_keys AS k
      WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
        AND (k.created_at <= now() - interval '1 day'
             OR NOT EXISTS (SELECT FROM sessions AS s WHERE s.user_id = %(user_id)s AND s.id = k.id))"""
-# Retries queue here. The key stands before the session that is made for it, which is what the next statement
-# asks.
+# Concurrent retries queue here. The next statement creates the session only for the key that was stored.
 KEEP_KEY: LiteralString = """
     INSERT /* create_session */ INTO idempotency_keys (user_id, path, key, fingerprint, id, created_at, reply)
     VALUES (%(user_id)s, %(path)s, %(key)s, %(fingerprint)s, %(session_id)s, now(), %(reply)s::json)
         ON CONFLICT (user_id, path, key) DO NOTHING"""
-# The release before kept no reply: its version is told as it stands.
+# Release 0.1 stored no reply: then the current version of the session is returned.
 GET_KEY: LiteralString = """
     SELECT /* create_session */ k.fingerprint = %(fingerprint)s, k.id, k.created_at,
            coalesce(k.reply, (SELECT json_build_object('version', s.version)
@@ -49,7 +48,7 @@ GET_KEY: LiteralString = """
                                WHERE s.user_id = %(user_id)s AND s.id = k.id))
       FROM idempotency_keys AS k
      WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s"""
-# With messages, more of the first reply is kept: their places, and the session.
+# With messages, the key also stores their ids and places, and the session of the first reply.
 REPLACE_KEY: LiteralString = """
     DELETE /* create_session */ FROM idempotency_keys AS k
      USING sessions AS s
@@ -60,7 +59,7 @@ KEEP_REPLY: LiteralString = f"""
     SELECT kept.user_id, %(path)s, %(key)s, %(fingerprint)s, %(session_id)s, now(), kept.reply
       FROM ({KEPT_REPLY}) AS kept"""
 
-# Where the id was there already, nothing was made for the key.
+# If the session existed, nothing was created for the key.
 DROP_KEY: LiteralString = """
     DELETE /* create_session */ FROM idempotency_keys AS k
      WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s AND k.created_at = now()
@@ -68,8 +67,8 @@ DROP_KEY: LiteralString = """
                         WHERE s.user_id = %(user_id)s AND s.id = k.id AND s.version = %(version)s)
     RETURNING k.id"""
 
-# The session before the user's count, as where one is deleted: otherwise the two would deadlock over an id
-# that comes again.
+# A deletion locks the session before the count of the user, too. In another order, a creation and a deletion
+# of the same id would deadlock.
 CREATE_SESSION: LiteralString = """
     INSERT /* create_session */ INTO sessions AS s (
            user_id, id, title, agent_name, model_id, created_at, updated_at, archived, has_metadata, version)
@@ -105,7 +104,7 @@ COUNT_SESSION: LiteralString = """
 
 
 class NewSession(NamedTuple):
-    """A session to make. `created_at` is given by clients that bring a session from elsewhere."""
+    """A session to create. `created_at` is given by clients that import a session."""
 
     id: UUID
     title: str
@@ -182,7 +181,7 @@ def _run(
     params: dict[str, Any],
     messages: Sequence[NewMessage],
 ) -> dict[LiteralString, Any]:
-    """Run the statements. Messages with links to images that are not there undo them, and raise Invalid."""
+    """Run the statements. Raises Invalid, and writes nothing, for a link to an unknown image."""
     if not params.get("needed_sha256s"):
         return dict(zip(statements, run_transaction(conn, statements, params), strict=True))
     with conn.transaction():
@@ -220,7 +219,7 @@ def _params(user_id: str, session: NewSession, version: UUID, key: IdempotencyKe
 def _message_params(
     params: dict[str, Any], messages: Sequence[NewMessage], head_id: UUID | None
 ) -> dict[str, Any]:
-    """The parameters of the first messages. Raises Invalid for a parent or head not among them."""
+    """Return the parameters of the first messages. Raises Invalid for a parent or head not among them."""
     ids = [message.id or new_id() for message in messages]
     found = message_params(params["user_id"], params["session_id"], messages, ids, head_id, is_batch=True)
     if found["needed_ids"]:
@@ -238,7 +237,7 @@ def _message_params(
 
 
 def _replay(session: NewSession, messages: Sequence[NewMessage], kept_at: datetime, reply: bytes) -> bytes:
-    """The first reply again, from the body of the retry and what was kept of the reply."""
+    """Return the first reply again, from the body of the retry and the stored parts of the reply."""
     kept: dict[str, Any] = orjson.loads(reply)
     if not messages:
         return _new_session(session, session.created_at or kept_at, kept["version"])
@@ -252,7 +251,7 @@ def _replay(session: NewSession, messages: Sequence[NewMessage], kept_at: dateti
 
 
 def _new_session(session: NewSession, created_at: datetime, version: UUID | None) -> bytes:
-    """The JSON of a session that was made now, as GET_SESSION gives it."""
+    """Return the JSON of a new session, in the form of GET_SESSION."""
     moment = time_as_json(created_at)
     return orjson.dumps(
         {

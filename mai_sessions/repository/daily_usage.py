@@ -1,4 +1,4 @@
-"""The statement that keeps `daily_usage` true: the sums of a session's messages on a day, in all and by agent
+"""The statement that maintains `daily_usage`: the sums of a session's messages on a day, in all and by agent
 and model.
 """
 

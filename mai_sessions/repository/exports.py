@@ -1,4 +1,4 @@
-"""The statements that read everything of a user, a page at a time."""
+"""The statements that read all data of a user, in pages."""
 
 import base64
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ import orjson
 from mai_sessions.content.attachments import LINK
 from mai_sessions.errors import NotFound
 from mai_sessions.postgres.connection import Connection, fetch_all, fetch_one
-from mai_sessions.repository.columns import MESSAGE_COLUMNS, SUMMARY_COLUMNS
+from mai_sessions.repository.columns import MESSAGE_COLUMNS, MESSAGE_ROW, SUMMARY_COLUMNS
 
 Connect = Callable[[], AbstractContextManager[Connection]]
 
@@ -20,7 +20,7 @@ _PAGE = 50
 # A page of messages ends with the one that takes its texts above this size, in bytes.
 _PAGE_BYTES = 1024 * 1024
 _PIECE_BYTES = 64 * 1024
-# Before every session in the order of an export.
+# The position before all sessions in the order of an export.
 START = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
 
 
@@ -33,7 +33,7 @@ class ExportedSession(NamedTuple):
 
 
 class ExportedMessage(NamedTuple):
-    """A message: its JSON, and the SHA-256 of its images and of what its parts link to."""
+    """A message: its JSON, and the SHA-256 of its images and of the files in its parts."""
 
     seq: int
     body: bytes
@@ -77,9 +77,9 @@ def get_exported_session(conn: Connection, user_id: str, session_id: UUID) -> Ex
 
 LIST_MESSAGES: LiteralString = f"""
     SELECT /* list_exported_messages */ m.seq, row_to_json(r), m.images, m.part_attachments
-      FROM (SELECT m.*, sum(octet_length(m.content)) OVER (ORDER BY m.seq ROWS UNBOUNDED PRECEDING)
-                   - octet_length(m.content) AS bytes_before
-              FROM (SELECT *
+      FROM (SELECT {MESSAGE_ROW}, sum(octet_length(m.content))
+                   OVER (ORDER BY m.seq ROWS UNBOUNDED PRECEDING) - octet_length(m.content) AS bytes_before
+              FROM (SELECT {MESSAGE_ROW}
                       FROM messages AS m
                      WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
                        AND m.seq > %(after_seq)s
@@ -171,7 +171,7 @@ def _messages(connect: Connect, user_id: str, session_id: UUID) -> Iterator[Expo
 
 
 def _line(connect: Connect, user_id: str, session: ExportedSession, with_files: bool) -> Iterator[bytes]:
-    """Yield a session, as PostgreSQL wrote it. No link is cut, and a file is a piece of its own."""
+    """Yield a session in pieces, as PostgreSQL wrote it. No piece ends within a link; a file is one piece."""
     yield session.body[:-1] + b',"messages":['
     linked: dict[str, None] = {}
     separator = b""

@@ -97,7 +97,7 @@ GET_SEQS: LiteralString = """
 
 
 def read_stored(conn: Connection, user_id: str, session_id: UUID) -> StoredSession | None:
-    """Read what is stored of a conversation; None if nothing is."""
+    """Read the stored part of a conversation, or None."""
     params = {"user_id": user_id, "session_id": session_id}
     sessions, messages = run_transaction(conn, [GET_SESSION, GET_SEQS], params)
     if not sessions:
@@ -109,7 +109,7 @@ def read_stored(conn: Connection, user_id: str, session_id: UUID) -> StoredSessi
     return StoredSession(version, last_seq, head_id, found if isinstance(found, dict) else None, seqs)
 
 
-# A version that is new tells the statements after it that the session was created, or written by nobody else.
+# The new version tells the later statements that the session was created, or not written by another client.
 CREATE_SESSION: LiteralString = """
     INSERT /* write_batch */ INTO sessions AS s (
            user_id, id, title, agent_name, model_id, archived, has_metadata, created_at, updated_at, version)
@@ -176,10 +176,10 @@ KEEP_ORIGIN: LiteralString = """
 def write_batch(
     conn: Connection, user_id: str, session_id: UUID, session: ImportedSession | UUID, batch: Batch
 ) -> UUID | None:
-    """Write messages in one transaction, and give the version of the session after it.
+    """Write messages in one transaction, and return the new version of the session.
 
-    `session` is what to create, or the version that was read. None, and nothing is written, if there is such
-    a session by now, or it has another version.
+    `session` is the session to create, or the version that was read. Returns None, and writes nothing, if the
+    session exists meanwhile, or has another version.
     """
     version = new_id()
     params: dict[str, Any] = {"user_id": user_id, "session_id": session_id, "version": version}

@@ -1,7 +1,6 @@
-"""The statements that read messages, and those that change and remove one.
+"""The statements that read messages, delete one, and clear a session.
 
-Each write takes the lock of the session's row before any message's, so that writers queue there and do not
-deadlock.
+Each write locks the row of the session first, so that writers queue there and do not deadlock.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +12,6 @@ from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection, fetch_one, run_transaction
 from mai_sessions.repository.attachments import SWEEP_ATTACHMENTS, release_attachments
 from mai_sessions.repository.branches import (
-    AS_JSON,
     BRANCH,
     FIRST_IN_BRANCH,
     FIRST_IN_RANGE,
@@ -25,6 +23,7 @@ from mai_sessions.repository.branches import (
     WINDOW_COLUMNS,
     check_head,
     fetch_branch,
+    page_as_json,
 )
 from mai_sessions.repository.columns import LOCK_SESSION, MESSAGE_COLUMNS, NEXT_UPDATED_AT, check_locked
 from mai_sessions.repository.daily_usage import count_messages
@@ -32,9 +31,7 @@ from mai_sessions.repository.response_size import NO_LIMIT, count_fitting, too_l
 
 
 class MessageReply(NamedTuple):
-    """A message: its id, the version of its session unless this is the first reply again, the JSON of the
-    reply, and whether it was added now.
-    """
+    """A message: its id, its JSON, and whether it is new. `version` is its session's; None for a replay."""
 
     id: UUID
     version: UUID | None
@@ -81,8 +78,7 @@ def _list_messages(page: LiteralString, before: LiteralString, is_left: LiteralS
            b.head_seq, EXISTS ({before}), {is_left}
       FROM sessions AS s
      CROSS JOIN LATERAL ({BRANCH}) AS b
-     CROSS JOIN LATERAL ({AS_JSON}
-             FROM ({page}) AS r) AS p
+     CROSS JOIN LATERAL ({page_as_json(page)}) AS p
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
 
 
@@ -98,18 +94,19 @@ LIST_MESSAGES: LiteralString = _list_messages(FIRST_IN_RANGE, _BEFORE_IN_RANGE, 
 LIST_LAST_MESSAGES: LiteralString = _list_messages(LAST_IN_RANGE, _BEFORE_IN_RANGE, IS_LEFT)
 LIST_BRANCH: LiteralString = _list_messages(FIRST_IN_BRANCH, _BEFORE_IN_BRANCH, "false")
 LIST_LAST_OF_BRANCH: LiteralString = _list_messages(LAST_IN_BRANCH, _BEFORE_IN_BRANCH, "false")
+_MESSAGES_IN_WINDOW: LiteralString = f"""
+           SELECT {WINDOW_COLUMNS}
+             FROM messages AS m
+            WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.seq = ANY (w.seqs)
+              AND {IS_NEW}
+            ORDER BY m.seq"""
 LIST_WINDOW: LiteralString = f"""
     SELECT /* list_messages */ s.version, coalesce(p.messages, '[]'), p.unread_seqs, w.first_seq, b.head_seq,
            b.head_seq, w.has_previous, false
       FROM sessions AS s
      CROSS JOIN LATERAL ({BRANCH}) AS b
      CROSS JOIN LATERAL ({WINDOW}) AS w
-     CROSS JOIN LATERAL ({AS_JSON}
-             FROM (SELECT {WINDOW_COLUMNS}
-                     FROM messages AS m
-                    WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.seq = ANY (w.seqs)
-                      AND {IS_NEW}
-                    ORDER BY m.seq) AS r) AS p
+     CROSS JOIN LATERAL ({page_as_json(_MESSAGES_IN_WINDOW)}) AS p
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
 
 _UNREAD_SEQS = 2
@@ -130,12 +127,12 @@ def list_messages(
     known_versions: Sequence[UUID] = (),
     max_bytes: int = NO_LIMIT,
 ) -> MessagePage:
-    """Read a page of messages, oldest first: the first ones after `after_seq`, or the last ones before
-    `before_seq`; or the newest ones, however many, with at most `max_tokens`.
+    """Read a page of messages, oldest first: the first ones after `after_seq`, the last ones before
+    `before_seq`, or the newest ones with at most `max_tokens`.
 
-    They are those of the session's branch, of the branch that ends at `head_id`, or with `all` for `branches`
-    all. Raises NotFound, and Invalid for a `head_id` that is not a message of the session, and for messages
-    that are more than `max_bytes` of JSON and not one alone.
+    They belong to the session's branch, to the branch that ends at `head_id`, or with `branches="all"` to
+    any. Raises NotFound, and Invalid for a `head_id` that is not a message of the session, and for several
+    messages of more than `max_bytes` of JSON.
     """
     params = {
         "user_id": user_id,
@@ -161,7 +158,7 @@ def list_messages(
     version, body, _, first_seq, last_seq, head_seq, has_previous, _ = row
     check_head(head_id, head_seq, "query")
     if first_seq is None:
-        # Past the end all messages are before the page, past the beginning all after it.
+        # An empty page past the end has all messages before it; before the first message, all after it.
         is_past_the_end = before_seq is None and head_seq is not None
         is_before_the_first = before_seq is not None and head_seq is not None
         return MessagePage(version, body, None, None, is_past_the_end, is_before_the_first)
@@ -191,8 +188,8 @@ LOCK_SESSION_AND_FIND: LiteralString = """
       FROM sessions AS s
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
        FOR UPDATE OF s"""
-# As in patch_message: the version that is new tells the statements after it that the condition held. Where
-# the head goes its parent becomes the head, or the newest message if it had none.
+# As in patch_message, the new version tells the later statements that the condition held. If the head is
+# deleted, its parent becomes the head, or the newest message if it has no parent.
 FORGET_MESSAGE: LiteralString = f"""
     UPDATE /* delete_message */ sessions AS s
        SET message_count        = s.message_count - 1,
@@ -223,8 +220,8 @@ FORGET_MESSAGE: LiteralString = f"""
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
        AND (%(if_match)s::uuid[] IS NULL OR s.version = ANY (%(if_match)s::uuid[]))"""
 
-# Its children are those that name it, and the next message if that names none. That one has the same parent
-# afterwards as before if the removed message named none either.
+# The children are the messages that name it, and the next message if that names no parent. The next message
+# keeps a null parent_seq if the deleted message also named none.
 MOVE_CHILDREN: LiteralString = f"""
     UPDATE /* delete_message */ messages AS c
        SET parent_seq = coalesce(parent.seq, 0)
@@ -273,7 +270,7 @@ def delete_message(
     *,
     if_match: Sequence[UUID] | None = None,
 ) -> None:
-    """Remove a message. Raises NotFound, and Stale unless the session's version is one of `if_match`."""
+    """Delete a message. Raises NotFound, and Stale unless the session's version is one of `if_match`."""
     params = {
         "user_id": user_id,
         "session_id": session_id,
@@ -329,7 +326,7 @@ CLEAR_DAILY_USAGE: LiteralString = """
 def clear_messages(
     conn: Connection, user_id: str, session_id: UUID, *, if_match: Sequence[UUID] | None = None
 ) -> None:
-    """Remove every message of a session. Raises NotFound, and Stale unless the session's version is one of
+    """Delete every message of a session. Raises NotFound, and Stale unless the session's version is one of
     `if_match`.
     """
     params = {"user_id": user_id, "session_id": session_id, "version": new_id(), "if_match": if_match}

@@ -1,7 +1,8 @@
-"""The statements that add messages to a session, whether it is there already or made with them.
+"""The statements that add messages to a new or existing session.
 
-They are numbered after the session's `last_seq`, which moves last: until then, the messages beyond it are the
-new ones. Where a condition decided, the session has the version `claimed`, and without it they add nothing.
+New messages are numbered from the session's `last_seq`, which is updated last. Until then, the messages above
+it are the new ones. After a conditional claim the session has the version `claimed`; otherwise they add
+nothing.
 """
 
 from collections.abc import Sequence
@@ -40,8 +41,8 @@ _MISSING_MESSAGES: LiteralString = f"""
                                  AND o.id = g.id)"""
 
 
-# Only the row of the session is locked: the messages are not rows of a table yet. The first one follows the
-# head, each other one the message before it.
+# FOR UPDATE locks only the session: the messages are not yet rows. The first message follows the head, each
+# other one the message before it.
 def _insert_messages(new: LiteralString) -> LiteralString:
     return f"""
     INSERT /* add_messages */ INTO messages AS m (
@@ -65,7 +66,7 @@ def _insert_messages(new: LiteralString) -> LiteralString:
 INSERT_MESSAGES: LiteralString = _insert_messages(_GIVEN_MESSAGES)
 INSERT_MISSING_MESSAGES: LiteralString = _insert_messages(_MISSING_MESSAGES)
 
-# A parent that is the message before it anyway needs no mention, so that nothing is branched by it.
+# parent_seq remains null if the parent is the previous message: such a parent makes no branch.
 SET_PARENTS: LiteralString = """
     UPDATE /* add_messages */ messages AS m
        SET parent_seq = nullif(coalesce(p.seq, 0), coalesce((
@@ -93,7 +94,7 @@ STORE_ATTACHMENTS: LiteralString = store_attachments(_NEW_MESSAGES)
 REFER_TO_ATTACHMENTS: LiteralString = refer_to_attachments(_NEW_MESSAGES)
 COUNT_MESSAGES: LiteralString = count_messages(_NEW_MESSAGES)
 
-# Returned is the id of the first one's parent: the head as it was.
+# Returns the previous head, the parent of the first message.
 MOVE_SESSION: LiteralString = f"""
     UPDATE /* add_messages */ sessions AS s
        SET message_count        = s.message_count + added.messages,
@@ -119,7 +120,7 @@ MOVE_SESSION: LiteralString = f"""
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
     RETURNING head.id"""
 
-# What the body of a retry does not tell of the first reply.
+# The parts of the first reply that the body of a retry does not contain.
 KEPT_REPLY: LiteralString = f"""
            SELECT s.user_id, (array_agg(m.id ORDER BY m.place))[1] AS first_id,
                   (array_agg(m.seq ORDER BY m.place))[1] AS first_seq,
@@ -154,14 +155,12 @@ FIND_UNKNOWN: LiteralString = f"""
 
 
 def insert_statement(messages: Sequence[NewMessage]) -> LiteralString:
-    """The statement that inserts messages: those that have ids of their own only where the session lacks
-    them.
-    """
+    """Return the statement that inserts messages. If they have ids, it skips those that the session has."""
     return INSERT_MISSING_MESSAGES if any(message.id for message in messages) else INSERT_MESSAGES
 
 
 def statements_after_insert(params: dict[str, Any]) -> list[LiteralString]:
-    """The statements that follow, as far as the messages need them."""
+    """Return the statements that follow the insertion, those that the messages need."""
     return [
         *([SET_PARENTS] if params["child_ids"] else []),
         *([DROP_UNKNOWN_LINKS, STORE_ATTACHMENTS, REFER_TO_ATTACHMENTS] if params["named_sha256s"] else []),
@@ -179,8 +178,9 @@ def message_params(
     *,
     is_batch: bool,
 ) -> dict[str, Any]:
-    """The parameters of the statements here, but for the versions. `is_batch` says where the messages stand
-    in the body. Raises Invalid for a parent that comes after its child.
+    """Return the parameters of these statements, except the versions. `is_batch`: the body has `messages`.
+
+    Raises Invalid for a parent that comes after its child.
     """
     children = [
         (id, message.parent_id)
@@ -215,9 +215,7 @@ def message_params(
 def replayed_messages(
     session_id: UUID, messages: Sequence[NewMessage], kept: dict[str, Any]
 ) -> dict[UUID, bytes]:
-    """The JSON of each message as in the first reply, from the body of a retry and what was kept of the
-    reply.
-    """
+    """Return the messages of the first reply, from the body of a retry and the stored parts of the reply."""
     return {
         UUID(fields[0]): message_json(session_id, message, Placement(*fields))
         for message, fields in zip(messages, kept["messages"], strict=True)
@@ -233,9 +231,7 @@ def unknown_references(
     is_batch: bool,
     head_loc: Sequence[str] = ("session", "head_id"),
 ) -> Invalid:
-    """The error that names each parent, head and image that is not there. The head stands at `head_loc` in
-    the body.
-    """
+    """Return the error that names each unknown parent, head and image. `head_loc` leads to the head."""
     errors: list[BrokenRule] = []
 
     def add(loc: Sequence[str | int], msg: str) -> None:

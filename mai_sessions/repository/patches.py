@@ -1,7 +1,7 @@
 """The statements that change a message.
 
-While a message is `streaming`, a change writes its content and the session's version, and no index: its
-words, its tokens and the sums follow with the change that ends the streaming.
+While a message is `streaming`, a change writes only its content and the session's version, and no index. The
+change that ends the streaming adds the words, tokens and sums.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,7 +43,7 @@ CASE WHEN %(metadata)s::jsonb IS NULL THEN m.metadata
      ELSE (m.metadata || %(metadata)s::jsonb) - %(removed_keys)s::text[] END"""
 _METADATA_FIT: LiteralString = f"""
 (%(metadata)s::jsonb IS NULL OR octet_length({compact_json(f"({_NEXT_METADATA})")}) <= %(max_metadata)s)"""
-# A version that is new tells the statements after it that the conditions held.
+# The new version tells the later statements that the conditions held.
 _TOUCHED: LiteralString = f"""
        SET version              = %(version)s,
            last_message_preview = CASE WHEN m.seq = {HEAD_SEQ} AND %(preview)s::text IS NOT NULL
@@ -63,12 +63,12 @@ TOUCH_SESSION: LiteralString = f"""
            updated_at           = {NEXT_UPDATED_AT} {_TARGET}
        AND NOT EXISTS ({UNKNOWN_IMAGES})"""
 
-# Nobody has written to the session of an abandoned stream, so its place in the list stays.
+# Ending an abandoned stream is no write of the user: the session keeps its place in the list.
 TOUCH_ABANDONED: LiteralString = f"""
     UPDATE /* interrupt_stream */ sessions AS s {_TOUCHED} {_TARGET}
        AND m.status = 'streaming'"""
 
-# As message_vector writes it: the days since 1970, by eight.
+# As in message_vector: the days since 1970, divided by eight.
 _WEEK_KEY: LiteralString = """
 array_to_tsvector(ARRAY[%(user_prefix)s || '_w' || to_hex(
                         ((m.created_at AT TIME ZONE 'UTC')::date - %(epoch)s) / %(week_days)s)])"""
@@ -84,7 +84,7 @@ STREAM_MESSAGE: LiteralString = f"""
            status     = 'streaming',
            updated_at = now() {_OF_TOUCHED_SESSION}"""
 
-# Subtract the message as it is, and add it as it will be.
+# Subtract the message before the change, and add it after the change.
 RECOUNT_MESSAGE: LiteralString = count_messages("""
            SELECT c.sign, s.user_id, m.session_id, m.seq, m.role, m.created_at,
                   coalesce(CASE c.sign WHEN 1 THEN %(token_count)s::int END, m.token_count) AS token_count,
@@ -120,7 +120,7 @@ _THE_MESSAGE: LiteralString = """
              FROM sessions AS s
              JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = s.id AND m.id = %(message_id)s
             WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
-# Those that the message names, and those that it will name.
+# The attachments that the message names before and after the change.
 LOCK_ATTACHMENTS: LiteralString = lock_attachments("""ARRAY (
            SELECT unnest(m.images || m.part_attachments || %(named_sha256s)s::text[])
              FROM messages AS m
@@ -136,7 +136,7 @@ GET_CONTENT: LiteralString = """
 
 _EPOCH = date(1970, 1, 1)
 _TOO_LARGE = f"More than {MAX_METADATA} bytes of JSON when it is merged."
-# A change of these alone may be written as that of a streaming message.
+# A change of only these fields may be a change of a streaming message.
 _STREAMED = frozenset({"content", "parts", "part_attachments", "attachments", "metadata", "status"})
 
 
@@ -150,16 +150,16 @@ def patch_message(
     if_match: Sequence[UUID] | None = None,
     **changes: Unpack[MessageChanges],
 ) -> MessageReply:
-    """Change what is given of a message. `count_tokens` counts those of its content if they are not given.
+    """Change the given fields of a message. `count_tokens` counts the tokens of a new content.
 
-    Raises NotFound, Stale unless the session's version is one of `if_match`, and Invalid for an image that is
-    not there and for metadata that would grow too large.
+    Raises NotFound, Stale unless the session's version is one of `if_match`, and Invalid for an unknown image
+    and for metadata that become too large.
     """
     params = _params(user_id, session_id, message_id, changes, if_match)
     status = changes.get("status")
     if _may_stream(changes) and not params["named_sha256s"]:
         *_, found = run_transaction(conn, [TOUCH_STREAMING, STREAM_MESSAGE, messages.GET_MESSAGE], params)
-        # Only a message that does not stream goes on to the second pipeline.
+        # Only for a message that does not stream, a second pipeline follows.
         if not found or found[0][1] is None or _is_settled(found[0][0], params):
             return _reply(found, params)
     if "content" in changes:
@@ -184,7 +184,7 @@ def interrupt_stream(
     count_tokens: Callable[[str], int],
     version: UUID,
 ) -> None:
-    """End the stream of a message that is abandoned: it is `interrupted`, found and counted.
+    """End an abandoned stream: the message becomes `interrupted`, and is found and counted.
 
     Nothing is written unless the message still streams, and its session has the `version` that it had when
     the `content` was read.
@@ -202,7 +202,7 @@ def _may_stream(changes: MessageChanges) -> bool:
 
 
 def _is_settled(version: UUID, params: dict[str, Any]) -> bool:
-    """Return whether the message was changed, or is not to be changed since the session was."""
+    """Return whether the message was changed, or must not be because the session has another version."""
     return version == params["version"] or (
         params["if_match"] is not None and version not in params["if_match"]
     )

@@ -49,6 +49,6 @@ def count_fitting(
 
 
 def too_large(loc: Sequence[str], max_bytes: int, advice: str) -> Invalid:
-    """The error for a read whose response would be larger than `max_bytes`. `advice` says how to read it."""
+    """Return the error for a read with a response above `max_bytes`. `advice` says how to read it."""
     text = f"The response would be larger than {max_bytes} bytes. {advice}"
     return Invalid(broken_rule(loc, text, "too_large"))

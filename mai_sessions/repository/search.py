@@ -35,7 +35,7 @@ from mai_sessions.postgres.connection import Connection, fetch_all
 ROLES = ("user", "assistant", "system", "tool")
 NOTHING_TO_SEARCH_FOR = "The query holds no word and no symbol to search for."
 
-# Windows that a request reads at most when none of their texts matches.
+# The most windows that a request reads if none of their texts matches.
 MAX_WINDOWS = 3
 MAX_COMPARED = 1_000_000
 MIN_LOOKED_THROUGH = 4_000
@@ -44,10 +44,12 @@ WINDOW = int(_WINDOW)
 
 
 START = SearchPosition()
-# What comes before every result of a window.
+# The position before all results of a window.
 _BEST = START[:3]
 
 _MESSAGE_COLUMNS: LiteralString = "m.id, m.session_id, m.seq, m.role, m.created_at, m.content, m.words"
+# The columns that _MESSAGE_FILTER reads.
+_FILTERED_COLUMNS: LiteralString = "m.id, m.session_id, m.role, m.agent_name, m.model_id, m.created_at"
 _MESSAGE_FILTER: LiteralString = """
                m.session_id = coalesce(%(session_id)s::uuid, m.session_id)
            AND m.role = ANY (%(roles)s)
@@ -73,7 +75,7 @@ SEARCH: LiteralString = f"""
          WHERE user_id = %(user_id)s AND NOT archived
          ORDER BY updated_at DESC, id DESC
          LIMIT 64),
-    newest AS MATERIALIZED (
+    newest_week AS MATERIALIZED (
         SELECT floor(extract(epoch FROM least(%(until)s, %(messages_before)s, greatest(
                    (SELECT max(updated_at) FROM latest_sessions),
                    (SELECT max(updated_at) FROM sessions WHERE user_id = %(user_id)s
@@ -87,7 +89,7 @@ SEARCH: LiteralString = f"""
                                   AND m.words @@ %(query)s::tsquery) * 4 >= greatest(count(*), 4) AS is_common
           FROM (SELECT id FROM latest_sessions LIMIT 8) AS s
          CROSS JOIN LATERAL (
-               SELECT m.*
+               SELECT {_FILTERED_COLUMNS}, m.words
                  FROM messages AS m
                 WHERE m.user_id = %(user_id)s AND m.session_id = s.id
                 ORDER BY m.seq DESC
@@ -102,16 +104,16 @@ SEARCH: LiteralString = f"""
                 WHERE t.user_id = %(user_id)s AND t.session_id = s.id
                OFFSET 0) AS t
          WHERE (SELECT has_many FROM size) AND %(with_titles)s),
-    common AS MATERIALIZED (
+    common_messages AS MATERIALIZED (
         SELECT {_MESSAGE_COLUMNS}
-          FROM (SELECT m.*
+          FROM (SELECT {_FILTERED_COLUMNS}, m.seq, m.content, m.words
                   FROM (SELECT id
                           FROM sessions
                          WHERE user_id = %(user_id)s AND NOT archived
                          ORDER BY updated_at DESC, id DESC
                          LIMIT 400) AS s
                  CROSS JOIN LATERAL (
-                       SELECT m.*
+                       SELECT {_FILTERED_COLUMNS}, m.seq, m.content, m.words
                          FROM messages AS m
                         WHERE m.user_id = %(user_id)s AND m.session_id = s.id
                         ORDER BY m.seq DESC
@@ -121,35 +123,43 @@ SEARCH: LiteralString = f"""
            AND {_MESSAGE_FILTER}
            AND m.words @@ %(query)s::tsquery
          LIMIT {_WINDOW}),
-    recent AS MATERIALIZED (
+    recent_messages AS MATERIALIZED (
         SELECT {_MESSAGE_COLUMNS}
           FROM messages AS m
          WHERE m.user_id = %(user_id)s AND {_MESSAGE_FILTER}
            AND m.words @@ (
                SELECT format(%(recent_query)s, to_hex(week), to_hex(week - 1), week,
-                             week - 1)::tsquery FROM newest)
-           AND (SELECT count(*) FROM common) < {_WINDOW}
+                             week - 1)::tsquery FROM newest_week)
+           AND (SELECT count(*) FROM common_messages) < {_WINDOW}
          ORDER BY m.created_at DESC, m.id DESC
          LIMIT {_WINDOW}),
-    ever AS MATERIALIZED (
+    all_messages AS MATERIALIZED (
         SELECT {_MESSAGE_COLUMNS}
           FROM messages AS m
          WHERE m.user_id = %(user_id)s AND {_MESSAGE_FILTER}
            AND m.words @@ %(query)s::tsquery
-           AND (SELECT count(*) FROM common) < {_WINDOW} AND (SELECT count(*) FROM recent) < {_WINDOW}
+           AND (SELECT count(*) FROM common_messages) < {_WINDOW}
+           AND (SELECT count(*) FROM recent_messages) < {_WINDOW}
          ORDER BY m.created_at DESC, m.id DESC
          LIMIT {_WINDOW}),
-    found AS (
-        SELECT f.*, sum(octet_length(content)) OVER newest_first AS compared,
+    found_messages AS (
+        SELECT {_MESSAGE_COLUMNS}, sum(octet_length(m.content)) OVER newest_first AS compared,
                row_number() OVER newest_first AS place
-          FROM (SELECT * FROM common WHERE (SELECT count(*) FROM common) = {_WINDOW}
+          FROM (SELECT {_MESSAGE_COLUMNS}
+                  FROM common_messages AS m
+                 WHERE (SELECT count(*) FROM common_messages) = {_WINDOW}
                  UNION ALL
-                SELECT * FROM recent WHERE (SELECT count(*) FROM recent) = {_WINDOW}
+                SELECT {_MESSAGE_COLUMNS}
+                  FROM recent_messages AS m
+                 WHERE (SELECT count(*) FROM recent_messages) = {_WINDOW}
                  UNION ALL
-                SELECT * FROM ever) AS f
-        WINDOW newest_first AS (ORDER BY created_at DESC, id DESC)),
+                SELECT {_MESSAGE_COLUMNS}
+                  FROM all_messages AS m) AS m
+        WINDOW newest_first AS (ORDER BY m.created_at DESC, m.id DESC)),
     messages_in_window AS MATERIALIZED (
-        SELECT * FROM found WHERE compared <= %(max_compared)s OR place = 1),
+        SELECT {_MESSAGE_COLUMNS}
+          FROM found_messages AS m
+         WHERE m.compared <= %(max_compared)s OR m.place = 1),
     common_titles AS MATERIALIZED (
         SELECT t.session_id, t.created_at, t.words
           FROM (SELECT id
@@ -176,9 +186,12 @@ SEARCH: LiteralString = f"""
          ORDER BY t.created_at DESC, t.session_id DESC
          LIMIT {_WINDOW}),
     titles AS (
-        SELECT * FROM common_titles WHERE (SELECT count(*) FROM common_titles) = {_WINDOW}
+        SELECT session_id, created_at, words
+          FROM common_titles
+         WHERE (SELECT count(*) FROM common_titles) = {_WINDOW}
          UNION ALL
-        SELECT * FROM found_titles),
+        SELECT session_id, created_at, words
+          FROM found_titles),
     ranked AS (
         SELECT session_id AS id, session_id, NULL::int AS seq, NULL AS role, created_at, NULL AS content,
                1 + ts_rank(words, %(query)s::tsquery)::float8 AS rank
@@ -193,19 +206,20 @@ SEARCH: LiteralString = f"""
          ORDER BY rank DESC, created_at DESC, id DESC
          LIMIT %(limit)s + 1),
     window_end AS (
-        SELECT (SELECT count(*) FROM common) = {_WINDOW}
+        SELECT (SELECT count(*) FROM common_messages) = {_WINDOW}
             OR (SELECT count(*) FROM common_titles) = {_WINDOW} AS is_last,
                m.created_at AS messages_before, m.id AS message_before,
                t.created_at AS titles_before, t.session_id AS title_before
           FROM (SELECT) AS one
           LEFT JOIN (SELECT created_at, id FROM messages_in_window
                       WHERE (SELECT count(*) = {_WINDOW}
-                             OR count(*) > (SELECT count(*) FROM messages_in_window) FROM found)
+                             OR count(*) > (SELECT count(*) FROM messages_in_window) FROM found_messages)
                       ORDER BY created_at, id LIMIT 1) AS m ON true
           LEFT JOIN (SELECT created_at, session_id FROM titles
                       WHERE (SELECT count(*) FROM titles) = {_WINDOW}
                       ORDER BY created_at, session_id LIMIT 1) AS t ON true)
-    SELECT e.*, now(), p.rank, p.created_at, p.id, p.session_id,
+    SELECT e.is_last, e.messages_before, e.message_before, e.titles_before, e.title_before, now(), p.rank,
+           p.created_at, p.id, p.session_id,
            (SELECT s.title FROM sessions AS s WHERE s.user_id = %(user_id)s AND s.id = p.session_id),
            p.seq, p.role, left(p.content, %(max_characters)s), to_json(p.created_at)
       FROM window_end AS e

@@ -1,6 +1,6 @@
-"""The statements that remove sessions, archive them and bring them back: one, or many at once.
+"""The statements that delete, archive or unarchive one or many sessions.
 
-The sessions that a condition holds for get a new version first, which the later statements ask for.
+The sessions for which the conditions hold first get a new version, which the later statements require.
 """
 
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from mai_sessions.repository.attachments import SWEEP_ATTACHMENTS, release_attac
 
 
 class BatchReply(NamedTuple):
-    """What became of a batch: the JSON of the reply, and whether it is the first reply again."""
+    """The JSON of the reply to a batch, and whether it is a replay."""
 
     body: bytes
     is_replayed: bool
 
 
-# In one order, so that two batches cannot deadlock.
+# Always in the same order, so that two batches cannot deadlock.
 LOCK_SESSIONS: LiteralString = """
     SELECT /* lock_sessions */ s.id, s.version
       FROM sessions AS s
@@ -58,7 +58,7 @@ COUNT_OUT_SESSIONS: LiteralString = """
              WHERE s.user_id = %(user_id)s AND s.id = ANY (%(session_ids)s)
                AND s.version = %(version)s) AS gone
      WHERE u.user_id = %(user_id)s AND gone.sessions > 0"""
-# Their messages, titles and sums go with them, by their foreign keys.
+# The foreign keys delete their messages, titles and sums.
 DELETE_SESSIONS: LiteralString = """
     DELETE /* delete_sessions */ FROM sessions AS s
      WHERE s.user_id = %(user_id)s AND s.id = ANY (%(session_ids)s) AND s.version = %(version)s"""
@@ -78,7 +78,7 @@ ARCHIVE_SESSIONS: LiteralString = """
      WHERE s.user_id = %(user_id)s AND s.id = ANY (%(session_ids)s) AND s.version = %(version)s
        AND s.archived <> %(archived)s"""
 
-# The user's count before the images, as where a session is created with some.
+# The count of the user before the images, as in a creation.
 _DELETION: list[LiteralString] = [
     COUNT_OUT_SESSIONS,
     DELETE_IMAGES,
@@ -92,7 +92,7 @@ _ARCHIVING: list[LiteralString] = [COUNT_ARCHIVED, ARCHIVE_SESSIONS]
 def delete_session(
     conn: Connection, user_id: str, session_id: UUID, *, if_match: Sequence[UUID] | None = None
 ) -> None:
-    """Remove a session and everything of it.
+    """Delete a session and everything in it.
 
     Raises NotFound, and Stale unless its version is one of `if_match`.
     """
@@ -117,13 +117,14 @@ def _messages_path(session_id: UUID) -> str:
 
 
 FORGET_BATCH: LiteralString = """
-    DELETE /* run_batch */ FROM idempotency_keys AS k
+    DELETE /* batch_sessions */ FROM idempotency_keys AS k
      WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
        AND k.created_at <= now() - interval '1 day'"""
 # Retries queue here. The reply tells which sessions there were, and only those are claimed: one that is made
 # since is not found.
 KEEP_BATCH: LiteralString = """
-    INSERT /* run_batch */ INTO idempotency_keys AS k (user_id, path, key, fingerprint, id, created_at, reply)
+    INSERT /* batch_sessions */ INTO idempotency_keys AS k (
+           user_id, path, key, fingerprint, id, created_at, reply)
     SELECT u.user_id, %(path)s, %(key)s, %(fingerprint)s, %(version)s::uuid, now(), (
            SELECT coalesce(json_agg(s.id), '[]')
              FROM sessions AS s
@@ -132,7 +133,7 @@ KEEP_BATCH: LiteralString = """
      WHERE u.user_id = %(user_id)s
         ON CONFLICT (user_id, path, key) DO NOTHING"""
 CLAIM_BATCH: LiteralString = """
-    UPDATE /* run_batch */ sessions AS s
+    UPDATE /* batch_sessions */ sessions AS s
        SET version = %(version)s
      WHERE s.user_id = %(user_id)s AND s.id = ANY (%(session_ids)s)
        AND s.id IN (SELECT kept.id::uuid
@@ -141,12 +142,12 @@ CLAIM_BATCH: LiteralString = """
                      WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
                        AND k.id = %(version)s)"""
 GET_BATCH: LiteralString = """
-    SELECT /* run_batch */ k.fingerprint = %(fingerprint)s, k.id, k.reply
+    SELECT /* batch_sessions */ k.fingerprint = %(fingerprint)s, k.id, k.reply
       FROM idempotency_keys AS k
      WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s"""
 
 
-def run_batch(
+def batch_sessions(
     conn: Connection,
     user_id: str,
     session_ids: Sequence[UUID],

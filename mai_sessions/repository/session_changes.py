@@ -1,7 +1,7 @@
-"""The statements that change a session, by itself or beside new messages.
+"""The statements that change a session, alone or together with new messages.
 
-Each but FIND_HEAD is for a session whose version is new: the statement before them made it so where all
-conditions hold.
+All but FIND_HEAD require the new version of the session, which an earlier statement wrote if all conditions
+held.
 """
 
 from typing import Any, LiteralString, TypedDict
@@ -16,7 +16,7 @@ from mai_sessions.repository.session_batches import ARCHIVE_SESSIONS, COUNT_ARCH
 
 
 class SessionChanges(TypedDict, total=False):
-    """What is to change of a session; what is left out stays as it is. Metadata are merged."""
+    """The changes of a session: missing fields do not change, metadata are merged."""
 
     title: str
     agent_name: str
@@ -26,7 +26,7 @@ class SessionChanges(TypedDict, total=False):
     head_id: UUID
 
 
-# What the metadata become: its members that are given as null go (RFC 7396).
+# The merged metadata: members that are null are removed (RFC 7396).
 _MERGED_METADATA: LiteralString = """
            SELECT (t.metadata || %(members)s::jsonb) - %(removed)s::text[] AS metadata
              FROM session_titles AS t
@@ -76,7 +76,7 @@ FIND_HEAD: LiteralString = """
      WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(new_head_id)s"""
 
 
-# A writer that goes on to attachments locks the count before them, as where a session is created.
+# A writer of attachments locks the count first, as in a creation.
 LOCK_USER: LiteralString = """
     SELECT /* lock_user */ u.user_id
       FROM users AS u
@@ -85,7 +85,7 @@ LOCK_USER: LiteralString = """
 
 
 def change_statements(changes: SessionChanges) -> list[LiteralString]:
-    """The statements for what stands beside the row of the session, and for its head."""
+    """Return the statements for the title, the metadata, the count of archived sessions, and the head."""
     return [
         *([CHANGE_TITLE] if "title" in changes else []),
         *([MERGE_METADATA, MARK_METADATA] if "metadata" in changes else []),
@@ -95,7 +95,7 @@ def change_statements(changes: SessionChanges) -> list[LiteralString]:
 
 
 def change_params(user_id: str, session_id: UUID, changes: SessionChanges) -> dict[str, Any]:
-    """The parameters of the statements here, but for the version."""
+    """Return the parameters of these statements, except the version."""
     title, metadata = changes.get("title"), changes.get("metadata")
     return {
         "user_id": user_id,
@@ -115,6 +115,6 @@ def change_params(user_id: str, session_id: UUID, changes: SessionChanges) -> di
 
 
 def refuse_metadata(*loc: str) -> None:
-    """Refuse metadata that would become too large by what is merged into them. Raises Invalid."""
+    """Raise Invalid if merged metadata become too large."""
     text = f"Merged, more than {MAX_METADATA} bytes of JSON."
     raise Invalid(broken_rule(["body", *loc, "metadata"], text, "too_long"))

@@ -12,7 +12,7 @@ from mai_sessions.repository.columns import SESSION_ROW, SUMMARY_COLUMNS
 
 
 class SessionPage(NamedTuple):
-    """A page of sessions: the JSON of the reply, and a tag that differs whenever it does."""
+    """A page of sessions: its JSON, and a tag that changes with it."""
 
     body: bytes
     tag: str
@@ -49,7 +49,7 @@ _SESSION_COUNT: LiteralString = """
            SELECT CASE WHEN %(archived)s THEN u.archived_count ELSE u.session_count - u.archived_count END
              FROM users AS u
             WHERE u.user_id = %(user_id)s"""
-# What the page may show of each of two ranges of one index.
+# The sessions of each range that may be on the page.
 _ALL_SESSIONS: LiteralString = f"""
            SELECT {SESSION_ROW}
              FROM ((SELECT {SESSION_ROW}
@@ -85,8 +85,8 @@ _HAS_NGRAMS: LiteralString = f"t.words @@ %(ngrams)s::tsquery AND {_HAS_SUBSTRIN
 _HAS_METADATA: LiteralString = "t.metadata <> '{}' AND t.metadata @> %(metadata)s::jsonb"
 
 
-# Few sessions are looked up; of many the ids are hashed. The planner does not know how many there are: it
-# plans for any user and any filter. LIMIT and IS TRUE keep it from planning the one way as the other.
+# Few sessions are looked up by id; the ids of many are hashed. The planner cannot know which is better,
+# because it plans for any user and filter. LIMIT and IS TRUE keep it from replacing one way by the other.
 def _filtered_sessions(condition: LiteralString) -> LiteralString:
     return f"""
       titles AS MATERIALIZED (
@@ -245,9 +245,9 @@ def list_sessions(
 ) -> SessionPage:
     """Read a page of sessions, last written first.
 
-    `search` is a substring of the title, in either case, or blank for all; `after` the `updated_at` and id of
-    the session before the page; `archived` one of `false`, `true` and `any`; `metadata` a JSON object that
-    the session's must contain, with a member at least.
+    `search` is a substring of the title, in any case, or blank for all; `after` the `updated_at` and id of
+    the session before the page; `archived` one of `false`, `true` and `any`; `metadata` a JSON object with at
+    least one member, which the metadata of the session must contain.
     """
     # A query that is being typed often ends with a blank.
     substring = fold_title(search).rstrip()

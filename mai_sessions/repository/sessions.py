@@ -8,7 +8,6 @@ from mai_sessions.errors import NotFound
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection, fetch_one, run_transaction
 from mai_sessions.repository.branches import (
-    AS_JSON,
     BRANCH,
     IS_LEFT,
     IS_NEW,
@@ -17,6 +16,7 @@ from mai_sessions.repository.branches import (
     WHOLE_COLUMNS,
     check_head,
     fetch_branch,
+    page_as_json,
 )
 from mai_sessions.repository.columns import (
     LOCK_SESSION,
@@ -37,9 +37,7 @@ from mai_sessions.repository.session_changes import (
 
 
 class SessionReply(NamedTuple):
-    """A session: its id, its version unless this is the first reply again, the JSON of the reply, and whether
-    it was made now.
-    """
+    """A session: its id, its version (None for a replay), its JSON, and whether it is new."""
 
     id: UUID
     version: UUID | None
@@ -47,8 +45,7 @@ class SessionReply(NamedTuple):
     is_new: bool = False
 
 
-# The newest messages are those above the seq of the one after them: in this form the primary key gives them
-# in order.
+# The newest messages are those above a seq: in this form, the primary key returns them in order.
 _NEWEST_IN_RANGE: LiteralString = f"""
            SELECT {RANGE_COLUMNS}
              FROM messages AS m
@@ -71,25 +68,25 @@ def _get_session(newest_messages: LiteralString, is_left: LiteralString) -> Lite
            b.head_seq, p.unread_seqs, {is_left}
       FROM sessions AS s
      CROSS JOIN LATERAL ({BRANCH}) AS b
-     CROSS JOIN LATERAL ({AS_JSON}
-             FROM ({newest_messages}) AS r) AS p
+     CROSS JOIN LATERAL ({page_as_json(newest_messages)}) AS p
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
 
 
-# All messages of a session without branches, each after the one before it, the last one the head. As this is
-# what most clients read, nothing is looked up for them that a session with branches needs.
+_ALL_MESSAGES: LiteralString = f"""
+           SELECT {WHOLE_COLUMNS}
+             FROM messages AS m
+            WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
+              AND NOT s.is_branched AND {IS_NEW}
+            ORDER BY m.seq"""
+# Most clients read a whole session without branches: each message follows the one before it, and the last one
+# is the head. So this statement looks up nothing that only branches need.
 GET_WHOLE_SESSION: LiteralString = f"""
     SELECT /* get_session */ s.id, s.version, (
            SELECT row_to_json(d) FROM (
                SELECT {summary_columns("p.last_id")}, coalesce(p.messages, '[]') AS messages) AS d),
            s.newest_seq, p.unread_seqs, s.is_branched AND {IS_NEW}
       FROM sessions AS s
-     CROSS JOIN LATERAL ({AS_JSON}
-             FROM (SELECT {WHOLE_COLUMNS}
-                     FROM messages AS m
-                    WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
-                      AND NOT s.is_branched AND {IS_NEW}
-                    ORDER BY m.seq) AS r) AS p
+     CROSS JOIN LATERAL ({page_as_json(_ALL_MESSAGES)}) AS p
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
 GET_SESSION: LiteralString = _get_session(_NEWEST_IN_RANGE, IS_LEFT)
 GET_SESSION_BRANCH: LiteralString = _get_session(NEWEST_IN_BRANCH, "false")
@@ -112,10 +109,9 @@ def get_session(
 ) -> SessionReply:
     """Read a session with the newest messages of its branch, all of them by default.
 
-    `head_id` asks for the branch that ends at that message, `all` for `branches` for every message. Where the
-    messages are more than `max_bytes` of JSON and not one alone, they are refused if they `must_fit`, and
-    else the newest that fit are given. Raises NotFound, and Invalid for a `head_id` that is not a message of
-    the session and for messages that do not fit.
+    `head_id` selects the branch that ends at that message, `branches="all"` every message. If several
+    messages are more than `max_bytes` of JSON, Invalid is raised with `must_fit`; without it, the newest that
+    fit are returned. Also raises NotFound, and Invalid for a `head_id` that is not a message of the session.
     """
     params = {
         "user_id": user_id,
@@ -146,7 +142,7 @@ def get_session(
     return SessionReply(session_id, version, body)
 
 
-# A version that is new tells the statements after it that the conditions held.
+# The new version tells the later statements that the conditions held.
 def _patch_session(updated_at: LiteralString) -> LiteralString:
     return f"""
     UPDATE /* patch_session */ sessions AS s

@@ -8,7 +8,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, missing, post_load, va
 class Body(Schema):
     """A schema that loads only the members that are given, each with its field.
 
-    marshmallow itself goes through every field, given or not, and notes every error. It does the work again
+    marshmallow itself goes through every field, given or not, and collects all errors. It does the work again
     where a member is refused, so the errors are its own.
     """
 
@@ -43,7 +43,7 @@ class Body(Schema):
         """Raise ValidationError for errors that concern several fields. `given` may be anything."""
 
     def make(self, data: dict[str, Any]) -> Any:
-        """Make the value that the body becomes of its loaded members. Raises ValidationError."""
+        """Make the value of the body from its loaded members. Raises ValidationError."""
         return data
 
     def _load_given(self, given: dict[str, Any]) -> Any:

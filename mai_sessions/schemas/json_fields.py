@@ -122,7 +122,7 @@ class PastMoment(TypedErrors, fields.Field[datetime]):
 
 
 def _validation_error(error: BrokenValue) -> ValidationError:
-    """The same error in marshmallow's form: nested by its path."""
+    """Return the same error in marshmallow's form: nested by its path."""
     messages: Any = [ErrorText(str(error), error.reason)]
     for key in reversed(error.path):
         messages = {key: messages}

@@ -28,12 +28,12 @@ ROLES = ("user", "assistant", "system", "tool")
 STATUSES = ("complete", "streaming", "interrupted")
 MAX_BATCH = 100
 MAX_TOKENS = 10_000_000
-# Thirty years: a sum of any number of these is a number that JSON can say.
+# Thirty years: JSON can represent any sum of these.
 MAX_RESPONSE_TIME_MS = 1e12
 
 
 class BranchQuery(Schema):
-    """Which branch of a session."""
+    """The branch of a session."""
 
     head_id = Identifier(
         metadata={"description": "The branch that ends at this message; by default the session's head"}
@@ -42,7 +42,7 @@ class BranchQuery(Schema):
 
 
 class MessageListQuery(BranchQuery):
-    """Which page of the messages of a session."""
+    """The page of the messages of a session."""
 
     limit = Integer(
         min=1, max=500, load_default=100, metadata={"description": "The most messages on the page"}
@@ -185,7 +185,7 @@ _BATCH = MessageBatch()
 
 
 class MessageAppend(MessageCreate):
-    """A message to add, or with `messages` several."""
+    """A message to append, or several in `messages`."""
 
     def load(self, data: Any, **kwargs: Any) -> Any:
         """Load a batch if there is one, else a single message, as `messages`, `session` and `is_batch`."""
@@ -206,7 +206,7 @@ def refuse_repeated_ids(messages: Iterable[NewMessage]) -> None:
 
 
 def _attachments_of(images: Sequence[Attachment | str], parts: Parts | None) -> dict[str, Any]:
-    """The fields of a NewMessage that its images and files make."""
+    """Return the fields of a NewMessage for its images and files."""
     stored = {image.sha256: image for image in images if isinstance(image, Attachment)}
     if parts is not None:
         stored |= {attachment.sha256: attachment for attachment in parts.attachments}

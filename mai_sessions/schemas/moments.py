@@ -15,7 +15,7 @@ DAY = timedelta(days=1)
 _DATE = re.compile(
     r"\d{4}-\d\d-\d\d|\d{8}|\d{4}-W\d\d-\d|\d{4}W\d{3}|(?P<ordinal>\d{4}-\d{3}|\d{7})", re.ASCII
 ).fullmatch
-# A blank before the offset is the plus of a URL that was not encoded.
+# A blank before the offset is a plus that was not encoded in the URL.
 _BLANK = re.compile(r"(?<=[0-9]) (?=\d\d(?::?\d\d)?$)", re.ASCII)
 _HAS_TIME = re.compile(r".+[T ]\d\d.* ", re.ASCII).match
 
@@ -65,7 +65,7 @@ def parse_date(text: str) -> datetime | None:
 
 def parse_datetime(text: str) -> datetime:
     """Return a moment of a date and time in UTC. Raises ValueError."""
-    # Python reads a U+0000 at the end as the end.
+    # Python would ignore a U+0000 at the end.
     if not text.isprintable() or len(text) <= len("2026-W48"):
         raise ValueError
     if _HAS_TIME(text):
@@ -76,7 +76,7 @@ def parse_datetime(text: str) -> datetime:
 
 
 def shift(moment: datetime, by: timedelta) -> datetime:
-    """Add a span of time to a moment of UTC, up to the first and last moment that there is."""
+    """Add a span of time to a moment of UTC, limited to the first and last moment."""
     try:
         return moment + by
     except OverflowError:

@@ -24,7 +24,7 @@ class SearchCursor(TypedErrors, fields.Field[SearchPosition]):
 
 
 class SearchText(Text):
-    """Words to search for, not more than a search can compare."""
+    """The words of a search, at most as many as it can compare."""
 
     default_error_messages = {"too_many": f"At most {MAX_WORDS} words can be searched for."}  # noqa: RUF012
 

@@ -48,7 +48,7 @@ class SessionListQuery(Schema):
 
 
 class MessagesLimitQuery(BranchQuery):
-    """How many messages of a session."""
+    """The number of messages of a session."""
 
     messages_limit = Integer(
         min=0,
@@ -72,7 +72,7 @@ class SessionCreate(SessionFields):
     messages = List(fields.Nested(MessageCreate), max_items=MAX_BATCH, allow_none=True)
 
     def make(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Put defaults for nulls and blanks, and refuse ids that repeat."""
+        """Replace nulls and blanks by defaults, and refuse repeated ids."""
         data = {name: value for name, value in data.items() if value is not None}
         refuse_repeated_ids(data.get("messages", ()))
         return with_defaults({"id": None, "title": None, "agent_name": None, "model_id": None, **data})
@@ -92,7 +92,7 @@ class SessionBatch(Body):
     action = Choice("delete", "archive", "unarchive", required=True)
 
     def make(self, data: dict[str, Any]) -> dict[str, Any]:
-        """Refuse an empty batch, and drop ids that repeat."""
+        """Refuse an empty batch, and remove repeated ids."""
         if not data["ids"]:
             raise ValidationError(
                 {"ids": [ErrorText(f"Must hold 1 to {MAX_SESSIONS_BATCH} ids.", "too_few")]}
@@ -101,7 +101,7 @@ class SessionBatch(Body):
 
 
 class SessionBatchResult(Schema):
-    """Which of the ids were sessions of the caller's."""
+    """The ids that were sessions of the caller, and the others."""
 
     done = fields.List(fields.UUID(), required=True)
     not_found = fields.List(fields.UUID(), required=True)

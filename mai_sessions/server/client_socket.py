@@ -1,4 +1,4 @@
-"""A client's connection, the request that it sends and the response that it takes."""
+"""The connection of a client, the request that it sends, and the response that it receives."""
 
 import math
 import re
@@ -11,16 +11,16 @@ from typing import Any
 
 from mai_sessions.server.response import Response
 
-# A client earns another second for each LOWEST_RATE bytes that it sends or takes.
+# A client gets another second for each LOWEST_RATE bytes that it sends or receives.
 LOWEST_RATE = 16 * 1024
 # The longest head, in bytes. gunicorn limits each line of it to MAI_SESSIONS_MAX_HEADER.
 MAX_HEAD = 128 * 1024
-# The most chunks of a body. Of 64 MiB each chunk then holds 512 bytes, and a typical one 8 KiB.
+# The most chunks of a body. A body of 64 MiB then has chunks of 512 bytes; typical chunks have 8 KiB.
 MAX_CHUNKS = 128 * 1024
 
 _RECEIVE = 64 * 1024
 _RECEIVE_BODY = 1024 * 1024
-# gunicorn copies its buffer of the body with every chunk that it parses.
+# gunicorn copies its buffer of the body for every chunk that it parses.
 _PIECE = 8 * 1024
 _HEAD_END = b"\r\n\r\n"
 _LONGEST_SIZE_LINE = 8 * 1024
@@ -56,7 +56,7 @@ class ClientSocket(socket.socket):
         # Offsets into the buffer. None: not known yet.
         self._body: int | None = None
         self._end: int | None = None
-        # Where to search on: the bytes before need not be searched again.
+        # Where the search continues: the bytes before it were searched.
         self._searched = 0
         self._chunk_line = 0
         self._last_chunk: int | None = None
@@ -75,7 +75,7 @@ class ClientSocket(socket.socket):
         return len(self._buffer)
 
     def fill_buffer(self) -> None:
-        """Receive what has arrived, without waiting. A client that is gone has ended."""
+        """Receive what has arrived, without waiting. A disconnected client has ended."""
         if not self._buffer:
             self.start_deadline(self._timeout)
         self._buffer += self._receive(_RECEIVE if self._body is None else _RECEIVE_BODY)
@@ -107,7 +107,7 @@ class ClientSocket(socket.socket):
         return data
 
     def is_request_buffered(self) -> bool:
-        """Whether a thread has something to do: a request is here, or what never becomes one."""
+        """Return whether a thread is needed: a request is complete, or the data can never become one."""
         if not self._buffer:
             return self.has_ended
         if self._body is None:
@@ -133,7 +133,7 @@ class ClientSocket(socket.socket):
         self.origin = fields.get(b"origin", b"").decode("latin-1")
         length, coding = fields.get(b"content-length", b""), fields.get(b"transfer-encoding")
         if coding is None and length.isdigit():
-            # More digits than that are more than any limit.
+            # A number of more digits is above any limit.
             self.is_too_large = len(length) > len(str(self._max_body)) or int(length) > self._max_body
             self._end = self._body + (0 if self.is_too_large else int(length))
         elif coding is not None and not length and coding.lower() == b"chunked":
@@ -176,11 +176,11 @@ class ClientSocket(socket.socket):
             self._end = self.buffered
 
     def take_head(self) -> bytes:
-        """Take the head out of the buffer, or everything where it has no end."""
+        """Remove and return the head of the buffer, or everything if it has no end."""
         return self.take_body(self.buffered if self._body is None else self._body)
 
     def take_body(self, length: int) -> bytes:
-        """Take the body out of the buffer: less than `length` where the client has ended before."""
+        """Remove and return the body: less than `length` if the client ended early."""
         if length >= self.buffered:
             taken, self._buffer = bytes(self._buffer), bytearray()
             return taken
@@ -189,22 +189,22 @@ class ClientSocket(socket.socket):
         return taken
 
     def take_pieces(self) -> Iterator[bytes]:
-        """Take everything out of the buffer, piece by piece."""
+        """Remove and yield everything in the buffer, piece by piece."""
         while self._buffer:
             yield self.take_body(_PIECE)
 
     def finish_request(self, unread: bytes = b"") -> None:
-        """Begin the next request with what is here of it: `unread`, and the buffer."""
+        """Begin the next request with the data that have arrived: `unread`, and the buffer."""
         self._buffer[:0] = unread
         self._start_request()
 
     def keep_alive(self, seconds: float) -> None:
-        """Give the client so many seconds to begin the next request, or the time for the rest of it."""
+        """Set the deadline for the next request: `seconds`, or more if it has begun to arrive."""
         self.start_deadline(self._timeout if self._buffer else seconds)
 
 
 class Client:
-    """A connection, its next request and the response that it takes. One thread at a time has it."""
+    """A connection, its next request and its response. It belongs to one thread at a time."""
 
     __slots__ = (
         "address",
@@ -220,31 +220,31 @@ class Client:
     def __init__(self, sock: ClientSocket, address: Any, server: Any) -> None:
         self.sock, self.address, self.server = sock, address, server
         self.response: Response | None = None
-        # When it was accepted, or began its response.
+        # The time at which it was accepted, or its response began.
         self.since = monotonic()
         self.number = 0
-        # When the main thread first saw it wait for a thread, and whether its request is late.
+        # When the main thread first saw it wait for a thread, and whether its request timed out.
         self.queued_since = math.inf
         self.timed_out = False
 
     @property
     def events(self) -> int:
         """The event that wakes a thread for the client, once."""
-        # A request that is in the buffer already waits for its turn like one that arrives.
+        # A request that is already in the buffer waits in the queue like one that arrives.
         ready = self.response or self.timed_out or self.sock.is_request_buffered()
         return select.EPOLLONESHOT | (select.EPOLLOUT if ready else select.EPOLLIN)
 
     def is_over(self, now: float) -> bool:
-        """Tell whether its time is over, and there is no request of it to respond 408 to."""
+        """Return whether its deadline has passed, and no request needs a 408."""
         return self.sock.deadline <= now and (
             self.response is not None or self.timed_out or not self.sock.buffered
         )
 
     def is_evictable(self, newest: float) -> bool:
-        """Tell whether it may make room for others: not while it waits for a thread, or takes a response."""
+        """Return whether it may be closed for others: not while it is queued, or receives a response."""
         return self.since < newest and self.queued_since == math.inf and self.response is None
 
     @property
     def held(self) -> int:
-        """The memory that it holds, in bytes."""
+        """The memory that it occupies, in bytes."""
         return self.sock.buffered + (self.response.unsent if self.response else 0)

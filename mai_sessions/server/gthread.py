@@ -16,16 +16,16 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 
 class GthreadWorker(ThreadWorker):
-    """Believes no address that a peer has chosen, and takes no coding of a body but chunked."""
+    """Ignores the address of a Unix peer, and refuses transfer codings other than chunked."""
 
     def enqueue_req(self, conn: TConn) -> None:
-        """Hand a connection to a thread, without the path that its Unix peer is bound to."""
+        """Pass a connection to a thread, without the address of a Unix peer."""
         if conn.sock.family == socket.AF_UNIX:
             conn.client = ""
         super().enqueue_req(conn)
 
     def handle_request(self, req: Any, conn: TConn) -> bool:
-        """Run the application, unless the request's body has another coding."""
+        """Run the application, unless the body has another transfer coding."""
         check_transfer_coding(req)
         return super().handle_request(req, conn)
 

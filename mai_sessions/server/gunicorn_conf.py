@@ -61,14 +61,14 @@ max_requests_jitter = _settings.max_requests // 10
 limit_request_line = _settings.max_header
 limit_request_field_size = _settings.max_header
 
-# No header changes the path or the scheme, whoever sends it. So every peer may be trusted here, which saves
-# gunicorn a look at the address of each request.
+# No header changes the path or the scheme, so every peer may be trusted here. Then gunicorn does not check
+# the address of each request.
 forwarder_headers = ""
 secure_scheme_headers: dict[str, str] = {}
 forwarded_allow_ips = "*"
 
-# A Unix socket that gunicorn binds is 0660: whoever can open it may name themselves any user under
-# MAI_SESSIONS_AUTH=proxy.
+# A Unix socket that gunicorn binds has mode 0660: with MAI_SESSIONS_AUTH=proxy, a process that can open it
+# can claim to be any user.
 umask = 0o117
 
 # Longer than nginx keeps an idle connection to the service (60 s): if the service closed it first, a request
@@ -76,7 +76,7 @@ umask = 0o117
 # application has read the body, and closes if it has not: another user's request would fail with 502.
 keepalive = 0 if worker_class is GthreadWorker else 65
 
-# A worker's heartbeat is a file that it touches. On a busy disk that can take longer than the timeout.
+# The heartbeat of a worker is a file that it touches. On a busy disk, that can take longer than the timeout.
 _memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108 - mkdtemp() makes unique names there
 worker_tmp_dir = _memory
 
@@ -110,12 +110,12 @@ metrics.enable_multiprocess(_metrics_dir)
 
 @atexit.register
 def _remove_metrics(master: int = os.getpid()) -> None:
-    # The workers, which are forks, run this, too.
+    # The workers are forks, so they run this too.
     if os.getpid() == master:
         shutil.rmtree(_metrics_dir)
 
 
-# All servers of a user would share its path in the home directory, and nothing here uses it.
+# All servers of a user would share its path in the home directory. It is not used here.
 control_socket_disable = True
 
 
@@ -136,7 +136,7 @@ def when_ready(server: Arbiter) -> None:
 
     A second Ctrl-C stops at once.
     """
-    # Only now all addresses are known: from the settings, gunicorn's own options, or systemd.
+    # Only now are all addresses known: from the settings, gunicorn's options, or systemd.
     try:
         for listener in server.LISTENERS:
             if listener.FAMILY != socket.AF_UNIX:
@@ -178,7 +178,7 @@ def worker_exit(server: Arbiter, worker: Worker) -> None:
 
 
 def child_exit(server: Arbiter, worker: Worker) -> None:
-    """Add up the metrics of a worker that has ended."""
+    """Merge the metrics of a worker that has ended."""
     metrics.mark_process_dead(int(worker.pid))
 
 

@@ -18,7 +18,7 @@ _READ = 64 * 1024
 
 
 class _Body(BytesIO):
-    """A body that gives up its memory when it has been read whole."""
+    """A body that releases its memory when all of it was read."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(content)
@@ -31,13 +31,13 @@ class _Body(BytesIO):
         return content
 
     def release(self) -> None:
-        """Give up the memory."""
+        """Release the memory."""
         self.seek(0)
         self.truncate()
 
 
 class BufferedRequest:
-    """The request that a client's buffer begins with."""
+    """The first request in the buffer of a client."""
 
     def __init__(self, client: Client, cfg: Config) -> None:
         """Parse the head. Raises ParseException, and NoMoreData for a head without an end."""
@@ -68,7 +68,7 @@ class BufferedRequest:
         environ["wsgi.multithread"] = True
         environ[QUEUE_SECONDS] = max(0.0, client.since - client.queued_since)
         if client.sock.is_too_large:
-            # Nobody knows the length of a chunked body whose rest has not arrived.
+            # The length of an incomplete chunked body is unknown.
             environ.setdefault("CONTENT_LENGTH", str(max_body + 1))
             environ.pop("HTTP_TRANSFER_ENCODING", None)
             environ["wsgi.input"] = BytesIO()
@@ -85,7 +85,8 @@ class BufferedRequest:
         """
         if self._is_consumed and isinstance(self._body.reader, ChunkedReader):
             self._is_consumed = self._read_rest()
-        # werkzeug's errors refer to themselves, and so keep the environment until a full garbage collection.
+        # Errors of werkzeug refer to themselves, which would keep the environment until a full garbage
+        # collection.
         self._content.release()
         self._client.sock.finish_request(self._unreader.take_buffered())
         return self._is_consumed and not self._parsed.should_close()

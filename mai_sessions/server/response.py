@@ -1,4 +1,4 @@
-"""A response on its way to a client that takes it at its own pace."""
+"""A response that is sent at the pace of its client."""
 
 import logging
 import socket
@@ -12,7 +12,7 @@ from typing import Any
 
 from gunicorn import SERVER
 
-# The types are those of the release before, which did not have the first.
+# The types belong to an earlier gunicorn, without the first of these.
 from gunicorn.http.errors import (  # type: ignore[attr-defined]
     InvalidResponseHeader,
     LimitRequestHeaders,
@@ -37,7 +37,7 @@ _STATUS: dict[type[Exception], HTTPStatus] = {
     LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     RequestTimeout: HTTPStatus.REQUEST_TIMEOUT,
     ServiceUnavailable: HTTPStatus.SERVICE_UNAVAILABLE,
-    # A fault of the application, and not of the client.
+    # An error of the application, not of the client.
     InvalidResponseHeader: _OTHER_ERROR,
     ParseException: HTTPStatus.BAD_REQUEST,
 }
@@ -46,7 +46,7 @@ Headers = list[tuple[str, str]]
 
 
 class Response:
-    """Bytes that a client has not taken yet. `size` counts what has been made of the response so far."""
+    """Bytes that were not sent yet. `size` counts the bytes of the response that were made so far."""
 
     def __init__(self, *buffers: bytes) -> None:
         self._unsent: list[bytes | memoryview] = []
@@ -56,7 +56,7 @@ class Response:
 
     @property
     def unsent(self) -> int:
-        """How many bytes wait for the client."""
+        """The number of bytes that wait for the client."""
         return sum(map(len, self._unsent))
 
     def send(self, connection: socket.socket) -> bool:
@@ -77,7 +77,7 @@ class Response:
         return not self._make_piece()
 
     def close(self) -> None:
-        """Let the application know that the response has ended. It may be called again."""
+        """Tell the application that the response has ended. May be called again."""
 
     def _make_piece(self) -> bool:
         """Make the next piece, and return whether there is one."""
@@ -126,7 +126,7 @@ class ApplicationResponse(Response):
         """
         headers: Headers = self._headers
         length = next((int(value) for name, value in headers if name.lower() == "content-length"), None)
-        # How much of the body is left to send. None: as much as there is.
+        # The bytes of the body that are left to send. None: no limit.
         self._left = length
         self._is_chunked = False
         if method == "HEAD" or self._status.startswith(_WITHOUT_BODY):
@@ -148,7 +148,7 @@ class ApplicationResponse(Response):
             return True
         self.close()
         if self._left:
-            # The head promised more than the application made.
+            # The Content-Length is larger than the body.
             self.keep_alive = False
         if self._is_chunked:
             self._is_chunked = False

@@ -40,7 +40,7 @@ def listen(settings: Settings, host: str | None, port: int | None) -> tuple[str,
 
 
 class Gunicorn(BaseApplication):
-    """gunicorn with the settings of the package, which prints the URL when it is ready."""
+    """gunicorn with the settings of the package. Prints the URL when it is ready."""
 
     def __init__(self, settings: Settings, url: str) -> None:
         self._settings = settings

@@ -15,7 +15,7 @@ upgrade changes one of them:
 | check_config | called once, in the master | refuses what only gthread does; fits worker_connections |
 | init_process | the epoll is each process's own | makes it, and reads the settings as attributes |
 | run | the threads take clients themselves | starts them first |
-| accept | a thread per connection is dear | registers the client with epoll; makes room; survives EMFILE |
+| accept | a thread for each is too costly | registers the client with epoll; makes room; survives EMFILE |
 | set_accept_enabled | accept() fails while files are short | accepts nothing for a moment after EMFILE |
 | wait_for_and_dispatch_events | deadlines belong to the main thread | enforces them, too |
 | _cap_keepalive | connections are kept elsewhere | caps the deadlines of the idle ones |
@@ -49,10 +49,10 @@ from mai_sessions.server.response import ApplicationResponse, error_response
 LINGER = 2.0
 # Seconds between two sweeps over the waiting clients.
 SWEEP_INTERVAL = 0.25
-# Seconds for which a connection may be idle although others want its place.
+# Seconds for which a connection may be idle while others wait for its place.
 EVICTION_AGE = 1.0
-# The most memory of the clients that send a body or take a response slowly: in bytes, and in bodies of the
-# largest size, whichever is more.
+# The memory limit of all slow clients together: the larger of a number of bytes and a number of bodies of the
+# maximum size.
 MAX_HELD = 256 * 1024 * 1024
 MAX_HELD_BODIES = 4
 # Files that a worker has open beside its clients: log, metrics, database connections, epoll.
@@ -105,12 +105,12 @@ class ClientWorker(ThreadWorker):
     def init_process(self) -> None:
         """Create the objects of this process, and run."""
         self._events = select.epoll()
-        # As attributes: gunicorn looks a setting up in three calls, and thirty settings for a request.
+        # As attributes, because gunicorn needs three calls for each of thirty settings in a request.
         vars(self.cfg).update({name: setting.get() for name, setting in self.cfg.settings.items()})
         super().init_process()
 
     def run(self) -> None:
-        """Accept connections until it is time to stop, while the threads serve."""
+        """Accept connections until the worker stops, while the threads serve."""
         for number in range(self.cfg.threads):
             Thread(target=self._serve, name=f"serve-{number}", daemon=True).start()
         super().run()
@@ -144,7 +144,7 @@ class ClientWorker(ThreadWorker):
             self.evict_idle()
 
     def set_accept_enabled(self, enabled: bool | None) -> None:
-        """Accept connections, or not, and not while files are short."""
+        """Start or stop to accept connections; never start while file descriptors are short."""
         super().set_accept_enabled(bool(enabled) and monotonic() >= self._accepts_from)
 
     def wait_for_and_dispatch_events(self, timeout: float | None) -> None:
@@ -166,7 +166,7 @@ class ClientWorker(ThreadWorker):
                 client.sock.deadline = min(client.sock.deadline, deadline)
 
     def mark_queued(self, now: float) -> None:
-        """Note since when each client waits for a thread."""
+        """Record since when each client waits for a thread."""
         for descriptor, _ in self._events.poll(0):
             with self._lock:
                 if client := self._idle.get(descriptor):
@@ -280,19 +280,19 @@ class ClientWorker(ThreadWorker):
     # --- The threads ---
 
     def _serve(self) -> None:
-        """Take the client that has waited longest, give it its turn, and take the next."""
+        """Serve the clients, each time the one that has waited longest."""
         while True:
             for descriptor, _ in self._events.poll(maxevents=1):
                 if client := self._take(descriptor):
                     try:
                         self.serve_client(client)
                     except BaseException:
-                        # The thread has others to serve.
+                        # The thread serves others first.
                         self.log.exception("A connection fails")
                         self.method_queue.defer(self._drop, client)
 
     def serve_client(self, client: Client) -> None:
-        """Receive what has arrived, or run the application, and send what the client takes."""
+        """Receive what has arrived, or run the application, and send as much as the client accepts."""
         sock = client.sock
         if client.response is None:
             if not sock.is_request_buffered():

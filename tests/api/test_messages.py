@@ -1,6 +1,5 @@
 """Messages: contract §3."""
 
-import threading
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -9,6 +8,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from support.chats import SESSIONS, Chat
+from support.races import at_once
 
 from mai_sessions.schemas.messages import ROLES
 
@@ -270,24 +270,13 @@ def test_one_of_two_writers_with_the_same_if_match_wins(
 ) -> None:
     for _ in range(10):
         path = append(client, session, "old")
-        tag = client.get(path).headers["ETag"]
-        together = threading.Barrier(2)
-        statuses: list[int] = []
+        headers = {"If-Match": client.get(path).headers["ETag"]}
 
-        def change(
-            method: str, path: str = path, tag: str = tag, together: Any = together, statuses: Any = statuses
-        ) -> None:
-            together.wait()
-            response = app.test_client().open(
-                path, method=method, json={"content": method}, headers={"If-Match": tag}
-            )
-            statuses.append(response.status_code)
+        def change(number: int, path: str = path, headers: dict[str, str] = headers) -> int:
+            method = methods[number]
+            response = app.test_client().open(path, method=method, json={"content": method}, headers=headers)
+            return response.status_code
 
-        threads = [threading.Thread(target=change, args=[method]) for method in methods]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        won, lost = sorted(statuses)
+        won, lost = sorted(at_once(2, change))
         assert won in (200, 204)
         assert lost in ((412, 404) if won == 204 else (412,))

@@ -1,6 +1,5 @@
 """Sessions: contract §2."""
 
-import threading
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -9,6 +8,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from support.chats import SESSIONS, Chat
+from support.races import at_once
 
 Conn = psycopg.Connection[Any]
 
@@ -260,28 +260,13 @@ def test_one_of_two_writers_with_the_same_if_match_wins(
 ) -> None:
     for _ in range(10):
         session = client.post(SESSIONS, json={}).headers["Location"]
-        tag = client.get(session).headers["ETag"]
-        together = threading.Barrier(2)
-        statuses: list[int] = []
+        headers = {"If-Match": client.get(session).headers["ETag"]}
 
-        def change(
-            method: str,
-            session: str = session,
-            tag: str = tag,
-            together: Any = together,
-            statuses: Any = statuses,
-        ) -> None:
-            together.wait()
-            response = app.test_client().open(
-                session, method=method, json={"title": method}, headers={"If-Match": tag}
-            )
-            statuses.append(response.status_code)
+        def change(number: int, session: str = session, headers: dict[str, str] = headers) -> int:
+            method = methods[number]
+            response = app.test_client().open(session, method=method, json={"title": method}, headers=headers)
+            return response.status_code
 
-        threads = [threading.Thread(target=change, args=[method]) for method in methods]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        won, lost = sorted(statuses)
+        won, lost = sorted(at_once(2, change))
         assert won in (200, 204)
         assert lost == (404 if won == 204 else 412)

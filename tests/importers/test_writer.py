@@ -1,7 +1,6 @@
 """Storing conversations: the rows after one run, a second run, and two concurrent runs."""
 
 import json
-import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from support.races import at_once
 from support.samples import png
 
 from mai_sessions.importers import writer
@@ -170,20 +170,11 @@ def test_killed_run_is_completed_by_the_next(
 
 
 def test_runs_at_once_store_everything_once(conn: Connection, database_url: str) -> None:
-    barrier = threading.Barrier(4)
-    outcomes = []
-
-    def import_it() -> None:
+    def import_it(_: int) -> None:
         with Connection.connect(database_url, autocommit=True, options="-c timezone=UTC") as own:
-            barrier.wait()
-            outcomes.append(run(own, conversation(450)))
+            run(own, conversation(450))
 
-    threads = [threading.Thread(target=import_it) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(outcomes) == 4
+    at_once(4, import_it)
     assert rows(conn, "content") == [f"text {number}" for number in range(450)]
     assert session(conn, "message_count") == 450
     assert rows(conn, "session_count", "users", "1") == [1]

@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from time import sleep
 from typing import Any, LiteralString
@@ -12,6 +12,7 @@ import orjson
 import psycopg
 import pytest
 from support import citus
+from support.races import at_once
 
 from mai_sessions.config import Settings
 from mai_sessions.content.attachments import Attachment
@@ -63,25 +64,6 @@ def remove(conn: Connection, removal: str, session_id: UUID, message_id: UUID) -
         session_batches.delete_session(conn, USER, session_id)
 
 
-def in_threads(number: int, work: Callable[[int], None]) -> None:
-    """Run the work of each number at once; raises what one of them raised."""
-    failures: list[BaseException] = []
-
-    def run(index: int) -> None:
-        try:
-            work(index)
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=run, args=[index]) for index in range(number)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
-
-
 def check_counters(conn: Conn) -> None:
     """Check that the counters equal the numbers of rows."""
     wrong = conn.execute(
@@ -111,7 +93,7 @@ def test_parallel_appends_number_without_gaps(conn: Conn, database: Database, se
             with database.connection() as pooled:
                 append(pooled, session_id, str(number))
 
-    in_threads(THREADS, work)
+    at_once(THREADS, work)
     rows = conn.execute("SELECT seq, content, created_at FROM messages ORDER BY seq").fetchall()
     assert [seq for seq, _, _ in rows] == list(range(1, 1001))
     assert sorted(int(content) for _, content, _ in rows) == list(range(1000))
@@ -148,7 +130,7 @@ def test_counters_stay_true(conn: Conn, database: Database, session_id: UUID, se
                 else:
                     messages.clear_messages(pooled, USER, session_id)
 
-    in_threads(8, work)
+    at_once(8, work)
     check_counters(conn)
 
 
@@ -163,7 +145,7 @@ def test_sessions_are_counted(conn: Conn, database: Database) -> None:
                 else:
                     mine.append(create(pooled, new_id()))
 
-    in_threads(8, work)
+    at_once(8, work)
     check_counters(conn)
 
 
@@ -180,7 +162,7 @@ def test_session_created_and_deleted_at_once_is_whole(conn: Conn, database: Data
                 else:
                     create(pooled, chance.choice(ids))
 
-    in_threads(8, work)
+    at_once(8, work)
     check_counters(conn)
 
 
@@ -250,11 +232,11 @@ def test_batch_reports_what_it_does_to_a_session_made_meanwhile(
     """The batch waits for a writer of one session when the other is made."""
     made, replies = new_id(), []
 
-    def run_batch() -> None:
+    def batch_sessions() -> None:
         with database.connection() as pooled:
-            replies.append(session_batches.run_batch(pooled, USER, [session_id, made], action, key=key))
+            replies.append(session_batches.batch_sessions(pooled, USER, [session_id, made], action, key=key))
 
-    batch = threading.Thread(target=run_batch)
+    batch = threading.Thread(target=batch_sessions)
     with database.connection() as writer:
         with writer.transaction():
             append(writer, session_id, "one")
@@ -345,7 +327,7 @@ def test_writers_of_shared_images_do_not_deadlock(conn: Conn, database: Database
                     case 3:
                         messages.delete_message(pooled, USER, session_id, message_id)
 
-    in_threads(8, work)
+    at_once(8, work)
     check_counters(conn)
     miscounted = conn.execute(
         """
@@ -368,5 +350,5 @@ def test_deadlock_is_run_again(conn: Conn, database: Database, caplog: pytest.Lo
             params = {"first": 1 + index, "second": 2 - index}
             run_transaction(pooled, [*locks, "SELECT /* second */ pg_advisory_xact_lock(%(second)s)"], params)
 
-    in_threads(2, work)
+    at_once(2, work)
     assert [record.getMessage() for record in caplog.records].count(RUN_AGAIN) == 1

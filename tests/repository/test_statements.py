@@ -73,3 +73,8 @@ def test_statement_names_its_function(module: ModuleType, statement: str) -> Non
 def test_statement_of_a_write_has_under_40_lines(module: ModuleType, statement: str) -> None:
     if statement.lstrip().startswith(("INSERT", "UPDATE", "DELETE")):
         assert statement.strip().count("\n") < 39
+
+
+@pytest.mark.parametrize(("module", "statement"), STATEMENTS)
+def test_statement_enumerates_its_columns(module: ModuleType, statement: str) -> None:
+    assert not re.search(r"SELECT \*|\b\w+\.\*", statement)

@@ -159,7 +159,7 @@ export interface paths {
             cookie?: never;
         };
         /** Search titles and messages, best match first */
-        get: operations["search_all"];
+        get: operations["search"];
         put?: never;
         post?: never;
         delete?: never;
@@ -217,7 +217,7 @@ export interface paths {
         get?: never;
         put?: never;
         /** Delete, archive or unarchive many sessions, all or none */
-        post: operations["run_batch"];
+        post: operations["batch_sessions"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1794,7 +1794,7 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
-    search_all: {
+    search: {
         parameters: {
             query: {
                 /** @description All words must occur, at most 32; the last may be a beginning, unless something other than a letter or digit follows it; `"quoted words"` stand side by side; what touches must touch (`3.14`, `a->b`). Found are the first 100,000 characters of a message, and of a word the first 16 and what is compared with it, 40 */
@@ -2347,7 +2347,7 @@ export interface operations {
             503: components["responses"]["ServiceUnavailable"];
         };
     };
-    run_batch: {
+    batch_sessions: {
         parameters: {
             query?: never;
             header?: {

@@ -5,10 +5,10 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Barrier
 
 import psycopg
 import pytest
+from support.races import at_once
 
 from mai_sessions.errors import StartupError
 from mai_sessions.postgres import migrations
@@ -24,14 +24,11 @@ def test_twenty_starters_make_one_schema(
         "-- migrate: no-transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS notes_body_idx ON notes "
         "(body);\n"
     )
-    barrier = Barrier(20)
 
     def start(_: int) -> list[str]:
-        barrier.wait()
         return [migration.name for migration in apply(new_database, directory)]
 
-    with ThreadPoolExecutor(20) as starters:
-        applied = [name for names in starters.map(start, range(20)) for name in names]
+    applied = [name for names in at_once(20, start) for name in names]
 
     assert applied == ["0001_create_notes", "0002_add_author", "0003_add_index"]
     assert conn.execute("SELECT count(*) FROM schema_migrations").fetchone() == (3,)
