@@ -147,7 +147,7 @@ test("a write goes through once when the service is killed and started again", a
   assert.deepEqual(await stored(id), ["before", "meanwhile", "after"]);
 });
 
-test("a service that is killed under a running request gets it once", async () => {
+test("a request during which the service is killed is stored once", async () => {
   const id = await create("Killed");
   await settled();
   await Promise.all([add(id, "once"), service.kill()]);
@@ -156,7 +156,7 @@ test("a service that is killed under a running request gets it once", async () =
   assert.deepEqual(await stored(id), ["once"]);
 });
 
-test("what was written while the service was away outlives a reload", async () => {
+test("writes during an outage survive a reload", async () => {
   await service.kill();
   const id = await create("Offline");
   await add(id, "kept");
@@ -170,7 +170,7 @@ test("what was written while the service was away outlives a reload", async () =
   assert.deepEqual(await stored(id), ["kept"]);
 });
 
-test("a reload in the middle of it all neither loses nor repeats", async () => {
+test("a reload during writes loses and repeats none", async () => {
   const id = await create("Hasty");
   const loaded = page.waitForEvent("load");
   await page.evaluate((id) => {
@@ -203,7 +203,7 @@ test("a chat is in the list after each reload in the middle of its answer", asyn
   }
 });
 
-test("over plain HTTP under a name of the network, where there is no secure context", async () => {
+test("the store works over plain HTTP, without a secure context", async () => {
   page = await openTab(lanOrigin);
   assert.deepEqual(await page.evaluate(() => [isSecureContext, typeof crypto.randomUUID]), [
     false,
@@ -262,7 +262,7 @@ test("unconfirmed writes are saved while the page is shown, as it may crash", as
   assert.deepEqual(await stored(id), ["kept"]);
 });
 
-test("a tab that is looked at again shows what another device has written", async () => {
+test("a tab that is visible again shows writes of another device", async () => {
   const id = await create("Shared");
   await settled();
   const client = createClient({ baseUrl: service.origin });

@@ -37,7 +37,7 @@ test("a session whose answer is lost is made once", async () => {
   assert.equal((await client.listSessions()).total, total + 1);
 });
 
-test("a removal whose answer is lost has happened", async () => {
+test("a deletion whose response is lost succeeds", async () => {
   const { id } = await client.createSession();
   proxy.fate = first(1, "DELETE", "cut");
   await client.deleteSession(id);
@@ -57,13 +57,13 @@ for (const status of [429, 502, 503, 504]) {
   });
 }
 
-test("repetition has an end", async () => {
+test("repetitions end after retryFor", async () => {
   proxy.fate = () => "cut";
   await assert.rejects(client.createSession({}, { retryFor: 500 }), NetworkError);
   assert.equal(keys().size, 1);
 });
 
-test("a signal ends it at once", async () => {
+test("a signal ends a repeated request at once", async () => {
   proxy.fate = () => "cut";
   const controller = new AbortController();
   const aborted = client.listSessions(
@@ -73,7 +73,7 @@ test("a signal ends it at once", async () => {
   await assert.rejects(aborted, { name: "AbortError" });
 });
 
-test("a refusal says what is wrong, and is not repeated", async () => {
+test("a refusal has a detail, and is not repeated", async () => {
   const error: unknown = await client
     .createSession({ title: "x".repeat(256) })
     .catch((error: unknown) => error);
@@ -122,7 +122,7 @@ test("every session is on one page", async () => {
   assert.deepEqual(found, made.reverse());
 });
 
-test("the token is asked for at every attempt", async () => {
+test("the token is requested for every attempt", async () => {
   let number = 0;
   const bearer = createClient({ baseUrl: proxy.origin, token: async () => `token-${++number}` });
   proxy.fate = first(1, "GET", "cut");
@@ -133,7 +133,7 @@ test("the token is asked for at every attempt", async () => {
   );
 });
 
-test("what was said is found", async () => {
+test("a stored message is found", async () => {
   const { id } = await client.createSession();
   const { id: message_id } = await client.appendMessage(id, {
     role: "user",

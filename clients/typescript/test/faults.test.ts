@@ -69,7 +69,7 @@ test("when the selected session is removed elsewhere, the newest is selected", a
   assert.equal(store.getState().loads[other]?.status, "ready");
 });
 
-test("when the selected session is not there, the newest is selected, or none", async () => {
+test("when the selected session does not exist, the newest is selected, or none", async () => {
   store.getState().setActiveSession(uuid());
   await store.getState().flush();
   assert.equal(store.getState().activeSessionId, null);
@@ -110,7 +110,7 @@ test("a session whose creation is refused is made when its title is mended", asy
   assert.equal((await client.getSession(id)).title, "short");
 });
 
-test("not loaded does not look like empty", async () => {
+test("a session that is not loaded differs from an empty one", async () => {
   const { id } = await client.createSession();
   for (let n = 0; n < 10; n++) await client.appendMessage(id, { role: "user", content: `${n}` });
   const { setActiveSession, watchSession, loadSessions, flush } = store.getState();
@@ -222,7 +222,7 @@ test("text that is cut through an emoji is stored without the half", async () =>
   assert.deepEqual([(await client.getSession(id)).title, await stored(id)], ["Hello ", ["a\ufffd b\ufffd"]]);
 });
 
-test("what does not fit into the storage takes nothing along, and says so", async () => {
+test("a message that does not fit into the storage loses no other write, and fails visibly", async () => {
   const storage = new FakeStorage(20_000);
   await withStorage(storage, async () => {
     const at = Date.now();
@@ -281,7 +281,7 @@ test("a service that is silent is given up after the timeout", async () => {
   await assert.rejects(impatient.listSessions(), NetworkError);
 });
 
-test("a token that has expired is asked for once more", async () => {
+test("a new token is requested after a 401, once", async () => {
   const refusals: (string | undefined)[] = [];
   const bearer = createClient({
     baseUrl: proxy.origin,

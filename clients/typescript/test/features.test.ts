@@ -103,7 +103,7 @@ test("editing and regenerating make branches, there and back", async () => {
   assert.equal(store.getState().sessions[0]?.messageCount, 6);
 });
 
-test("when a message goes, those after it stay", async () => {
+test("a deleted message leaves the messages after it", async () => {
   const { createSession, addMessage, deleteMessage, flush } = store.getState();
   const id = createSession();
   const [one] = ["one", "two", "three"].map((content) => addMessage(id, { role: "user", content }));

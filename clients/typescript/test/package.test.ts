@@ -41,7 +41,7 @@ test("the client is there for ESM and CommonJS where zustand is not installed", 
   );
 });
 
-test("calls can be taken off the client", async () => {
+test("calls of the client work without their object", async () => {
   const { sessionPages, listSessions } = createClient({ baseUrl: "http://127.0.0.1:9", retryFor: 0 });
   await assert.rejects(sessionPages().next(), { name: "NetworkError" });
   await assert.rejects(listSessions(), { name: "NetworkError" });

@@ -46,7 +46,7 @@ const until = (is: (state: SessionsState) => boolean) =>
     check(store.getState());
   });
 
-test("everything shows before anything is sent", async () => {
+test("each action is shown before it is sent", async () => {
   const { createSession, addMessage, renameSession, flush } = store.getState();
   const id = createSession({ agentName: "coder", modelId: "qwen" });
   addMessage(id, { role: "user", content: "hello", documents: ["a.pdf"], images: [PNG] });
@@ -138,7 +138,7 @@ test("an answer that streams in is sent as a few requests, and its end arrives",
   assert.deepEqual(await stored(id), [content]);
 });
 
-test("what comes after an update does not wait for its turn", async () => {
+test("a write after an update is not delayed by the interval", async () => {
   store = open({ updateInterval: 1e9 });
   const { createSession, addMessage, updateMessage } = store.getState();
   const id = createSession();
@@ -225,7 +225,7 @@ test("a write that does not arrive in time stays visible, and can be retried", a
   assert.deepEqual(await stored(id), ["late"]);
 });
 
-test("sessions that are removed elsewhere go, messages that are written elsewhere come", async () => {
+test("deletions and messages of other clients are shown after a load", async () => {
   const { createSession, addMessage, deleteSession, loadSessions, flush } = store.getState();
   const gone = createSession();
   const id = createSession();
@@ -260,7 +260,7 @@ test("a list that was asked for before a write does not undo it", async () => {
   assert(!ids.includes(removed));
 });
 
-test("the list goes on page by page", async () => {
+test("the list is loaded page by page", async () => {
   const known = (await client.listSessions()).total;
   for (let n = known; n < 101; n++) await client.createSession();
   const { loadSessions, loadMoreSessions } = store.getState();
@@ -280,7 +280,7 @@ test("a message to a session that is not loaded joins the others", async () => {
   assert.deepEqual(contents(id), ["before", "after"]);
 });
 
-test("clearing and removing", async () => {
+test("cleared and deleted messages leave the store and the service", async () => {
   const { createSession, addMessage, clearMessages, deleteSession, flush } = store.getState();
   const older = createSession();
   const id = createSession();
@@ -298,7 +298,7 @@ test("clearing and removing", async () => {
   await assert.rejects(client.getSession(id), { status: 404 });
 });
 
-test("a session that is not there says so", async () => {
+test("loading a session that does not exist fails", async () => {
   const id = crypto.randomUUID();
   await assert.rejects(store.getState().loadSession(id), { status: 404 });
   assert.equal(store.getState().lastError?.action, "loadSession");
