@@ -11,11 +11,11 @@ from mai_sessions.errors import NotFound
 from mai_sessions.idempotency import NO_KEY, IdempotencyKey, check_same_body
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection, run_transaction
+from mai_sessions.repository.append_keys import FORGET_KEY, FROM_USED_KEY, GET_KEY, KEEP_KEY
 from mai_sessions.repository.attachments import LOCK_ATTACHMENTS, LOCK_UPLOADS
 from mai_sessions.repository.columns import (
     LOCK_SESSION,
     MESSAGE_COLUMNS,
-    PARENT_ID,
     SUMMARY_COLUMNS,
     check_locked,
     time_as_json,
@@ -23,7 +23,6 @@ from mai_sessions.repository.columns import (
 from mai_sessions.repository.message_json import Placement, message_json
 from mai_sessions.repository.new_messages import (
     FIND_UNKNOWN,
-    KEPT_REPLY,
     MOVE_SESSION,
     UNKNOWN_IMAGES,
     UNKNOWN_MESSAGES,
@@ -60,20 +59,6 @@ class AppendReply(NamedTuple):
     is_new: bool
 
 
-# A key whose message is gone, or that is older than a day, is forgotten.
-_FROM_USED_KEY: LiteralString = """
-      FROM idempotency_keys AS k
-      JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = k.id
-     WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
-       AND k.created_at > now() - interval '1 day'"""
-_USED_KEY: LiteralString = f"SELECT {_FROM_USED_KEY}"
-# The release before kept no reply: the message is told as it stands.
-GET_KEY: LiteralString = f"""
-    SELECT /* append_messages */ k.fingerprint = %(fingerprint)s,
-           coalesce(k.reply, json_build_object(
-               'messages', json_build_array(json_build_array(m.id, m.seq, m.created_at, {PARENT_ID})),
-               'session', NULL)) {_FROM_USED_KEY}"""
-
 # Where a condition decides, a version that is new tells the statements after it that the condition held.
 CLAIM_SESSION: LiteralString = f"""
     UPDATE /* append_messages */ sessions AS s
@@ -81,7 +66,7 @@ CLAIM_SESSION: LiteralString = f"""
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
        AND (%(if_match)s::uuid[] IS NULL OR s.version = ANY (%(if_match)s::uuid[]))
        AND {METADATA_FIT}
-       AND NOT EXISTS ({_USED_KEY})
+       AND NOT EXISTS (SELECT {FROM_USED_KEY})
        AND NOT EXISTS ({UNKNOWN_MESSAGES})
        AND NOT EXISTS ({UNKNOWN_IMAGES})
        AND EXISTS (SELECT FROM unnest(%(message_ids)s::uuid[]) AS r (id)
@@ -95,18 +80,6 @@ _STORED_FIT: LiteralString = """
   WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s AND o.id = ANY (%(message_ids)s::uuid[]))"""
 CLAIM_FITTING: LiteralString = f"""{CLAIM_SESSION}
        AND {_STORED_FIT}"""
-
-FORGET_KEY: LiteralString = f"""
-    DELETE /* append_messages */ FROM idempotency_keys AS k
-     WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
-       AND NOT EXISTS ({_USED_KEY})"""
-# The release before reads seq and created_at.
-KEEP_KEY: LiteralString = f"""
-    INSERT /* append_messages */ INTO idempotency_keys AS k (user_id, path, key, fingerprint, id, seq,
-                                                             created_at, reply)
-    SELECT kept.user_id, %(path)s, %(key)s, %(fingerprint)s, kept.first_id, kept.first_seq, now(), kept.reply
-      FROM ({KEPT_REPLY}) AS kept
-        ON CONFLICT (user_id, path, key) DO NOTHING"""
 
 READ_MESSAGES: LiteralString = f"""
     SELECT /* append_messages */ m.id, (SELECT row_to_json(r) FROM (SELECT {MESSAGE_COLUMNS}) AS r)
@@ -147,10 +120,14 @@ def append_messages(
     for an unknown parent, head or image, for metadata of the session that become too large, and for existing
     messages of more than `max_bytes` of JSON, if they are larger than the request.
     """
-    may_be_plain = not (is_batch or key or if_match is not None) and is_plain(messages[0])
-    if may_be_plain and (plain := append_plain_message(conn, user_id, session_id, messages[0])):
-        message_id, version, body = plain
-        return AppendReply([message_id], [body], None, version, is_new=True)
+    if not is_batch and if_match is None and is_plain(messages[0]):
+        plain = append_plain_message(conn, user_id, session_id, messages[0], key)
+        if plain.added:
+            message_id, version, body = plain.added
+            return AppendReply([message_id], [body], None, version, is_new=True)
+        # A message that is there comes before its key.
+        if messages[0].id is None and plain.kept:
+            return _replay(session_id, messages, *plain.kept[0])
     ids = [message.id or new_id() for message in messages]
     changes = changes or {}
     params = {
@@ -178,8 +155,7 @@ def append_messages(
         now = version if rows[insert] else rows[LOCK_SESSION][0][0]
         return AppendReply(ids, [stored[each] for each in ids], session, now, is_new=bool(rows[insert]))
     for same_body, reply in rows.get(GET_KEY, ()):
-        check_same_body(same_body)
-        return _replay(session_id, messages, reply)
+        return _replay(session_id, messages, same_body, reply)
     check_locked(rows[LOCK_SESSION], if_match)
     unknown_ids, unknown_images = rows[FIND_UNKNOWN][0] if FIND_UNKNOWN in rows else ([], [])
     if not unknown_ids and not unknown_images:
@@ -226,7 +202,8 @@ def _new_message(
     return message_json(session_id, message, Placement(message_id, seq, time_as_json(created_at), moved[0]))
 
 
-def _replay(session_id: UUID, messages: Sequence[NewMessage], reply: bytes) -> AppendReply:
+def _replay(session_id: UUID, messages: Sequence[NewMessage], same_body: bool, reply: bytes) -> AppendReply:
+    check_same_body(same_body)
     kept = orjson.loads(reply)
     bodies = replayed_messages(session_id, messages, kept)
     session = None if kept["session"] is None else orjson.dumps(kept["session"])

@@ -28,14 +28,6 @@ def message_rows(
     user_id: str, session_id: UUID, messages: Sequence[NewMessage], ids: Sequence[UUID]
 ) -> bytes:
     """The messages as an array of rows; `place` counts them from 1."""
-    now = datetime.now(UTC)
-
-    def words(message: NewMessage) -> str:
-        # A streaming message gets its lexemes when it ends.
-        if message.status == "streaming":
-            return ""
-        return message_vector(user_id, session_id, message.created_at or now, message.content)
-
     return orjson.dumps(
         [
             {
@@ -46,12 +38,19 @@ def message_rows(
                 "images": message.images,
                 "part_attachments": message.part_attachments,
                 "response_time_ms": message.response_time_ms,
-                "words": words(message),
+                "words": message_words(user_id, session_id, message),
                 "created_at": message.created_at,
             }
             for place, (message_id, message) in enumerate(zip(ids, messages, strict=True), 1)
         ]
     )
+
+
+def message_words(user_id: str, session_id: UUID, message: NewMessage) -> str:
+    """The lexemes of a message, as a tsvector. A streaming message gets them when it ends."""
+    if message.status == "streaming":
+        return ""
+    return message_vector(user_id, session_id, message.created_at or datetime.now(UTC), message.content)
 
 
 def message_json(session_id: UUID, message: NewMessage, placement: Placement) -> bytes:

@@ -1,25 +1,43 @@
-"""The statements that append one message of no more than text to a session without branches, as most appends
-are.
+"""The statements that append one message without files to a session without branches, as most appends are.
 
-They do what those in appends.py do, for a third less: each value is a parameter, and the session's row moves
-first.
+They do what those in appends.py do, for a third to a half less: each value is a parameter, and the session's
+row moves first.
 """
 
-from datetime import UTC, datetime
-from typing import LiteralString
+from collections.abc import Sequence
+from typing import LiteralString, NamedTuple
 from uuid import UUID
 
-from mai_sessions.content.lexemes import message_vector
 from mai_sessions.content.message import UNSET, NewMessage
+from mai_sessions.idempotency import NO_KEY, IdempotencyKey
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection, Json, run_transaction
-from mai_sessions.repository.columns import HEAD_ID, NEXT_UPDATED_AT, PREVIEW_CHARACTERS, time_as_json
+from mai_sessions.repository.append_keys import FROM_USED_KEY, GET_KEY
+from mai_sessions.repository.columns import (
+    HEAD_ID,
+    LOCK_SESSION,
+    NEXT_UPDATED_AT,
+    PARENT_ID,
+    PREVIEW_CHARACTERS,
+    time_as_json,
+)
 from mai_sessions.repository.daily_usage import ADD_UP, PARTS
-from mai_sessions.repository.message_json import Placement, message_json
+from mai_sessions.repository.message_json import Placement, message_json, message_words
+
+
+class PlainAppend(NamedTuple):
+    """What was appended: the message's id, the session's version and the message's JSON. If nothing was, the
+    rows of GET_KEY.
+    """
+
+    added: tuple[UUID, UUID, bytes] | None
+    kept: Sequence[tuple[bool, bytes]] = ()
+
 
 # Returned is the message before the new one. The lock comes first, so that it is the one that the last writer
 # left.
-MOVE_PLAIN_SESSION: LiteralString = f"""
+def _move_session(lock: LiteralString, condition: LiteralString) -> LiteralString:
+    return f"""
     UPDATE /* append_plain_message */ sessions AS s
        SET message_count        = s.message_count + 1,
            last_seq             = s.last_seq + 1,
@@ -31,17 +49,34 @@ MOVE_PLAIN_SESSION: LiteralString = f"""
            version              = %(version)s
       FROM (SELECT {HEAD_ID} AS id
               FROM sessions AS s
-             WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
-               FOR UPDATE OF s) AS head
-     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND NOT s.is_branched
+             WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s{lock}) AS head
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND NOT s.is_branched{condition}
     RETURNING head.id"""
+
+
+MOVE_PLAIN_SESSION: LiteralString = _move_session(
+    """
+               FOR UPDATE OF s""",
+    "",
+)
+# A statement reads what was there when it began: what the last writer left is seen by the one after
+# LOCK_SESSION.
+MOVE_LOCKED_SESSION: LiteralString = _move_session(
+    "",
+    f"""
+       AND NOT EXISTS (SELECT {FROM_USED_KEY})
+       AND NOT EXISTS (SELECT FROM messages AS o
+                        WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s
+                          AND o.id = %(message_id)s)""",
+)
 INSERT_PLAIN_MESSAGE: LiteralString = """
     INSERT /* append_plain_message */ INTO messages AS m (
            user_id, session_id, id, seq, role, content, token_count, model_id, agent_name, response_time_ms,
-           is_error, images, documents, metadata, words, created_at)
+           is_error, images, documents, parts, metadata, status, words, created_at)
     SELECT s.user_id, s.id, %(message_id)s, s.last_seq, %(role)s, %(content)s, %(token_count)s, %(model_id)s,
-           %(agent_name)s, %(response_time_ms)s::float8, %(is_error)s::boolean, '{}', '{}',
-           %(metadata)s::jsonb, %(words)s::tsvector, s.updated_at
+           %(agent_name)s, %(response_time_ms)s::float8, %(is_error)s::boolean, '{}',
+           coalesce(%(documents)s::text[], '{}'), %(parts)s::json, %(metadata)s::jsonb, %(status)s,
+           %(words)s::tsvector, s.updated_at
       FROM sessions AS s
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s
     RETURNING m.seq, m.created_at"""
@@ -58,28 +93,44 @@ COUNT_PLAIN_MESSAGE: LiteralString = f"""
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s
         {ADD_UP}"""
 
+# A key that is there is not in force, or the session would not have moved.
+FORGET_OLD_KEY: LiteralString = """
+    DELETE /* append_plain_message */ FROM idempotency_keys AS k
+     USING sessions AS s
+     WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
+       AND s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
+# The release before reads seq and created_at.
+KEEP_PLAIN_KEY: LiteralString = f"""
+    INSERT /* append_plain_message */ INTO idempotency_keys AS k (user_id, path, key, fingerprint, id, seq,
+                                                                  created_at, reply)
+    SELECT s.user_id, %(path)s, %(key)s, %(fingerprint)s, m.id, m.seq, now(),
+           json_build_object(
+               'version', s.version,
+               'messages', json_build_array(json_build_array(m.id, m.seq, m.created_at, {PARENT_ID})),
+               'session', NULL)
+      FROM sessions AS s
+      JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.seq = s.last_seq
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s
+        ON CONFLICT (user_id, path, key) DO NOTHING"""
+
 
 def is_plain(message: NewMessage) -> bool:
     """Tell whether a message is one for `append_plain_message`."""
     return (
-        message.id is None
-        and message.parent_id is UNSET
-        and message.parts is None
+        message.parent_id is UNSET
         and not message.images
-        and not message.documents
+        and not message.part_attachments
         and message.created_at is None
-        and message.status == "complete"
     )
 
 
 def append_plain_message(
-    conn: Connection, user_id: str, session_id: UUID, message: NewMessage
-) -> tuple[UUID, UUID, bytes] | None:
-    """Add a message at the end of a session, and return its id, the session's version and its JSON.
-
-    None, with nothing written, for a session that is not there or has branches.
+    conn: Connection, user_id: str, session_id: UUID, message: NewMessage, key: IdempotencyKey | None
+) -> PlainAppend:
+    """Add a message at the end of a session, unless the session has its id or the key was used. Nothing is
+    written either to a session that is not there or has branches.
     """
-    message_id, version = new_id(), new_id()
+    message_id, version = message.id or new_id(), new_id()
     params = {
         "user_id": user_id,
         "session_id": session_id,
@@ -94,14 +145,25 @@ def append_plain_message(
         "agent_name": message.agent_name,
         "response_time_ms": message.response_time_ms,
         "is_error": message.is_error,
+        "documents": message.documents or None,
+        "parts": None if message.parts is None else Json(message.parts),
         "metadata": Json(message.metadata.value),
-        "words": message_vector(user_id, session_id, datetime.now(UTC), message.content),
+        "status": message.status,
+        "words": message_words(user_id, session_id, message),
+        **(key or NO_KEY)._asdict(),
     }
-    moved, added, _ = run_transaction(
-        conn, [MOVE_PLAIN_SESSION, INSERT_PLAIN_MESSAGE, COUNT_PLAIN_MESSAGE], params
-    )
-    if not moved:
-        return None
-    [(parent_id,)], [(seq, created_at)] = moved, added
+    has_condition = key is not None or message.id is not None
+    move = MOVE_LOCKED_SESSION if has_condition else MOVE_PLAIN_SESSION
+    statements: list[LiteralString] = [
+        *([LOCK_SESSION] if has_condition else []),
+        move,
+        INSERT_PLAIN_MESSAGE,
+        COUNT_PLAIN_MESSAGE,
+        *([FORGET_OLD_KEY, KEEP_PLAIN_KEY, GET_KEY] if key else []),
+    ]
+    rows = dict(zip(statements, run_transaction(conn, statements, params), strict=True))
+    if not rows[move]:
+        return PlainAppend(None, rows.get(GET_KEY, []))
+    [(parent_id,)], [(seq, created_at)] = rows[move], rows[INSERT_PLAIN_MESSAGE]
     placement = Placement(message_id, seq, time_as_json(created_at), parent_id)
-    return message_id, version, message_json(session_id, message, placement)
+    return PlainAppend((message_id, version, message_json(session_id, message, placement)))

@@ -104,6 +104,45 @@ def test_failed_request_does_not_store_its_key(client: FlaskClient, conn: Conn, 
     assert client.post(messages, json={"role": "user", "content": ""}, headers=headers).status_code == 201
 
 
+@pytest.mark.parametrize("age", ["23 hours", "25 hours"])
+def test_key_is_forgotten_after_a_day(client: FlaskClient, conn: Conn, messages: str, age: str) -> None:
+    ids = []
+    for text in ("first", "second", "second"):
+        response = client.post(
+            messages, json={"role": "user", "content": text}, headers={"Idempotency-Key": "k"}
+        )
+        ids.append(response.get_json().get("id"))
+        if text == "first":
+            conn.execute("UPDATE idempotency_keys SET created_at = now() - %s::interval", [age])
+    if age == "23 hours":
+        assert ids[1:] == [None, None]
+    else:
+        assert ids[1] == ids[2] != ids[0]
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {},
+        {"parts": [{"type": "text", "text": "x"}, {"type": "tool-x", "input": {"n": 1e2}}]},
+        {"metadata": {"a": [1]}, "documents": ["a.pdf"], "status": "streaming", "response_time_ms": 2},
+    ],
+)
+@pytest.mark.parametrize("with_key", [True, False])
+def test_message_with_its_own_id_is_added_once(
+    client: FlaskClient, messages: str, extra: dict[str, Any], with_key: bool
+) -> None:
+    body = {"id": str(uuid4()), "role": "assistant", "content": "x", **extra}
+    first = client.post(messages, json=body, headers={"Idempotency-Key": "k"} if with_key else {})
+    # What is there comes before the key and its body.
+    again = client.post(
+        messages, json={**body, "content": "y"}, headers={"Idempotency-Key": "k"} if with_key else {}
+    )
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.get_json() == again.get_json() == client.get(first.headers["Location"]).get_json()
+    assert len(client.get(messages).get_json()) == 1
+
+
 def test_storm_of_retries_makes_one_row(app: Flask, client: FlaskClient, messages: str) -> None:
     for path, body in (
         (messages, {"role": "user", "content": "x", "images": [data_url(png())]}),

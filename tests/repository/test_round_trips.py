@@ -58,14 +58,7 @@ DELETED_SESSIONS = [
 ]
 
 
-APPENDED_WITH_KEY = write(
-    "lock_session",
-    "append_messages",
-    "add_messages",
-    "count_messages",
-    "add_messages",
-    *["append_messages"] * 3,
-)
+APPENDED_WITH_KEY = write("lock_session", *["append_plain_message"] * 5, "append_messages")
 
 
 CLEARED = write(
@@ -140,6 +133,12 @@ ROUTES = [
         {"messages": [NEW]},
     ),
     Route("POST", MESSAGES, APPENDED_WITH_KEY, NEW, KEY),
+    Route(
+        "POST",
+        MESSAGES,
+        write("lock_session", *["append_plain_message"] * 3),
+        {**NEW, "id": str(UUID(int=1)), "parts": [{"type": "text", "text": "x"}]},
+    ),
     Route("DELETE", MESSAGES, CLEARED),
     Route("GET", MESSAGE, ["get_message"]),
     Route(

@@ -19,6 +19,7 @@ MODULES = [
 ]
 # Statements that several modules share.
 _SHARED = {
+    "append_messages",
     "add_messages",
     "change_session",
     "find_unknown",
