@@ -51,9 +51,11 @@ def _require_identity() -> None:
 
     The mode `none` checks the Host of all requests, public routes included.
     """
-    blueprint, state = request.blueprint, current_state()
-    is_closed = blueprint is None or (blueprint != api_blueprint.name and state.settings.auth == "none")
-    if is_closed and request.method != "OPTIONS":
+    blueprint = request.blueprint
+    if blueprint == api_blueprint.name or request.method == "OPTIONS":
+        return
+    state = current_state()
+    if blueprint is None or state.settings.auth == "none":
         state.authenticate()
 
 
