@@ -66,21 +66,26 @@ def _insert_messages(new: LiteralString) -> LiteralString:
 INSERT_MESSAGES: LiteralString = _insert_messages(_GIVEN_MESSAGES)
 INSERT_MISSING_MESSAGES: LiteralString = _insert_messages(_MISSING_MESSAGES)
 
-# parent_seq remains null if the parent is the previous message: such a parent makes no branch.
+# parent_seq remains null if the parent is the previous message: such a parent makes no branch. A row whose
+# parent is right already is not written again.
 SET_PARENTS: LiteralString = """
     UPDATE /* add_messages */ messages AS m
-       SET parent_seq = nullif(coalesce(p.seq, 0), coalesce((
-           SELECT o.seq
-             FROM messages AS o
-            WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s AND o.seq < m.seq
-            ORDER BY o.seq DESC
-            LIMIT 1), 0))
-      FROM sessions AS s
-     CROSS JOIN unnest(%(child_ids)s::uuid[], %(parent_ids)s::uuid[]) AS c (id, parent_id)
-      LEFT JOIN messages AS p ON p.user_id = %(user_id)s AND p.session_id = %(session_id)s
-            AND p.id = c.parent_id
-     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = c.id AND m.seq > s.last_seq
-       AND s.user_id = %(user_id)s AND s.id = %(session_id)s"""
+       SET parent_seq = child.parent_seq
+      FROM (SELECT n.seq, nullif(coalesce(p.seq, 0), coalesce((
+                   SELECT o.seq
+                     FROM messages AS o
+                    WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s AND o.seq < n.seq
+                    ORDER BY o.seq DESC
+                    LIMIT 1), 0)) AS parent_seq
+              FROM sessions AS s
+             CROSS JOIN unnest(%(child_ids)s::uuid[], %(parent_ids)s::uuid[]) AS c (id, parent_id)
+              JOIN messages AS n ON n.user_id = %(user_id)s AND n.session_id = %(session_id)s
+               AND n.id = c.id AND n.seq > s.last_seq
+              LEFT JOIN messages AS p ON p.user_id = %(user_id)s AND p.session_id = %(session_id)s
+                    AND p.id = c.parent_id
+             WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s) AS child
+     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.seq = child.seq
+       AND m.parent_seq IS DISTINCT FROM child.parent_seq"""
 
 _NEW_MESSAGES: LiteralString = """
            SELECT 1 AS sign, s.user_id, m.session_id, m.id, m.seq, m.parent_seq, m.role, m.content,
