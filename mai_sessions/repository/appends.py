@@ -7,7 +7,7 @@ from uuid import UUID
 import orjson
 
 from mai_sessions.content.message import NewMessage
-from mai_sessions.errors import NotFound
+from mai_sessions.errors import Invalid, NotFound
 from mai_sessions.idempotency import NO_KEY, IdempotencyKey, check_same_body
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection, run_transaction
@@ -157,10 +157,17 @@ def append_messages(
     for same_body, reply in rows.get(GET_KEY, ()):
         return _replay(session_id, messages, same_body, reply)
     check_locked(rows[LOCK_SESSION], if_match)
+    raise _refusal(rows, messages, changes.get("head_id"), is_batch=is_batch)
+
+
+def _refusal(
+    rows: dict[LiteralString, Any], messages: Sequence[NewMessage], head_id: UUID | None, *, is_batch: bool
+) -> Invalid:
+    """Return the error of messages that were refused for what they name. Raises Invalid for metadata."""
     unknown_ids, unknown_images = rows[FIND_UNKNOWN][0] if FIND_UNKNOWN in rows else ([], [])
     if not unknown_ids and not unknown_images:
         refuse_metadata("session")
-    raise unknown_references(messages, changes.get("head_id"), unknown_ids, unknown_images, is_batch=is_batch)
+    return unknown_references(messages, head_id, unknown_ids, unknown_images, is_batch=is_batch)
 
 
 def _statements(
