@@ -6,7 +6,7 @@ from uuid import UUID
 from flask import Response
 
 from mai_sessions.auth.identity import current_user_id
-from mai_sessions.content.message import with_tokens
+from mai_sessions.content.message import with_tokens, with_words
 from mai_sessions.repository import appends, messages, patches
 from mai_sessions.repository.session_changes import SessionChanges
 from mai_sessions.schemas.messages import (
@@ -60,12 +60,13 @@ def append_messages(payload: dict[str, Any], session_id: UUID) -> Response:
     changes: SessionChanges = payload["session"]
     body = {"messages": given, "session": changes} if is_batch else given[0]
     key = idempotency_key(f"sessions/{session_id}/messages", body)
+    with_lexemes = [with_words(message, current_user_id(), session_id) for message in given]
     with connection() as conn:
         reply = appends.append_messages(
             conn,
             current_user_id(),
             session_id,
-            given,
+            with_lexemes,
             changes=changes,
             is_batch=is_batch,
             key=key,

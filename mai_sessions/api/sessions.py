@@ -8,7 +8,7 @@ from flask import Response, request
 from werkzeug.exceptions import MethodNotAllowed
 
 from mai_sessions.auth.identity import current_user_id
-from mai_sessions.content.message import with_tokens
+from mai_sessions.content.message import with_tokens, with_words
 from mai_sessions.ids import new_id
 from mai_sessions.repository import creations, session_batches, session_list, sessions
 from mai_sessions.repository.creations import NewSession
@@ -52,12 +52,14 @@ def create_session(payload: dict[str, Any]) -> Response:
     key = idempotency_key("sessions", payload)
     messages, head_id = payload.pop("messages", ()), payload.pop("head_id", None)
     session = NewSession(**{**payload, "id": payload["id"] or new_id()})
+    given = [with_tokens(message, current_state().count_tokens) for message in messages]
+    with_lexemes = [with_words(message, current_user_id(), session.id) for message in given]
     with connection() as conn:
         reply = creations.create_session(
             conn,
             current_user_id(),
             session,
-            [with_tokens(message, current_state().count_tokens) for message in messages],
+            with_lexemes,
             head_id=head_id,
             key=key,
             must_be_new=must_be_new(),

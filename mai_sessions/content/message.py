@@ -1,12 +1,13 @@
 """A message to add to a session, checked and ready to store."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Final, NamedTuple, TypedDict
 from uuid import UUID
 
 from mai_sessions.content.attachments import Attachment
+from mai_sessions.content.lexemes import message_vector
 from mai_sessions.content.metadata import NO_METADATA, Metadata
 
 
@@ -26,7 +27,7 @@ class NewMessage(NamedTuple):
     `attachments` are the images and files to store; any other of `images` must be stored already, and any
     other of `part_attachments` counts only if it is. `parent_id` is the message before it: None for a first
     message, UNSET for the head of the session. `id` and `created_at` are given by clients that make them,
-    `token_count` by those that count.
+    `token_count` by those that count. `words` are its lexemes, if `with_words` has extracted them.
     """
 
     role: str
@@ -46,6 +47,7 @@ class NewMessage(NamedTuple):
     id: UUID | None = None
     parent_id: UUID | Unset | None = UNSET
     created_at: datetime | None = None
+    words: str | None = None
 
 
 def with_tokens(message: NewMessage, count_tokens: Callable[[str], int]) -> NewMessage:
@@ -53,6 +55,18 @@ def with_tokens(message: NewMessage, count_tokens: Callable[[str], int]) -> NewM
     if message.token_count is not None:
         return message
     return message._replace(token_count=count_tokens(message.content))
+
+
+def with_words(message: NewMessage, user_id: str, session_id: UUID) -> NewMessage:
+    """Extract the lexemes of a message that is to be added now, as a tsvector. A streaming message gets them
+    when it ends.
+
+    A long text takes up to a tenth of a second, so it is called before a connection is checked out.
+    """
+    if message.status == "streaming":
+        return message._replace(words="")
+    created_at = message.created_at or datetime.now(UTC)
+    return message._replace(words=message_vector(user_id, session_id, created_at, message.content))
 
 
 class MessageChanges(TypedDict, total=False):

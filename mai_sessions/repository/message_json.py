@@ -1,15 +1,13 @@
 """New messages as JSON: for the statement that inserts them, and for the reply."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
 
 from mai_sessions.content.attachments import LINK
-from mai_sessions.content.lexemes import message_vector
-from mai_sessions.content.message import NewMessage
+from mai_sessions.content.message import NewMessage, with_words
 from mai_sessions.repository.columns import number_as_json
 
 
@@ -38,7 +36,7 @@ def message_rows(
                 "images": message.images,
                 "part_attachments": message.part_attachments,
                 "response_time_ms": message.response_time_ms,
-                "words": message_words(user_id, session_id, message),
+                "words": message_words(message, user_id, session_id),
                 "created_at": message.created_at,
             }
             for place, (message_id, message) in enumerate(zip(ids, messages, strict=True), 1)
@@ -46,11 +44,9 @@ def message_rows(
     )
 
 
-def message_words(user_id: str, session_id: UUID, message: NewMessage) -> str:
-    """The lexemes of a message, as a tsvector. A streaming message gets them when it ends."""
-    if message.status == "streaming":
-        return ""
-    return message_vector(user_id, session_id, message.created_at or datetime.now(UTC), message.content)
+def message_words(message: NewMessage, user_id: str, session_id: UUID) -> str | None:
+    """The lexemes of a message, extracted now unless they have been."""
+    return message.words if message.words is not None else with_words(message, user_id, session_id).words
 
 
 def message_json(session_id: UUID, message: NewMessage, placement: Placement) -> bytes:

@@ -149,7 +149,7 @@ def append_plain_message(
         "parts": None if message.parts is None else Json(message.parts),
         "metadata": Json(message.metadata.value),
         "status": message.status,
-        "words": message_words(user_id, session_id, message),
+        "words": message_words(message, user_id, session_id),
         **(key or NO_KEY)._asdict(),
     }
     has_condition = key is not None or message.id is not None

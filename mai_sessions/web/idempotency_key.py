@@ -47,7 +47,7 @@ _FIRST_FIELDS = frozenset(
 def _fingerprint(value: Any) -> Any:
     """Return the form of a value in the fingerprint. That of an attachment is its hash."""
     if isinstance(value, NewMessage):
-        given = value._replace(attachments=())._asdict()
+        given = value._replace(attachments=(), words=None)._asdict()
         defaults = NewMessage._field_defaults
         return {
             name: field for name, field in given.items() if name in _FIRST_FIELDS or field != defaults[name]

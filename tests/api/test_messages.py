@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 from support.chats import SESSIONS, Chat
 from support.races import at_once
 
+from mai_sessions.content.lexemes import message_vector
 from mai_sessions.schemas.messages import ROLES
 
 Conn = psycopg.Connection[Any]
@@ -39,6 +40,26 @@ def summary(client: FlaskClient, session: str) -> tuple[int, str | None]:
 
 
 # Append
+
+
+@pytest.mark.parametrize("path", ["", "/messages"])
+def test_words_are_extracted_before_a_connection_is_checked_out(
+    app: Flask, client: FlaskClient, session: str, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    pool = app.extensions["mai_sessions"].database.primary
+    in_use: list[int] = []
+
+    def extract(*args: Any) -> str:
+        stats = pool.stats()
+        in_use.append(stats["pool_size"] - stats["pool_available"])
+        return message_vector(*args)
+
+    monkeypatch.setattr("mai_sessions.content.message.message_vector", extract)
+    new = {"role": "user", "content": "quetzal"}
+    target = session + path if path else SESSIONS
+    assert client.post(target, json={"messages": [new, new]}).status_code == 201
+    assert in_use == [0, 0]
+    assert len(client.get("/api/v1/search?q=quetzal").get_json()["results"]) == 2
 
 
 def test_appended_message_is_returned_and_counted(client: FlaskClient, session: str) -> None:
