@@ -66,3 +66,9 @@ def test_named_settings_exist(page: Path) -> None:
     known.add("MAI_SESSIONS_DATABASE_URL")
     named = re.findall(r"`((?:MAI_SESSIONS|DATABASE)_[A-Z_]*[A-Z])(?![A-Z_…])", page.read_text("utf-8"))
     assert {name for name in named if name.removesuffix("_FILE") not in known and name not in known} == set()
+
+
+@each_page
+def test_tables_have_a_row_on_each_line(page: Path) -> None:
+    rules = [line.strip() for line in prose(page).splitlines() if "| ---" in line or "---: |" in line]
+    assert [line for line in rules if not re.fullmatch(r"\|( :?-+:? \|)+", line)] == []
