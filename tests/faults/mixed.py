@@ -6,6 +6,7 @@ from collections.abc import Callable
 from http.client import HTTPConnection, HTTPException
 from threading import Event, Thread
 from typing import Any
+from uuid import uuid4
 
 import orjson
 from support.chats import SESSIONS
@@ -65,7 +66,7 @@ class Client(Thread):
             self.kept[session["id"]] = []
 
     def append(self) -> None:
-        """Add a message, at times with images, a shared one among them."""
+        """Add a message, half of the time with a key, at times with images, a shared one among them."""
         session_id = self._session()
         if len(self.kept[session_id]) >= MESSAGES_KEPT:
             self.clear()
@@ -76,7 +77,8 @@ class Client(Thread):
             "model_id": self._random.choice(["opus", None]),
             "images": self._random.sample(IMAGES, self._random.choice([0, 0, 0, 1, 3])),
         }
-        status, reply = self._request("POST", f"{SESSIONS}/{session_id}/messages", message)
+        key = self._random.choice([str(uuid4()), None])
+        status, reply = self._request("POST", f"{SESSIONS}/{session_id}/messages", message, key)
         if status == 201:
             self.kept[session_id].append(reply["id"])
 
@@ -147,8 +149,12 @@ class Client(Thread):
             self.create()
         return self._random.choice(list(self.kept))
 
-    def _request(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    def _request(
+        self, method: str, path: str, body: Any = None, idempotency_key: str | None = None
+    ) -> tuple[int, Any]:
         headers = {} if body is None else {"Content-Type": "application/json"}
+        if idempotency_key:
+            headers["Idempotency-Key"] = idempotency_key
         self._http.request(method, path, None if body is None else orjson.dumps(body), headers)
         response = self._http.getresponse()
         content = response.read()

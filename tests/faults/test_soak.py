@@ -3,16 +3,19 @@ and writes docs/soak.md.
 """
 
 import os
+import re
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
-from threading import Event
-from typing import NamedTuple
+from threading import Event, Thread
 
 import psutil
 import psycopg
 from mixed import Client
 from postgres import Postgres, RunProgram, failed_checks
+from soak import MB, Sample, markdown, take_sample
+from support.scripts import DBA
 from support.service import TREE, Service, running
 
 from mai_sessions.config import Settings
@@ -20,60 +23,111 @@ from mai_sessions.config import Settings
 CLIENTS = 8
 SECONDS = int(os.environ.get("SOAK_SECONDS", "20"))
 REPORT = TREE / "docs" / "soak.md"
-MB = 1_000_000
+# Expiry runs once a minute and autovacuum too: only after some minutes as much is removed as is written.
+STEADY_AFTER = 300
+
+REMOVED_KEYS = r'^mai_sessions_expiry_removed_total\{kind="idempotency_keys"\} (\S+)$'
+# Without a wait for rows that the service has locked, which could become a deadlock.
+AGE_KEYS = """
+    UPDATE idempotency_keys AS k
+       SET created_at = k.created_at - interval '1 day'
+      FROM (SELECT user_id, path, key FROM idempotency_keys
+             WHERE created_at > now() - interval '23 hours'
+               FOR NO KEY UPDATE SKIP LOCKED) AS new_keys
+     WHERE (k.user_id, k.path, k.key) = (new_keys.user_id, new_keys.path, new_keys.key)"""
 
 
-class Sample(NamedTuple):
-    """What the service holds at a moment. Memory, threads and descriptors are those of the largest worker."""
-
-    memory: int
-    threads: int
-    descriptors: int
-    connections: int
-
-
-def sample(service: Service, postgres: Postgres) -> Sample:
-    workers = psutil.Process(service.process.pid).children()
-    return Sample(
-        max(worker.memory_info().rss for worker in workers),
-        max(worker.num_threads() for worker in workers),
-        max(worker.num_fds() for worker in workers),
-        len(postgres.backends()),
-    )
-
-
-def test_mixed_load(postgres: Postgres, tmp_path: Path, run_program: RunProgram) -> None:
+def test_mixed_load(postgres: Postgres, data_dir: Path, tmp_path: Path, run_program: RunProgram) -> None:
     done = Event()
-    with running(postgres.url, tmp_path / "log") as service:
+    log = tmp_path / "log"
+    with running(postgres.url, log) as service:
         clients = [Client(service.port, done) for _ in range(CLIENTS)]
-        for client in clients:
-            client.start()
+        clock = Thread(target=age_keys, args=[postgres.url, done])
+        for thread in (*clients, clock):
+            thread.start()
         try:
-            # At the first sample the service is warm; by the second it has allocated what it needs.
+            # At the first sample the service is warm; by the middle it has allocated what it needs.
             samples, workers = [], []
-            for share in (0.1, 0.4, 0.5):
-                time.sleep(SECONDS * share)
-                samples.append(sample(service, postgres))
+            for _ in range(10):
+                time.sleep(SECONDS / 10)
+                samples.append(take_sample(service, postgres, data_dir, log))
                 workers.append(psutil.Process(service.process.pid).children())
         finally:
             done.set()
-            for client in clients:
-                client.join()
-        assert workers[0] == workers[1] == workers[2]
-    _, middle, end = samples
+            for thread in (*clients, clock):
+                thread.join()
+        removed_keys = sum(
+            int(float(number)) for number in re.findall(REMOVED_KEYS, metrics(service), re.MULTILINE)
+        )
+        assert all(found == workers[0] for found in workers)
     statuses = sum((client.statuses for client in clients), Counter())
     found = failed_checks(run_program, postgres.url)
     differing = differences(postgres, clients)
+    indexes = indexes_size(postgres)
+    run_program(
+        "psql",
+        "-X",
+        "-q",
+        "-d",
+        postgres.url,
+        "-v",
+        "apply=1",
+        "-f",
+        str(DBA / "maintain/rebuild_indexes.sql"),
+    )
+    rebuilt_indexes = indexes_size(postgres)
     if "WRITE_SOAK" in os.environ:
-        REPORT.write_text(markdown(statuses, samples, len(found), differing), encoding="utf-8")
+        totals = {
+            "idempotency keys that the service removed": removed_keys,
+            "scripts of `sql/dba/check/` that found something": len(found),
+            "sessions and messages that are not what the clients know": differing,
+        }
+        report = markdown(samples, statuses, totals, seconds=SECONDS, indexes=(indexes, rebuilt_indexes))
+        REPORT.write_text(report, encoding="utf-8")
     assert set(statuses) <= {"200", "201", "204"}
     assert found == {}
     assert differing == 0
+    assert_bounded(samples)
+    assert removed_keys or SECONDS < STEADY_AFTER
+
+
+def metrics(service: Service) -> str:
+    with closing(service.connect()) as http:
+        http.request("GET", "/metrics")
+        text: str = http.getresponse().read().decode()
+    return text
+
+
+def age_keys(url: str, done: Event) -> None:
+    """Make each idempotency key a day older, so that the service's next expiry removes it."""
+    with psycopg.connect(url, autocommit=True) as conn:
+        while not done.wait(1):
+            conn.execute(AGE_KEYS)
+
+
+def assert_bounded(samples: list[Sample]) -> None:
+    middle, end = samples[len(samples) // 2], samples[-1]
     assert end.memory < middle.memory * 1.1 + 4 * MB
     assert end.threads == middle.threads
     # The clients may be distributed differently over the workers.
     assert end.descriptors <= middle.descriptors + CLIENTS
-    assert max(connections for *_, connections in samples) <= Settings().workers * Settings().threads
+    assert max(sample.connections for sample in samples) <= Settings().workers * Settings().threads
+    assert end.metric_files == middle.metric_files
+    assert end.metric_bytes == middle.metric_bytes
+    # Only the start writes other lines.
+    assert end.log.others == samples[0].log.others
+    assert end.wal <= end.max_wal * 1.1
+    if SECONDS >= STEADY_AFTER:
+        first, second = samples[: len(samples) // 2], samples[len(samples) // 2 :]
+        largest = max(sample.tables_size for sample in first)
+        assert max(sample.tables_size for sample in second) < largest * 1.25 + 10 * MB
+
+
+def indexes_size(postgres: Postgres) -> int:
+    """The bytes of all indexes."""
+    with psycopg.connect(postgres.url) as conn:
+        [(size,)] = conn.execute("SELECT sum(pg_indexes_size(relid))::bigint FROM pg_stat_user_tables")
+        return int(size)
 
 
 def differences(postgres: Postgres, clients: list[Client]) -> int:
@@ -89,39 +143,3 @@ def differences(postgres: Postgres, clients: list[Client]) -> int:
             "SELECT id::text, NULL FROM sessions UNION ALL SELECT session_id::text, id::text FROM messages"
         )
         return len(kept ^ set(conn.execute(statement).fetchall()))
-
-
-def markdown(statuses: Counter[str], samples: list[Sample], found: int, differing: int) -> str:
-    number = statuses.total()
-    figures = [
-        ("largest worker, memory", [f"{sample.memory / MB:.1f} MB" for sample in samples]),
-        ("largest worker, threads", [str(sample.threads) for sample in samples]),
-        ("largest worker, open files", [str(sample.descriptors) for sample in samples]),
-        (
-            f"connections to PostgreSQL, of {Settings().workers * Settings().threads}",
-            [str(sample.connections) for sample in samples],
-        ),
-    ]
-    return "\n".join(
-        [
-            "# The last soak",
-            "",
-            f"`make soak` wrote this. For {SECONDS} s {CLIENTS} clients made, read, changed and removed "
-            "sessions and messages,",
-            "with images and without. The service had its own settings: "
-            f"{Settings().workers} workers of {Settings().threads} threads.",
-            "",
-            "| | |",
-            "| --- | --- |",
-            f"| requests | {number:,} ({number / SECONDS:.0f} a second) |",
-            f"| statuses | "
-            f"{', '.join(f'{count:,} of {status}' for status, count in sorted(statuses.items()))} |",
-            f"| scripts of `sql/dba/check/` that found something | {found} |",
-            f"| sessions and messages that are not what the clients know | {differing} |",
-            "",
-            "| | start | middle | end |",
-            "| --- | ---: | ---: | ---: |",
-            *(f"| {name} | {' | '.join(cells)} |" for name, cells in figures),
-            "",
-        ]
-    )
