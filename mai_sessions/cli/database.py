@@ -60,12 +60,18 @@ def private_postgres() -> ModuleType:
 
 @contextmanager
 def migrated_connections(
-    data_dir: Path | None, *, make: bool = False, count: int = 1
+    data_dir: Path | None, *, make: bool = False, count: int = 1, statement_timeout: float | None = None
 ) -> Generator[list[Connection]]:
-    """Yield `count` connections to the database after its migrations. The service may run or not."""
+    """Yield `count` connections to the database after its migrations, with the session settings of the
+    service. The service may run or not.
+
+    `statement_timeout` is in seconds, by default that of the service.
+    """
     with reachable_database(data_dir, make=make) as (database_url, _):
         settings = replace(command_settings(), database_url=database_url, threads=count)
         migrations.migrate(database_url, settings.migrate)
+        if statement_timeout is not None:
+            settings = replace(settings, statement_timeout=statement_timeout)
         pool = Pool(settings, "command")
         pool.check()
         try:

@@ -13,6 +13,7 @@ from mai_sessions.cli.database import (
     DATA_DIR,
     command_settings,
     exit_on_signals,
+    migrated_connections,
     private_postgres,
     reachable_database,
     show_progress,
@@ -22,9 +23,11 @@ from mai_sessions.embedded import backup, psql
 from mai_sessions.errors import StartupError, Unavailable
 from mai_sessions.expiry import Expiry
 from mai_sessions.postgres import migrations
-from mai_sessions.postgres.connection import Connection
 from mai_sessions.postgres.database import Database
 from mai_sessions.repository import reindex as reindexing
+
+# In seconds. Finding the next user with old lexemes may read much of an index of all users.
+_REINDEX_STATEMENT_TIMEOUT = 3600.0
 
 
 @main.command()
@@ -80,10 +83,7 @@ def reindex(batch: int, rest: float, data_dir: Path | None) -> None:
 
     It may be stopped at any time, and continues there when it is run again.
     """
-    with (
-        reachable_database(data_dir) as (database_url, _),
-        Connection.connect(database_url, autocommit=True) as conn,
-    ):
+    with migrated_connections(data_dir, statement_timeout=_REINDEX_STATEMENT_TIMEOUT) as [conn]:
         left = reindexing.count_old_words(conn)
         messages = titles = 0
         with click.progressbar(length=sum(left), label="Reindexing", file=sys.stderr) as bar:

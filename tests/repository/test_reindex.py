@@ -1,7 +1,7 @@
 """`mai-sessions reindex`: words by the rules of an older release are found, and written again."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 
 from mai_sessions.cli import main
 from mai_sessions.postgres.connection import Connection
+from mai_sessions.repository import reindex as reindexing
 from mai_sessions.repository.reindex import OldWords, count_old_words, reindex
 
 PATH = "/api/v1/sessions"
@@ -85,6 +86,41 @@ def test_old_words_are_found_before_and_everything_after(
     health = client.get("/health/detailed").get_json()["services"]["postgres"]["details"]
     assert health["old_words"] == {"messages": 0, "titles": 0}
     assert "wrote the words of 0 messages and 0 titles; left: 0" in run(conn.info.dsn).output
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "datestyle TO 'German, DMY'",
+        "search_path TO pg_catalog",
+        "timezone TO 'Asia/Tokyo'",
+    ],
+)
+def test_settings_of_the_database_do_not_change_what_reindex_writes(
+    client: FlaskClient, conn: psycopg.Connection[Any], old: list[str], setting: str
+) -> None:
+    conn.execute(f"ALTER DATABASE {conn.info.dbname} SET {setting}")  # type: ignore[arg-type]
+    try:
+        result = run(conn.info.dsn)
+    finally:
+        conn.execute(f"ALTER DATABASE {conn.info.dbname} RESET ALL")  # type: ignore[arg-type]
+    assert result.exit_code == 0, result.output
+    assert "wrote the words of 3 messages and 1 titles; left: 0" in result.output
+    assert found(client, "fox") == sorted(old)
+
+
+def test_reindex_has_longer_for_a_statement_than_the_service(
+    conn: psycopg.Connection[Any], old: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timeouts = []
+
+    def reindex(conn: Connection, limit: int) -> Iterator[OldWords]:
+        timeouts.extend(conn.execute("SHOW statement_timeout").fetchall())
+        yield from ()
+
+    monkeypatch.setattr(reindexing, "reindex", reindex)
+    run(conn.info.dsn)
+    assert timeouts == [("1h",)]
 
 
 def test_stopped_reindex_continues(conn: psycopg.Connection[Any], old: list[str]) -> None:
