@@ -48,6 +48,11 @@ DECLARE
     is_archived integer;
     total  bigint  := 0;
 BEGIN
+    -- The last step, so that no role fails there, after it has moved the sessions.
+    IF NOT has_table_privilege('users', 'DELETE') THEN
+        RAISE EXCEPTION 'permission denied: only the role maintenance and the owner may move a user';
+    END IF;
+
     LOOP
         SELECT id INTO moving FROM sessions WHERE user_id = source ORDER BY id LIMIT 1 FOR UPDATE;
         EXIT WHEN moving IS NULL;
