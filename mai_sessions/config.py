@@ -267,6 +267,8 @@ class Settings:
                     values[f.name] = Path(path).read_text().strip()
                 except (OSError, UnicodeDecodeError):
                     raise StartupError(f"{name}_FILE must be the path of a readable file") from None
+                if not values[f.name]:
+                    raise StartupError(f"{name}_FILE: the file {path} is empty")
             elif name in os.environ:
                 values[f.name] = os.environ[name].strip()
         return cls._parse(values)

@@ -7,14 +7,22 @@ from mai_sessions.errors import StartupError
 
 
 def check_database_url(variable: str, url: str) -> None:
-    """Raise StartupError for the URL of another database, or with an @ that libpq takes for the end of the
-    password.
+    """Raise StartupError for the URL of another database, or with a character that libpq takes for the end of
+    the password.
     """
     scheme, separator, rest = url.partition("://")
     if separator and scheme not in ("postgresql", "postgres"):
         raise StartupError(f"{variable}: the scheme is {scheme}, and has to be postgresql")
-    if separator and re.split(r"[/?]", rest)[0].count("@") > 1:
+    authority = re.split(r"[/?]", rest)[0] if separator else ""
+    if authority.count("@") > 1:
         raise StartupError(f"{variable}: an @ in the user name or password is written %40")
+    # Several hosts are separated by commas, and the address of IPv6 has colons in brackets.
+    for host in authority.rpartition("@")[2].split(","):
+        if not re.fullmatch(r"(\[.*\]|[^:]*)(:\d*)?", host):
+            raise StartupError(
+                f"{variable}: a port is a number, and a / or ? in the user name or password is written %2F "
+                "or %3F"
+            )
 
 
 def check_bind(bind: str) -> None:

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from mai_sessions.cli import main
 from mai_sessions.config import Settings
 from mai_sessions.errors import StartupError
-from mai_sessions.setting_checks import refuse_unusable_socket
+from mai_sessions.setting_checks import check_database_url, refuse_unusable_socket
 
 DOCUMENT = Path(__file__).parents[1] / "docs/settings.md"
 
@@ -76,6 +76,18 @@ def test_config_masks_the_password_in_a_url(url: str, printed: str) -> None:
             {"DATABASE_URL": "postgresql://me:p@ss@host/db"},
             "DATABASE_URL: an @ in the user name or password is written %40",
         ),
+        *[
+            (
+                {"DATABASE_URL": url},
+                "a port is a number, and a / or ? in the user name or password is written",
+            )
+            for url in (
+                "postgresql://ann:a/b@host/db",
+                "postgresql://ann:a?b@host/db",
+                "postgresql://host:port/db",
+                "postgresql://one:5432,two:port/db",
+            )
+        ],
         (
             {"MAI_SESSIONS_READ_URL": "http://a/b"},
             "MAI_SESSIONS_READ_URL: the scheme is http, and has to be postgresql",
@@ -144,6 +156,29 @@ def test_unknown_variable_is_refused(monkeypatch: pytest.MonkeyPatch, name: str,
     assert str(caught.value).endswith(suggestion)
     assert "s3cret" not in str(caught.value)
     assert CliRunner().invoke(main, ["config"]).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql:///db",
+        "postgresql://ann:pass:word@host:5432/db?options=-c%20a=b@c",
+        "postgresql://[::1]:5432/db",
+        "postgresql://one:1,two,[::2]:3/db?target_session_attrs=any",
+        "postgres://ann@/db?host=/run/postgresql",
+        "host=/tmp dbname=a/b password=a@b:c",
+    ],
+)
+def test_url_that_libpq_accepts_is_not_refused(url: str) -> None:
+    check_database_url("DATABASE_URL", url)
+
+
+def test_empty_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a URL the service would start a private PostgreSQL."""
+    (tmp_path / "url").write_text("\n")
+    monkeypatch.setenv("DATABASE_URL_FILE", str(tmp_path / "url"))
+    with pytest.raises(StartupError, match=f"DATABASE_URL_FILE: the file {tmp_path}/url is empty"):
+        Settings.from_environ()
 
 
 def test_missing_secret_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -239,7 +239,8 @@ def _connection(database_url: str) -> Generator[Connection]:
             connect_timeout=5,
         )
     except (psycopg.Error, UnicodeError) as error:
-        raise StartupError(f"cannot reach PostgreSQL: {without_password(error, database_url)}") from None
+        reason = without_password(error, database_url)
+        raise StartupError(f"cannot reach PostgreSQL: {reason} (check DATABASE_URL)") from None
     with conn:
         check_server_version(conn)
         if (encoding := conn.info.parameter_status("server_encoding")) != "UTF8":

@@ -131,8 +131,10 @@ class Pool:
             return Connection.connect(self._url, **self._parameters)
         except (psycopg.Error, UnicodeError) as error:
             reason = without_password(error, self._url)
-            hint = " (docs/deploy.md explains poolers)" if "startup parameter" in reason else ""
-            raise StartupError(f"cannot reach PostgreSQL: {reason}{hint}") from None
+            hint = (
+                "docs/deploy.md explains poolers" if "startup parameter" in reason else "check DATABASE_URL"
+            )
+            raise StartupError(f"cannot reach PostgreSQL: {reason} ({hint})") from None
 
     @contextmanager
     def checkout(self, timeout: float, max_seconds: float | None = None) -> Generator[Connection]:
