@@ -28,6 +28,16 @@ def markdown() -> str:
         "make it, and [dba](dba) has scripts for `psql`. The header of a script gives its usage and",
         "variables. The roles are those of `roles.sql`. [tuning.md](dba/tuning.md) lists the settings that",
         "matter, [citus/rebalance.md](dba/citus/rebalance.md) describes a cluster of several machines.",
+        "",
+        "On the host of [deploy.md](../docs/deploy.md), `mai-sessions psql health.sql` runs a script on the",
+        "database of the service, and `-v NAME=VALUE` sets a variable. From elsewhere, run psql in the",
+        "directory of the script, with the URL of the role that the table names:",
+        "",
+        '    cd "$(mai-sessions scripts --path)/report"',
+        '    psql -X "$READONLY_URL" -f health.sql',
+        "",
+        "Without roles, the owner of the database may run all of them. Each script stops at the first error,",
+        "with exit code 3.",
     ]
     for folder, title in FOLDERS.items():
         lines += [
