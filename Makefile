@@ -108,8 +108,8 @@ citus: install  ## Run the tests of the routes, imports, expiry and scripts, and
 	.venv/bin/pytest --quiet --numprocesses auto --dist loadscope $(CITUS_TESTS) --deselect tests/citus/test_nodes.py && \
 	.venv/bin/pytest --quiet tests/citus/test_nodes.py; fi
 
-deploy-test: install  ## Follow docs/deploy.md, and the steps of the Dockerfile, in a bare Debian; needs root, debootstrap and apt
-	DEPLOY=full .venv/bin/pytest --quiet tests/e2e/test_deploy.py
+deploy-test: install  ## Follow docs/deploy.md in a bare Debian with and without systemd; build and run the image; needs root and debootstrap
+	DEPLOY=full .venv/bin/pytest --quiet tests/e2e/test_deploy.py tests/e2e/test_image.py
 
 search-quality: install  ## Search a corpus of texts in many scripts and of code, and print precision and recall
 	.venv/bin/pytest --quiet --capture no tests/api/test_search.py -k test_corpus

@@ -7,6 +7,7 @@ from typing import Any
 import click
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from gunicorn.systemd import listen_fds
 from gunicorn.util import is_ipv6, parse_address
 
 from mai_sessions import create_app
@@ -18,13 +19,14 @@ from mai_sessions.errors import StartupError
 def listen(settings: Settings, host: str | None, port: int | None) -> tuple[str, str]:
     """Bind the port before anything else starts. Return it as gunicorn's `bind`, and the URL of the API.
 
-    Raises StartupError.
+    gunicorn binds a Unix socket itself, and takes the sockets that systemd passes in place of any other; the
+    URL is then empty. Raises StartupError.
     """
     try:
         address = parse_address(settings.bind)
-        if not isinstance(address, tuple):
+        if listen_fds(unset_environment=False) or not isinstance(address, tuple):
             if host is None and port is None:
-                return settings.bind, settings.bind
+                return settings.bind, ""
             address = ("127.0.0.1", 8000)
         host, port = host or address[0], address[1] if port is None else port
         listener = socket.socket(socket.AF_INET6 if is_ipv6(host) else socket.AF_INET)
@@ -40,7 +42,7 @@ def listen(settings: Settings, host: str | None, port: int | None) -> tuple[str,
 
 
 class Gunicorn(BaseApplication):
-    """gunicorn with the settings of the package. Prints the URL when it is ready."""
+    """gunicorn with the settings of the package. Prints the URL, if there is one, when it is ready."""
 
     def __init__(self, settings: Settings, url: str) -> None:
         self._settings = settings
@@ -57,7 +59,8 @@ class Gunicorn(BaseApplication):
 
         def when_ready(server: Arbiter) -> None:
             gunicorn_conf.when_ready(server)
-            click.echo(f"The API is at {self._url}")
+            if self._url:
+                click.echo(f"The API is at {self._url}")
 
         self.cfg.set("when_ready", when_ready)
 

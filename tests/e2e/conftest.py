@@ -1,10 +1,12 @@
 """The real server for the tests of it."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from support.pgbouncer import pgbouncer
-from support.service import Service, running
+from support.roots import make_base, make_wheels
+from support.service import TREE, Service, running
 
 
 @pytest.fixture(scope="module")
@@ -24,3 +26,23 @@ def service(
     else:
         with running(url, log) as service:
             yield service
+
+
+@pytest.fixture(scope="session")
+def bare_debian(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bare Debian 12, to be copied."""
+    root = tmp_path_factory.mktemp("debian") / "root"
+    make_base(root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheels of this release and of what it needs and is built with, and a pip.conf that allows no others
+    in a root where they are /wheels.
+    """
+    directory = tmp_path_factory.mktemp("wheels")
+    for requirement in (f"{TREE}[tokens]", "setuptools"):
+        make_wheels(directory, requirement, dependencies=True)
+    (directory / "pip.conf").write_text("[global]\nno-index = true\nfind-links = /wheels\n")
+    return directory

@@ -1,34 +1,42 @@
-"""docs/deploy.md, word for word: its commands in a bare Debian, as root and without systemd; and the steps of
-the Dockerfile.
+"""docs/deploy.md, word for word: its commands in a bare Debian, as root, with and without systemd."""
 
-A root takes debootstrap, apt and minutes, so these run only with DEPLOY=full (`make deploy-test`).
-"""
-
-import os
 import re
 import shutil
 import subprocess
-import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.roots import (
+    RunScript,
+    booted,
+    copy_tree,
+    full,
+    full_with_systemd,
+    make_wheels,
+    run_in,
+)
 from support.service import TREE
 
 PAGE = (TREE / "docs" / "deploy.md").read_text(encoding="utf-8")
-MIRROR = "http://deb.debian.org/debian"
-full = pytest.mark.skipif(
-    os.environ.get("DEPLOY") != "full" or os.geteuid() != 0 or shutil.which("debootstrap") is None,
-    reason="needs DEPLOY=full, root and debootstrap",
-)
+BACKUP_PAGE = (TREE / "docs" / "backup.md").read_text(encoding="utf-8")
+FIRST_REQUEST = '{"sessions":[],"total":0'
+# The last commit of release 0.1.0.
+RELEASE_0_1_0 = "e0b7a59"
+NEXT_VERSION = "9.0.0"
 
 
-def commands(heading: str) -> str:
+def commands(heading: str, page: str = PAGE) -> str:
     """The indented lines below a heading, up to the next one."""
-    section = re.split(r"^#+ ", PAGE.partition(f" {heading}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+    section = re.split(r"^#+ ", page.partition(f" {heading}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
     lines = [line[4:] for line in section.splitlines() if line.startswith("    ")]
     assert lines, heading
     return "\n".join(lines)
+
+
+def walk(*headings: str) -> str:
+    return "\n".join(map(commands, headings))
 
 
 @pytest.mark.parametrize("heading", ["Start it with systemd", "A new release", "A rollback"])
@@ -42,96 +50,128 @@ def test_every_fit_is_explained() -> None:
     site = (TREE / "deploy" / "nginx.conf").read_text(encoding="utf-8")
     assert (
         len(re.findall(r"# .*\bFIT\b[:,]", site))
-        == PAGE.partition("### What to fit")[2].partition("\n\nThe name")[0].count("\n| ") - 2
+        == PAGE.partition("### Adapt nginx.conf")[2].partition("\n\nOnly")[0].count("\n| ") - 2
     )
-
-
-@pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The service and all it needs, so that `pip install mai-sessions` finds it."""
-    directory = tmp_path_factory.mktemp("wheels")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "wheel"]
-    subprocess.run([*pip, "--wheel-dir", directory, TREE], check=True)
-    return directory
 
 
 @pytest.fixture
-def bare_root(tmp_path: Path, wheels: Path) -> Iterator[Path]:
-    """A bare Debian 12, with the network configuration of this host and the wheels."""
+def bare_root(bare_debian: Path, wheels: Path, tmp_path: Path) -> Iterator[Path]:
+    """A bare Debian in which `pip install mai-sessions` finds this release."""
     root = tmp_path / "root"
-    base = ["debootstrap", "--variant=minbase", "--include=ca-certificates", "bookworm", root, MIRROR]
-    subprocess.run(base, check=True, stdout=subprocess.DEVNULL)
-    for path in (Path("/etc/resolv.conf"), Path("/etc/hosts"), *Path("/etc/apt/apt.conf.d").glob("99*")):
-        shutil.copy(path, root / path.relative_to("/"))
+    subprocess.run(["cp", "--archive", bare_debian, root], check=True)
     shutil.copytree(wheels, root / "wheels")
-    mounts = [root / "proc", root / "dev"]
-    try:
-        subprocess.run(["mount", "-t", "proc", "proc", mounts[0]], check=True)
-        subprocess.run(["mount", "--rbind", "/dev", mounts[1]], check=True)
-        subprocess.run(["mount", "--make-rslave", mounts[1]], check=True)
-        yield root
-    finally:
-        for mount in mounts:
-            subprocess.run(["umount", "--recursive", "--lazy", mount], check=False)
+    yield root
+    subprocess.run(["rm", "--recursive", "--force", "--one-file-system", root], check=True)
 
 
-def run_in(root: Path, script: str) -> str:
-    """Run a script by bash in a root, in a network and process namespace of its own, and return what it
-    printed.
-    """
-    environ = {
-        "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-        "LANG": "C.UTF-8",
-        "DEBIAN_FRONTEND": "noninteractive",
-        "PIP_FIND_LINKS": "/wheels",
-        "PIP_NO_INDEX": "1",
-    }
-    done = subprocess.run(
-        ["unshare", "--pid", "--fork", "--kill-child", "chroot", root, "bash", "-ex"],
-        input=script,
-        env=environ,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
-    return done.stdout
+@pytest.fixture
+def other_releases(tmp_path: Path) -> Path:
+    """A directory with the wheel of release 0.1.0 and one of a release after this one."""
+    archive = tmp_path / "old.tar"
+    git = ["git", "archive", f"--output={archive}", RELEASE_0_1_0]
+    if subprocess.run(git, cwd=TREE, check=False, capture_output=True).returncode:
+        pytest.skip("needs the history back to release 0.1.0")
+    with tarfile.open(archive) as files:
+        files.extractall(tmp_path / "old", filter="data")
+    copy_tree(tmp_path / "next")
+    setup = tmp_path / "next" / "setup.cfg"
+    text = setup.read_text(encoding="utf-8")
+    setup.write_text(re.sub(r"(?m)^version = .*", f"version = {NEXT_VERSION}", text), encoding="utf-8")
+    make_wheels(tmp_path / "wheels", tmp_path / "old", dependencies=True)
+    make_wheels(tmp_path / "wheels", tmp_path / "next")
+    return tmp_path / "wheels"
 
 
 @full
-def test_page_leads_to_the_first_request(bare_root: Path) -> None:
-    headings = ("On one host", "Start it without systemd", "The first request")
+def test_page_leads_to_the_first_request_without_systemd(bare_root: Path) -> None:
     checks = """
         test "$(curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1/api/v1/sessions)" = 401
         test "$(curl -s -o /dev/null -w '%{http_code}' -u ann:wrong http://127.0.0.1/api/v1/sessions)" = 401
         curl -sSf -u 'ann:correct horse' -X POST http://127.0.0.1/api/v1/sessions
         curl -sSf http://127.0.0.1/health/ready
-        runuser -u mai-sessions -- env DATABASE_URL=postgresql:///mai_sessions \\
-            /opt/mai-sessions/bin/mai-sessions psql check_all.sql
+        mai-sessions psql check_all.sql
+        logrotate --force /etc/logrotate.conf
+        test "$(ls /var/log/mai-sessions.log* | wc -l)" = 2
+        sh -c "$(sed -n 's/.* root //p' /etc/cron.d/mai-sessions | sed 's/\\\\%/%/g')"
+        ls /var/lib/mai-sessions-backup
         stat -c %a /run/mai-sessions/http.sock
     """
-    printed = run_in(bare_root, "\n".join([*map(commands, headings), checks]))
-    assert '{"sessions":[],"total":0' in printed
-    assert "OK: no check found a row" in printed
+    printed = run_in(bare_root, walk("On one host", "Start it without systemd", "The first request") + checks)
+    assert FIRST_REQUEST in printed
+    assert printed.count("OK: no check found a row") == 2
+    assert re.search(r"^chats-[1-7]\.dump$", printed, re.MULTILINE)
     assert printed.endswith("660\n")
 
 
 @full
-def test_steps_of_the_dockerfile(bare_root: Path) -> None:
-    """No container engine runs here: the RUN and COPY steps of both stages, in one root."""
-    text = re.sub(r"\\\n", " ", (TREE / "Dockerfile").read_text(encoding="utf-8"))
-    shutil.copytree(
-        TREE, bare_root / "src", ignore=shutil.ignore_patterns(".git", ".venv", "node_modules", "*.egg-info")
+def test_service_runs_as_a_role_that_cannot_change_the_schema(bare_root: Path) -> None:
+    own_database = """
+    runuser -u postgres -- createuser mai-sessions
+    runuser -u postgres -- createdb --owner mai-sessions --encoding UTF8 --template template0 mai_sessions
+"""
+    host = commands("On one host")
+    before = "\n".join(line[4:] for line in own_database.splitlines() if line)
+    assert before in host
+    roles = commands("With roles")
+    database, _, rest = roles.partition("psql -X \"$ADMIN_URL\" -c '\\password mai_sessions_owner'\n")
+    assert rest
+    password = (
+        "runuser -u postgres -- psql -X -c \"ALTER ROLE mai_sessions_owner PASSWORD 'secret'\"\n"
+        "OWNER_URL=postgresql://mai_sessions_owner:secret@127.0.0.1/mai_sessions\n"
+        "echo MAI_SESSIONS_MIGRATE=check >> /etc/mai-sessions/environment\n"
     )
-    steps = [
-        f"( {line.removeprefix('RUN ')} ) || exit 1" for line in text.splitlines() if line.startswith("RUN ")
-    ]
     checks = """
-        ! test -e /opt/mai-sessions/bin/pip
-        ! command -v gcc
-        runuser -u mai-sessions -- /opt/mai-sessions/bin/mai-sessions --version
-        runuser -u mai-sessions -- /opt/mai-sessions/bin/mai-sessions config
+        ! runuser -u mai-sessions -- psql -X -d mai_sessions -c 'DROP TABLE messages'
+        mai-sessions migrate --check
     """
-    assert "MAI_SESSIONS_AUTH=none" in run_in(bare_root, "\n".join([*steps, checks]))
-    assert re.search(r"^USER mai-sessions$", text, re.MULTILINE)
-    assert re.search(r"^HEALTHCHECK .*/health/ready", text, re.MULTILINE)
+    walked = [host.replace(before, database), password, rest]
+    walked += [walk("Start it without systemd", "The first request"), checks]
+    assert FIRST_REQUEST in run_in(bare_root, "\n".join(walked))
+
+
+@full_with_systemd
+def test_page_leads_through_releases_with_systemd(bare_root: Path, other_releases: Path) -> None:
+    with booted(bare_root) as run:
+        assert FIRST_REQUEST in run(walk("On one host", "Start it with systemd", "The first request"))
+        run("systemd-analyze verify /etc/systemd/system/mai-sessions*")
+        assert_confined(run("cat /proc/$(systemctl show mai-sessions -p MainPID --value)/status"))
+        assert run("stat -c %a:%U:%G /run/mai-sessions/http.sock") == "660:mai-sessions:www-data\n"
+        run("systemctl start mai-sessions-backup; test -s /var/lib/mai-sessions-backup/chats-*.dump")
+        run("systemctl reload mai-sessions")
+
+        run("systemctl kill --signal=KILL --kill-who=main mai-sessions")
+        run(commands("The first request"))
+        assert run("systemctl show mai-sessions -p NRestarts --value") == "1\n"
+
+        for wheel in other_releases.iterdir():
+            (bare_root / "wheels" / wheel.name).write_bytes(wheel.read_bytes())
+        upgrade = commands("A new release").partition("\nOLD=")[0]
+        for version, steps in ((NEXT_VERSION, upgrade), ("0.1.0", commands("A rollback"))):
+            assert served_meanwhile(run, steps)
+            assert run("/opt/mai-sessions/bin/mai-sessions --version").split()[-1] == version
+
+
+def assert_confined(status: str) -> None:
+    """A process without capabilities, which can get none, and with a filter of system calls."""
+    for line in ("CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"):
+        assert line in status
+
+
+_WHILE_REQUESTING = """
+    request() {
+        curl -s -o /dev/null -w '%{http_code}\\n' -u 'ann:correct horse' http://127.0.0.1/api/v1/sessions
+    }
+    rm -f /run/done
+    trap 'touch /run/done' EXIT
+    ( set +x; while ! test -e /run/done; do request; sleep 0.02; done > /run/statuses ) &
+    STEPS
+    request
+    touch /run/done
+    wait
+    sort -u /run/statuses
+"""
+
+
+def served_meanwhile(run: RunScript, steps: str) -> bool:
+    """Run steps while a client sends requests, and return whether it got 200 for each, and some."""
+    return run(_WHILE_REQUESTING.replace("STEPS", steps)).split()[-2:] == ["200", "200"]

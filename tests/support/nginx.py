@@ -40,7 +40,8 @@ class Site(Service):
             handed = [self.listener.fileno()]
             # LISTEN_PID has to name the process itself, and the socket has to be its descriptor 3.
             script = f'exec 3<&{handed[0]} {handed[0]}<&-; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"'
-            command = ["bash", "-c", script, "bash", *command]
+            serve = [str(Path(GUNICORN[0]).with_name("mai-sessions")), "serve"]
+            command = ["bash", "-c", script, "bash", *serve]
         with (self.directory / "gunicorn.log").open("ab") as output:
             self.process = subprocess.Popen(
                 command, cwd=TREE, env=self.environ, stdout=output, stderr=output, pass_fds=handed
