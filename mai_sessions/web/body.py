@@ -62,7 +62,9 @@ class Parser(FlaskParser):
             rule = broken_rule(["body", *error.path], str(error), error.reason)
             raise Invalid(rule, detail=detail) from None
         if is_deeper(value, limit := current_state().settings.max_json_depth):
-            rule = broken_rule(["body"], f"Nested deeper than {limit}.", "too_deep")
+            members = value.items() if isinstance(value, dict) else ()
+            names = [name for name, member in members if is_deeper(member, limit - 1)]
+            rule = broken_rule(["body", *names[:1]], f"Nested deeper than {limit}.", "too_deep")
             raise Invalid(rule, detail="The body is nested too deep")
         return value
 

@@ -19,6 +19,14 @@ def test_deeply_nested_json_is_refused(
     assert response.status_code == status
 
 
+def test_error_names_the_member_that_is_nested_too_deep(client: FlaskClient) -> None:
+    response = client.post(
+        "/api/v1/sessions", data='{"title":"t","metadata":' + '{"a":' * 50 + "1" + "}" * 51
+    )
+    assert response.status_code == 422
+    assert response.get_json()["errors"][0]["loc"] == ["body", "metadata"]
+
+
 def test_wide_json_is_not_deep(client: FlaskClient) -> None:
     assert client.post("/api/v1/sessions", data=json.dumps({"unknown": [[]] * 10_000})).status_code == 201
 
