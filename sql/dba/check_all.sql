@@ -37,7 +37,8 @@
 \o
 \unset is_checked
 
-SELECT set_config('mai_sessions.problem', coalesce(string_agg(name || ' ' || rows, ', ' ORDER BY name), ''), false) AS problem
+SELECT set_config('mai_sessions.problem',
+                  coalesce(string_agg(name || ' ' || rows, ', ' ORDER BY name), ''), false) AS problem
   FROM (VALUES ('attachment_contents', :attachment_contents),
                ('attachments', :attachments),
                ('branches', :branches),

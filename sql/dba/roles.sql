@@ -1,11 +1,13 @@
--- Creates the roles owner (schema changes), maintenance (repair, purge, erasure), app (service), readonly (reports).
+-- Creates the roles owner (schema), maintenance (repair, purge, erasure), app (service), readonly (reports).
 --
 -- Usage:     psql -X "$DATABASE_URL" -f roles.sql
 --            then give each its password with \password, or its line in pg_hba.conf
 -- Variables: owner        name of the role that migrates, and owns the tables (default mai_sessions_owner)
---            maintenance  name of the role that runs the scripts of maintain/ and subject/ (default mai_sessions_maintenance)
---            app          name of the role of the service, to be started with MAI_SESSIONS_MIGRATE=check (default mai_sessions_app)
---            readonly     name of the role that reads all tables, chats included (default mai_sessions_readonly)
+--            maintenance  name of the role that runs maintain/, subject/ (default mai_sessions_maintenance)
+--            app          name of the role of the service (default mai_sessions_app); start it with
+--                         MAI_SESSIONS_MIGRATE=check
+--            readonly     name of the role that reads all tables, chats included
+--                         (default mai_sessions_readonly)
 --            statement_timeout  longest run of a statement of the service behind a pooler; elsewhere
 --                               MAI_SESSIONS_STATEMENT_TIMEOUT says (default 10s)
 -- Role:      administrator: a superuser, or a role with CREATEROLE that owns the database
@@ -51,7 +53,8 @@ SELECT NOT pg_has_role(current_user, :'owner', 'USAGE') AS joins_owner
 GRANT :"owner" TO CURRENT_USER;
 \endif
 
-SELECT format('GRANT CONNECT ON DATABASE %I TO %I, %I, %I, %I', current_database(), :'owner', :'maintenance', :'app', :'readonly')
+SELECT format('GRANT CONNECT ON DATABASE %I TO %I, %I, %I, %I',
+              current_database(), :'owner', :'maintenance', :'app', :'readonly')
 \gexec
 -- Creating an extension is a schema change too.
 SELECT format('GRANT CREATE ON DATABASE %I TO %I', current_database(), :'owner')
@@ -88,26 +91,30 @@ SELECT format('ALTER ROLE %I SET %I = %L', :'app', s.name, s.value)
                ('default_transaction_isolation', 'read committed'),
                ('search_path',                   'public'),
                ('statement_timeout',             :'statement_timeout'),
-               ('plan_cache_mode',               CASE WHEN EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')
-                                                      THEN 'auto' ELSE 'force_generic_plan' END),
+               ('plan_cache_mode',
+                   CASE WHEN EXISTS (SELECT FROM pg_extension WHERE extname = 'citus')
+                        THEN 'auto' ELSE 'force_generic_plan' END),
                ('jit',                           'off'),
                ('max_parallel_workers_per_gather', '0'),
                ('random_page_cost',              '1.1')) AS s (name, value)
  WHERE NOT EXISTS (
        SELECT FROM pg_db_role_setting AS r
-        WHERE r.setrole = to_regrole(quote_ident(:'app')) AND r.setdatabase = 0 AND s.name || '=' || s.value = ANY (r.setconfig))
+        WHERE r.setrole = to_regrole(quote_ident(:'app')) AND r.setdatabase = 0
+          AND s.name || '=' || s.value = ANY (r.setconfig))
 \gexec
 
 -- Default rights let the service use tables of later migrations at once. The next run of this script reduces
 -- them to the list below.
-ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO :"maintenance", :"app";
+ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public
+    GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO :"maintenance", :"app";
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public GRANT SELECT ON TABLES TO :"readonly";
 \if :has_maintain
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public GRANT MAINTAIN ON TABLES TO :"maintenance";
 \endif
 
 -- The existing tables, the rights that the service needs on each, and whether another role owns it.
-SELECT coalesce(json_agg(json_build_object('name', t.name, 'privileges', t.privileges, 'moves', p.tableowner <> :'owner')), '[]') AS tables,
+SELECT coalesce(json_agg(json_build_object('name', t.name, 'privileges', t.privileges,
+                                           'moves', p.tableowner <> :'owner')), '[]') AS tables,
        count(*) AS table_count, count(*) FILTER (WHERE p.tableowner <> :'owner') AS moved_count
   FROM (VALUES ('users',             'SELECT, INSERT, UPDATE'),
                ('sessions',          'SELECT, INSERT, UPDATE, DELETE'),
@@ -130,8 +137,11 @@ SELECT format(command, t.name)
        (1, format('REVOKE ALL ON public.%%I FROM PUBLIC, %I, %I, %I', :'maintenance', :'app', :'readonly')),
        (2, format('GRANT %s ON public.%%I TO %I', t.privileges, :'app')),
        (3, format('GRANT SELECT ON public.%%I TO %I, %I', :'readonly', :'maintenance')),
-       (4, CASE WHEN t.name <> 'schema_migrations' THEN format('GRANT INSERT, UPDATE, DELETE ON public.%%I TO %I', :'maintenance') END),
-       (5, CASE WHEN :'has_maintain' THEN format('GRANT MAINTAIN ON public.%%I TO %I', :'maintenance') END)) AS c (place, command)
+       (4, CASE WHEN t.name <> 'schema_migrations'
+                THEN format('GRANT INSERT, UPDATE, DELETE ON public.%%I TO %I', :'maintenance') END),
+       (5, CASE WHEN :'has_maintain'
+                THEN format('GRANT MAINTAIN ON public.%%I TO %I', :'maintenance') END)
+       ) AS c (place, command)
  WHERE command IS NOT NULL
  ORDER BY t.name, c.place
 \gexec
@@ -147,12 +157,15 @@ SELECT what, which
        (1, 'roles created', :'created_roles'),
        (2, 'owner', format('%s owns %s tables, %s of them since now', :'owner', :table_count, :moved_count)),
        (3, 'maintenance', format('%s reads and writes rows%s', :'maintenance',
-                                 CASE WHEN :'has_maintain' THEN ', vacuums and reindexes' ELSE '; only the owner reindexes before PostgreSQL 17' END)),
-       (4, 'app', format('%s serves: reads and writes rows, statement_timeout %s', :'app', :'statement_timeout')),
+                                 CASE WHEN :'has_maintain' THEN ', vacuums and reindexes'
+                                      ELSE '; only the owner reindexes before PostgreSQL 17' END)),
+       (4, 'app',
+           format('%s serves: reads and writes rows, statement_timeout %s', :'app', :'statement_timeout')),
        (5, 'readonly', format('%s reads rows%s', :'readonly',
                               CASE WHEN :'may_grant_monitor' THEN ' and statistics'
                                    ELSE '; statistics only after GRANT pg_monitor by somebody who may' END)),
-       (6, 'everybody', 'no temporary tables' || CASE WHEN :'is_superuser' THEN ', no large objects'
-                                                      ELSE '; large objects are revoked only when a superuser runs this' END))
+       (6, 'everybody', 'no temporary tables'
+                         || CASE WHEN :'is_superuser' THEN ', no large objects'
+                                 ELSE '; large objects are revoked only when a superuser runs this' END))
        AS r (place, what, which)
  ORDER BY place;

@@ -23,7 +23,8 @@ SELECT s.user_id, s.id AS session_id, s.newest_seq, m.seq,
   LEFT JOIN LATERAL (
        SELECT left(content, 100) AS preview, status
          FROM messages
-        WHERE user_id = s.user_id AND session_id = s.id AND seq = CASE WHEN s.is_branched THEN s.head_seq ELSE m.seq END
+        WHERE user_id = s.user_id AND session_id = s.id
+          AND seq = CASE WHEN s.is_branched THEN s.head_seq ELSE m.seq END
         LIMIT 1) AS h ON true
  WHERE (:'user_id' = '' OR s.user_id = :'user_id')
    AND (s.newest_seq IS DISTINCT FROM m.seq

@@ -11,7 +11,8 @@
 \ir ../prepare.psql
 
 BEGIN READ ONLY;
-SELECT user_id, u.session_count, coalesce(s.sessions, 0) AS sessions, u.archived_count, coalesce(s.archived, 0) AS archived
+SELECT user_id, u.session_count, coalesce(s.sessions, 0) AS sessions, u.archived_count,
+       coalesce(s.archived, 0) AS archived
   FROM users AS u
   FULL JOIN (SELECT user_id, count(*) AS sessions, count(*) FILTER (WHERE archived) AS archived
                 FROM sessions GROUP BY user_id) AS s USING (user_id)

@@ -12,8 +12,10 @@
 \ir ../prepare.psql
 
 BEGIN READ ONLY;
-SELECT CASE WHEN current_setting('server_version_num')::int >= 180000 THEN 'normalize(casefold(normalize(s.title, NFD) COLLATE pg_unicode_fast), NFC)'
-            ELSE 'CASE WHEN s.title ~ ''^[\x01-\x7f]*$'' THEN lower(s.title) ELSE t.title END' END AS folded_title
+SELECT CASE WHEN current_setting('server_version_num')::int >= 180000
+            THEN 'normalize(casefold(normalize(s.title, NFD) COLLATE pg_unicode_fast), NFC)'
+            ELSE 'CASE WHEN s.title ~ ''^[\x01-\x7f]*$'' THEN lower(s.title) ELSE t.title END'
+            END AS folded_title
 \gset
 
 SELECT s.user_id, s.id AS session_id, s.title, t.title AS searched,

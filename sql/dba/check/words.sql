@@ -1,4 +1,4 @@
--- Messages and titles whose lexemes are missing, belong to another user, or follow the rules of an older release.
+-- Messages and titles whose lexemes are missing, belong to another user, or follow rules of older releases.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f words.sql
 -- Variables: user_id  check only this user's rows (default: all users)
@@ -20,14 +20,17 @@ SELECT w.user_id, w.session_id, w.seq,
   FROM (SELECT user_id, session_id, seq, words FROM messages WHERE status <> 'streaming'
          UNION ALL
         SELECT user_id, session_id, NULL, words FROM session_titles) AS w
- CROSS JOIN LATERAL (SELECT translate(left(encode(decode(md5(w.user_id), 'hex'), 'base64'), 3), '+/', '-_') AS prefix) AS u
  CROSS JOIN LATERAL (
-       SELECT u.prefix || '_s' || translate(encode(substr(uuid_send(w.session_id), 14), 'base64'), '+/', '-_') AS key,
+       SELECT translate(left(encode(decode(md5(w.user_id), 'hex'), 'base64'), 3), '+/', '-_') AS prefix) AS u
+ CROSS JOIN LATERAL (
+       SELECT u.prefix || '_s'
+              || translate(encode(substr(uuid_send(w.session_id), 14), 'base64'), '+/', '-_') AS key,
               left(md5(w.user_id), 5) || '_s' || right(w.session_id::text, 12) AS old_key,
               tsvector_to_array(w.words) AS lexemes) AS l
  WHERE (:'user_id' = '' OR w.user_id = :'user_id')
    AND (NOT ARRAY['_2', l.key] <@ l.lexemes
-        OR EXISTS (SELECT FROM unnest(l.lexemes) AS lexeme WHERE lexeme <> '_2' AND NOT starts_with(lexeme, u.prefix)))
+        OR EXISTS (SELECT FROM unnest(l.lexemes) AS lexeme
+                    WHERE lexeme <> '_2' AND NOT starts_with(lexeme, u.prefix)))
  ORDER BY w.user_id, w.session_id, w.seq;
 \set found :ROW_COUNT
 COMMIT;

@@ -1,7 +1,7 @@
--- Distributes the tables over the nodes of a Citus cluster, by user_id, and copies schema_migrations to every node.
+-- Distributes the tables over a Citus cluster by user_id, and copies schema_migrations to every node.
 --
--- Usage:     psql -X "$DATABASE_URL" -f distribute.sql                            lists the tables that are not distributed
---            psql -X "$DATABASE_URL" -v apply=1 -v shards=128 -f distribute.sql   distributes them
+-- Usage:     psql -X "$DATABASE_URL" -f distribute.sql                           lists what would move
+--            psql -X "$DATABASE_URL" -v apply=1 -v shards=128 -f distribute.sql  distributes them
 -- Variables: apply   1 to distribute them (default 0)
 --            shards  number of shards, and so the most nodes that can hold users (default 64)
 -- Role:      superuser
@@ -47,10 +47,13 @@ BEGIN
                         format('ALTER DATABASE %I SET array_nulls = on', current_database()),
                         format('ALTER DATABASE %I SET gin_fuzzy_search_limit = 0', current_database()),
                         format('ALTER DATABASE %I SET standard_conforming_strings = on', current_database()),
-                        format('ALTER DATABASE %I SET default_transaction_isolation = %L', current_database(), 'read committed'),
+                        format('ALTER DATABASE %I SET default_transaction_isolation = %L',
+                               current_database(), 'read committed'),
                         format('ALTER DATABASE %I SET jit = off', current_database()),
-                        format('ALTER DATABASE %I SET max_parallel_workers_per_gather = 0', current_database()),
-                        format('ALTER DATABASE %I SET random_page_cost = 1.1', current_database())]) AS command
+                        format('ALTER DATABASE %I SET max_parallel_workers_per_gather = 0',
+                               current_database()),
+                        format('ALTER DATABASE %I SET random_page_cost = 1.1', current_database())])
+                        AS command
      CROSS JOIN LATERAL run_command_on_all_nodes(command) AS r
       JOIN pg_dist_node AS n USING (nodeid)
      WHERE NOT r.success
@@ -80,9 +83,11 @@ SELECT format('ALTER TABLE public.%I DROP CONSTRAINT %I', name, conname)
 -- Colocate the tables: all rows of a user are on one node.
 SELECT CASE name
        WHEN 'schema_migrations' THEN 'SELECT create_reference_table(''public.schema_migrations'')'
-       WHEN 'sessions' THEN format('SELECT create_distributed_table(%L, %L, colocate_with => %L, shard_count => %s)',
-                                   'public.sessions', 'user_id', 'none', :'shards'::int)
-       ELSE format('SELECT create_distributed_table(%L, %L, colocate_with => %L)', 'public.' || name, 'user_id', 'public.sessions')
+       WHEN 'sessions' THEN
+            format('SELECT create_distributed_table(%L, %L, colocate_with => %L, shard_count => %s)',
+                   'public.sessions', 'user_id', 'none', :'shards'::int)
+       ELSE format('SELECT create_distributed_table(%L, %L, colocate_with => %L)',
+                   'public.' || name, 'user_id', 'public.sessions')
        END
   FROM undistributed
  ORDER BY name <> 'sessions', name
@@ -105,7 +110,8 @@ SELECT c.relname AS table, coalesce(max(t.citus_table_type), 'not distributed ye
        count(DISTINCT s.shardid) AS shards, count(DISTINCT s.groupid) AS nodes
   FROM pg_class AS c
   LEFT JOIN citus_tables AS t ON t.table_name = c.oid
-  LEFT JOIN (SELECT logicalrelid, shardid, groupid FROM pg_dist_shard JOIN pg_dist_placement USING (shardid)) AS s
+  LEFT JOIN (SELECT logicalrelid, shardid, groupid FROM pg_dist_shard
+             JOIN pg_dist_placement USING (shardid)) AS s
     ON s.logicalrelid = c.oid
  WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r'
  GROUP BY c.relname

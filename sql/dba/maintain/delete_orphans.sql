@@ -15,13 +15,16 @@
 
 SELECT (SELECT count(*) FROM messages AS m
          WHERE (:'user_id' = '' OR m.user_id = :'user_id')
-           AND NOT EXISTS (SELECT FROM sessions AS s WHERE s.user_id = m.user_id AND s.id = m.session_id)) AS messages,
+           AND NOT EXISTS (SELECT FROM sessions AS s
+                            WHERE s.user_id = m.user_id AND s.id = m.session_id)) AS messages,
        (SELECT count(*) FROM session_titles AS t
          WHERE (:'user_id' = '' OR t.user_id = :'user_id')
-           AND NOT EXISTS (SELECT FROM sessions AS s WHERE s.user_id = t.user_id AND s.id = t.session_id)) AS session_titles,
+           AND NOT EXISTS (SELECT FROM sessions AS s
+                            WHERE s.user_id = t.user_id AND s.id = t.session_id)) AS session_titles,
        (SELECT count(*) FROM daily_usage AS d
          WHERE (:'user_id' = '' OR d.user_id = :'user_id')
-           AND NOT EXISTS (SELECT FROM sessions AS s WHERE s.user_id = d.user_id AND s.id = d.session_id)) AS daily_usage;
+           AND NOT EXISTS (SELECT FROM sessions AS s
+                            WHERE s.user_id = d.user_id AND s.id = d.session_id)) AS daily_usage;
 
 \if :apply
 BEGIN;

@@ -1,7 +1,7 @@
--- Moves all rows of one user to another user id, which may have rows already. Not on Citus: export and import.
+-- Moves all rows of one user to another user id, which may have rows. Not on Citus: export and import.
 --
--- Usage:     psql -X "$DATABASE_URL" -v from=ann -v to=bob -f move_user.sql                 counts what would move
---            psql -X "$DATABASE_URL" -v from=ann -v to=bob -v apply=1 -f move_user.sql      moves
+-- Usage:     psql -X "$DATABASE_URL" -v from=ann -v to=bob -f move_user.sql            counts what would move
+--            psql -X "$DATABASE_URL" -v from=ann -v to=bob -v apply=1 -f move_user.sql moves
 -- Variables: from   the user id to move from (no default)
 --            to     the user id to move to (no default)
 --            apply  1 to move (default 0)
@@ -18,7 +18,7 @@
 DO $$
 BEGIN
     IF to_regclass('pg_catalog.pg_dist_node') IS NOT NULL THEN
-        RAISE EXCEPTION 'not on Citus, where no user_id changes: mai-sessions export of the one user and import for the other';
+        RAISE EXCEPTION 'not on Citus, where a user_id cannot change: use mai-sessions export and import';
     END IF;
 END
 $$;
@@ -34,7 +34,8 @@ SELECT u.user_id,
   FROM unnest(ARRAY[:'from', :'to']) AS u (user_id);
 
 \if :apply
-SELECT set_config('mai_sessions.from', :'from', false) AS source, set_config('mai_sessions.to', :'to', false) AS target
+SELECT set_config('mai_sessions.from', :'from', false) AS source,
+       set_config('mai_sessions.to', :'to', false) AS target
 \gset
 
 DO $$
@@ -43,7 +44,9 @@ DECLARE
     target text    := current_setting('mai_sessions.to');
     -- The prefixes of a user's lexemes in mai_sessions/content/lexemes.py: the present one, and that of 0.1.
     old_target text := left(md5(current_setting('mai_sessions.to')), 5);
-    new_target text := translate(left(encode(decode(md5(current_setting('mai_sessions.to')), 'hex'), 'base64'), 3), '+/', '-_');
+    new_target text :=
+        translate(left(encode(decode(md5(current_setting('mai_sessions.to')), 'hex'), 'base64'), 3),
+                  '+/', '-_');
     moving uuid;
     is_archived integer;
     total  bigint  := 0;
@@ -57,10 +60,12 @@ BEGIN
         SELECT id INTO moving FROM sessions WHERE user_id = source ORDER BY id LIMIT 1 FOR UPDATE;
         EXIT WHEN moving IS NULL;
 
-        INSERT INTO sessions (user_id, id, title, agent_name, model_id, created_at, updated_at, version, message_count, last_seq,
-                              newest_seq, last_message_preview, archived, head_seq, head_id, is_branched, has_metadata)
-        SELECT target, id, title, agent_name, model_id, created_at, updated_at, version, message_count, last_seq, newest_seq,
-               last_message_preview, archived, head_seq, head_id, is_branched, has_metadata
+        INSERT INTO sessions (user_id, id, title, agent_name, model_id, created_at, updated_at, version,
+                              message_count, last_seq, newest_seq, last_message_preview, archived, head_seq,
+                              head_id, is_branched, has_metadata)
+        SELECT target, id, title, agent_name, model_id, created_at, updated_at, version, message_count,
+               last_seq, newest_seq, last_message_preview, archived, head_seq, head_id,
+               is_branched, has_metadata
           FROM sessions
          WHERE user_id = source AND id = moving;
 
@@ -71,11 +76,13 @@ BEGIN
                               WHERE m.user_id = source AND m.session_id = moving
                                 AND (m.images <> '{}' OR m.part_attachments <> '{}'))
           ORDER BY a.sha256 FOR UPDATE;
-        INSERT INTO attachments (user_id, sha256, content_type, size, reference_count, created_at, content, file_name)
+        INSERT INTO attachments (user_id, sha256, content_type, size, reference_count, created_at, content,
+                                 file_name)
         SELECT target, a.sha256, a.content_type, a.size, named.messages, a.created_at, a.content, a.file_name
           FROM (SELECT i AS sha256, count(DISTINCT m.seq) AS messages
                   FROM messages AS m, unnest(m.images || m.part_attachments) AS i
-                 WHERE m.user_id = source AND m.session_id = moving AND (m.images <> '{}' OR m.part_attachments <> '{}')
+                 WHERE m.user_id = source AND m.session_id = moving
+                   AND (m.images <> '{}' OR m.part_attachments <> '{}')
                  GROUP BY i) AS named
           JOIN attachments AS a ON a.user_id = source AND a.sha256 = named.sha256
          ORDER BY a.sha256
@@ -85,7 +92,8 @@ BEGIN
            SET reference_count = a.reference_count - named.messages
           FROM (SELECT i AS sha256, count(DISTINCT m.seq) AS messages
                   FROM messages AS m, unnest(m.images || m.part_attachments) AS i
-                 WHERE m.user_id = source AND m.session_id = moving AND (m.images <> '{}' OR m.part_attachments <> '{}')
+                 WHERE m.user_id = source AND m.session_id = moving
+                   AND (m.images <> '{}' OR m.part_attachments <> '{}')
                  GROUP BY i) AS named
          WHERE a.user_id = source AND a.sha256 = named.sha256;
         DELETE FROM attachments WHERE user_id = source AND reference_count = 0;
@@ -94,21 +102,29 @@ BEGIN
            SET user_id = target,
                words   = coalesce((
                    SELECT string_agg('''' || replace(replace(lexeme, '\', '\\'), '''', '''''') || ''''
-                                     || coalesce(':' || (SELECT string_agg(p || w, ',') FROM unnest(positions, weights) AS u (p, w)), ''), ' ')
+                                     || coalesce(':' || (SELECT string_agg(p || w, ',')
+                                                           FROM unnest(positions, weights) AS u (p, w)), ''),
+                                     ' ')
                      FROM unnest(m.words) AS word (old_lexeme, positions, weights),
-                          LATERAL (SELECT CASE WHEN old_lexeme = '_2' THEN old_lexeme
-                                                    WHEN m.words @@ '''_2''' THEN new_target || substr(old_lexeme, 4)
-                                                    ELSE old_target || substr(old_lexeme, 6) END AS lexeme) AS l)::tsvector, '')
+                          LATERAL (
+                          SELECT CASE WHEN old_lexeme = '_2' THEN old_lexeme
+                                      WHEN m.words @@ '''_2''' THEN new_target || substr(old_lexeme, 4)
+                                      ELSE old_target || substr(old_lexeme, 6) END AS lexeme) AS l
+                   )::tsvector, '')
          WHERE m.user_id = source AND m.session_id = moving;
         UPDATE session_titles AS t
            SET user_id = target,
                words   = coalesce((
                    SELECT string_agg('''' || replace(replace(lexeme, '\', '\\'), '''', '''''') || ''''
-                                     || coalesce(':' || (SELECT string_agg(p || w, ',') FROM unnest(positions, weights) AS u (p, w)), ''), ' ')
+                                     || coalesce(':' || (SELECT string_agg(p || w, ',')
+                                                           FROM unnest(positions, weights) AS u (p, w)), ''),
+                                     ' ')
                      FROM unnest(t.words) AS word (old_lexeme, positions, weights),
-                          LATERAL (SELECT CASE WHEN old_lexeme = '_2' THEN old_lexeme
-                                                    WHEN t.words @@ '''_2''' THEN new_target || substr(old_lexeme, 4)
-                                                    ELSE old_target || substr(old_lexeme, 6) END AS lexeme) AS l)::tsvector, '')
+                          LATERAL (
+                          SELECT CASE WHEN old_lexeme = '_2' THEN old_lexeme
+                                      WHEN t.words @@ '''_2''' THEN new_target || substr(old_lexeme, 4)
+                                      ELSE old_target || substr(old_lexeme, 6) END AS lexeme) AS l
+                   )::tsvector, '')
          WHERE t.user_id = source AND t.session_id = moving;
         UPDATE daily_usage SET user_id = target WHERE user_id = source AND session_id = moving;
         DELETE FROM sessions WHERE user_id = source AND id = moving RETURNING archived::int INTO is_archived;
@@ -126,7 +142,9 @@ BEGIN
     END LOOP;
 
     WITH gone AS (
-        DELETE FROM idempotency_keys WHERE user_id = source RETURNING path, key, fingerprint, id, seq, created_at, reply)
+        DELETE FROM idempotency_keys
+         WHERE user_id = source
+        RETURNING path, key, fingerprint, id, seq, created_at, reply)
     INSERT INTO idempotency_keys (user_id, path, key, fingerprint, id, seq, created_at, reply)
     SELECT target, path, key, fingerprint, id, seq, created_at, reply FROM gone
         ON CONFLICT (user_id, path, key) DO NOTHING;

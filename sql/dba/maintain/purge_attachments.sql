@@ -21,7 +21,8 @@ SELECT count(*) AS attachments, coalesce(sum(size), 0) AS bytes
  WHERE reference_count = 0 AND (:'user_id' = '' OR user_id = :'user_id');
 
 \if :apply
-SELECT set_config('mai_sessions.user_id', :'user_id', false) AS user_id, set_config('mai_sessions.batch', :'batch', false) AS batch
+SELECT set_config('mai_sessions.user_id', :'user_id', false) AS user_id,
+       set_config('mai_sessions.batch', :'batch', false) AS batch
 \gset
 
 -- One user at a time, so that on Citus each statement runs on one shard.
@@ -44,7 +45,8 @@ BEGIN
                       FROM attachments AS u
                      WHERE u.user_id = owner AND u.reference_count = 0
                        AND NOT EXISTS (SELECT FROM messages AS m
-                                        WHERE m.user_id = owner AND (m.images <> '{}' OR m.part_attachments <> '{}')
+                                        WHERE m.user_id = owner
+                                          AND (m.images <> '{}' OR m.part_attachments <> '{}')
                                           AND u.sha256 = ANY (m.images || m.part_attachments))
                      LIMIT batch FOR UPDATE SKIP LOCKED) AS unreferenced
              WHERE a.user_id = owner AND a.sha256 = unreferenced.sha256;

@@ -1,7 +1,7 @@
 -- Deletes the Idempotency-Keys that are older than some hours, and nothing that was made with them.
 --
--- Usage:     psql -X "$DATABASE_URL" -f purge_idempotency_keys.sql                     counts what it would delete
---            psql -X "$DATABASE_URL" -v apply=1 -f purge_idempotency_keys.sql          deletes
+-- Usage:     psql -X "$DATABASE_URL" -f purge_idempotency_keys.sql               counts what it would delete
+--            psql -X "$DATABASE_URL" -v apply=1 -f purge_idempotency_keys.sql    deletes
 -- Variables: apply  1 to delete (default 0)
 --            hours  age from which a key is deleted (default 24)
 --            batch  keys deleted in one transaction (default 1000)
@@ -16,11 +16,13 @@
 \if :{?batch} \else \set batch 1000 \endif
 \ir ../prepare.psql
 
-SELECT count(*) AS keys, count(*) FILTER (WHERE created_at < now() - make_interval(hours => :hours)) AS old_keys
+SELECT count(*) AS keys,
+       count(*) FILTER (WHERE created_at < now() - make_interval(hours => :hours)) AS old_keys
   FROM idempotency_keys;
 
 \if :apply
-SELECT set_config('mai_sessions.hours', :'hours', false) AS hours, set_config('mai_sessions.batch', :'batch', false) AS batch
+SELECT set_config('mai_sessions.hours', :'hours', false) AS hours,
+       set_config('mai_sessions.batch', :'batch', false) AS batch
 \gset
 
 DO $$
@@ -35,7 +37,11 @@ BEGIN
         -- The newest key of this batch. Keys of the same time are deleted with it.
         SELECT k.created_at
           INTO newest
-          FROM (SELECT created_at FROM idempotency_keys WHERE created_at < expired ORDER BY created_at LIMIT batch) AS k
+          FROM (SELECT created_at
+                  FROM idempotency_keys
+                 WHERE created_at < expired
+                 ORDER BY created_at
+                 LIMIT batch) AS k
          ORDER BY k.created_at DESC
          LIMIT 1;
         EXIT WHEN newest IS NULL;

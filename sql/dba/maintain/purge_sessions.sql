@@ -1,7 +1,7 @@
 -- Deletes sessions that were not written to for some days, with their messages and attachments.
 --
--- Usage:     psql -X "$DATABASE_URL" -v days=365 -f purge_sessions.sql                  counts what it would delete
---            psql -X "$DATABASE_URL" -v days=365 -v apply=1 -f purge_sessions.sql       deletes
+-- Usage:     psql -X "$DATABASE_URL" -v days=365 -f purge_sessions.sql            counts what it would delete
+--            psql -X "$DATABASE_URL" -v days=365 -v apply=1 -f purge_sessions.sql deletes
 -- Variables: days     age of updated_at from which a session is deleted (no default)
 --            apply    1 to delete (default 0)
 --            user_id  only this user's rows (default: all users)
@@ -21,7 +21,8 @@ SELECT count(*) AS sessions, coalesce(sum(message_count), 0) AS messages
  WHERE updated_at < now() - make_interval(days => :days) AND (:'user_id' = '' OR user_id = :'user_id');
 
 \if :apply
-SELECT set_config('mai_sessions.days', :'days', false) AS days, set_config('mai_sessions.user_id', :'user_id', false) AS user_id,
+SELECT set_config('mai_sessions.days', :'days', false) AS days,
+       set_config('mai_sessions.user_id', :'user_id', false) AS user_id,
        set_config('mai_sessions.batch', :'batch', false) AS batch
 \gset
 

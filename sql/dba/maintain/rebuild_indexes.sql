@@ -1,7 +1,7 @@
 -- Rebuilds indexes concurrently: removes bloat, and replaces the invalid index of an interrupted build.
 --
--- Usage:     psql -X "$DATABASE_URL" -f rebuild_indexes.sql                                lists them with their sizes
---            psql -X "$DATABASE_URL" -v apply=1 -f rebuild_indexes.sql                     rebuilds all, smallest first
+-- Usage:     psql -X "$DATABASE_URL" -f rebuild_indexes.sql                 lists them with their sizes
+--            psql -X "$DATABASE_URL" -v apply=1 -f rebuild_indexes.sql      rebuilds all, smallest first
 --            psql -X "$DATABASE_URL" -v apply=1 -v like='messages%' -f rebuild_indexes.sql
 -- Variables: apply  1 to rebuild (default 0)
 --            like   pattern of the names of the indexes (default %)
@@ -15,7 +15,8 @@
 \if :{?like} \else \set like % \endif
 \ir ../prepare.psql
 
-SELECT i.indexrelid::regclass AS index, pg_size_pretty(pg_relation_size(i.indexrelid)) AS size, i.indisvalid AS valid
+SELECT i.indexrelid::regclass AS index, pg_size_pretty(pg_relation_size(i.indexrelid)) AS size,
+       i.indisvalid AS valid
   FROM pg_index AS i
   JOIN pg_class AS c ON c.oid = i.indexrelid
  WHERE c.relnamespace = 'public'::regnamespace AND c.relname LIKE :'like'
@@ -26,7 +27,8 @@ SELECT i.indexrelid::regclass AS index, pg_size_pretty(pg_relation_size(i.indexr
 SELECT format('DROP INDEX CONCURRENTLY %s', i.indexrelid::regclass)
   FROM pg_index AS i
   JOIN pg_class AS c ON c.oid = i.indexrelid
- WHERE c.relnamespace = 'public'::regnamespace AND c.relname LIKE :'like' AND c.relname ~ '_cc(new|old)\d*$' AND NOT i.indisvalid
+ WHERE c.relnamespace = 'public'::regnamespace AND c.relname LIKE :'like' AND c.relname ~ '_cc(new|old)\d*$'
+   AND NOT i.indisvalid
 \gexec
 
 \set ECHO queries
@@ -38,7 +40,8 @@ SELECT format('REINDEX INDEX CONCURRENTLY %s', i.indexrelid::regclass)
 \gexec
 \set ECHO none
 
-SELECT i.indexrelid::regclass AS index, pg_size_pretty(pg_relation_size(i.indexrelid)) AS size, i.indisvalid AS valid
+SELECT i.indexrelid::regclass AS index, pg_size_pretty(pg_relation_size(i.indexrelid)) AS size,
+       i.indisvalid AS valid
   FROM pg_index AS i
   JOIN pg_class AS c ON c.oid = i.indexrelid
  WHERE c.relnamespace = 'public'::regnamespace AND c.relname LIKE :'like'

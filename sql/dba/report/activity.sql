@@ -15,7 +15,8 @@
 BEGIN READ ONLY;
 
 \echo 'Connections'
-SELECT application_name, usename AS role, state, count(*) AS connections, max(date_trunc('second', now() - state_change)) AS longest
+SELECT application_name, usename AS role, state, count(*) AS connections,
+       max(date_trunc('second', now() - state_change)) AS longest
   FROM pg_stat_activity
  WHERE datname = current_database() AND pid <> pg_backend_pid()
  GROUP BY application_name, usename, state
@@ -26,11 +27,14 @@ SELECT a.pid, a.usename AS role, a.application_name, a.state, pg_blocking_pids(a
        date_trunc('milliseconds', clock_timestamp() - a.query_start) AS statement_for,
        date_trunc('milliseconds', clock_timestamp() - a.xact_start) AS transaction_for,
        a.wait_event_type || ' ' || a.wait_event AS waits_for,
-       coalesce(substring(a.query FROM '/\* *(.*?) *\*/'), left(regexp_replace(a.query, '\s+', ' ', 'g'), 60)) AS statement
+       coalesce(substring(a.query FROM '/\* *(.*?) *\*/'),
+                left(regexp_replace(a.query, '\s+', ' ', 'g'), 60)) AS statement
   FROM pg_stat_activity AS a
  WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'
    AND (cardinality(pg_blocking_pids(a.pid)) > 0
-        OR a.pid IN (SELECT unnest(pg_blocking_pids(w.pid)) FROM pg_stat_activity AS w WHERE w.wait_event_type = 'Lock')
+        OR a.pid IN (SELECT unnest(pg_blocking_pids(w.pid))
+                       FROM pg_stat_activity AS w
+                      WHERE w.wait_event_type = 'Lock')
         OR (a.state <> 'idle' AND a.xact_start < clock_timestamp() - make_interval(secs => :seconds)))
  ORDER BY a.xact_start;
 

@@ -19,7 +19,8 @@ SELECT name AS newest_migration FROM schema_migrations ORDER BY version DESC LIM
 \gset
 WITH connected AS (
     SELECT count(*) FILTER (WHERE backend_type = 'client backend') AS connections,
-           max(clock_timestamp() - xact_start) FILTER (WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()) AS oldest,
+           max(clock_timestamp() - xact_start)
+               FILTER (WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()) AS oldest,
            count(*) FILTER (WHERE wait_event_type = 'Lock') AS blocked
       FROM pg_stat_activity),
 here AS (
@@ -39,7 +40,8 @@ replicas AS (
     SELECT count(*) AS replicas, max(replay_lag) AS lag FROM pg_stat_replication),
 slots AS (
     SELECT count(*) FILTER (WHERE NOT active) AS idle,
-           max(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END,
+           max(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn()
+                               ELSE pg_current_wal_lsn() END,
                                restart_lsn)) AS bytes
       FROM pg_replication_slots),
 dead AS (
@@ -78,20 +80,26 @@ SELECT l.what, l.value, l.remark
            (7, 'messages, about', t.messages::text, ''),
            (8, 'attachments, about', t.attachments::text, ''),
            (9, 'connections', c.connections || ' of ' || current_setting('max_connections'),
-               CASE WHEN c.connections > 0.8 * current_setting('max_connections')::int THEN 'nearly all' ELSE '' END),
+               CASE WHEN c.connections > 0.8 * current_setting('max_connections')::int
+                    THEN 'nearly all' ELSE '' END),
            (10, 'oldest transaction', coalesce(date_trunc('milliseconds', c.oldest)::text, 'none'),
                CASE WHEN c.oldest > interval '5 minutes' THEN 'see activity.sql' ELSE '' END),
-           (11, 'waiting for locks', c.blocked::text, CASE WHEN c.blocked > 0 THEN 'see activity.sql' ELSE '' END),
+           (11, 'waiting for locks', c.blocked::text,
+               CASE WHEN c.blocked > 0 THEN 'see activity.sql' ELSE '' END),
            (12, 'deadlocks', h.deadlocks::text, ''),
            (13, 'read from cache',
-               coalesce(round(100.0 * h.blks_hit / nullif(h.blks_hit + h.blks_read, 0), 1) || ' %', 'nothing read'),
-               CASE WHEN h.blks_hit < 0.9 * (h.blks_hit + h.blks_read) THEN 'more shared_buffers?' ELSE '' END),
+               coalesce(round(100.0 * h.blks_hit / nullif(h.blks_hit + h.blks_read, 0), 1) || ' %',
+                        'nothing read'),
+               CASE WHEN h.blks_hit < 0.9 * (h.blks_hit + h.blks_read)
+                    THEN 'more shared_buffers?' ELSE '' END),
            (14, 'spilled to disk', pg_size_pretty(h.temp_bytes), ''),
-           (15, 'dead rows, most', coalesce(d.rows || ' of ' || d.table, 'none'), CASE WHEN d.are_many THEN 'see vacuum.sql' ELSE '' END),
+           (15, 'dead rows, most', coalesce(d.rows || ' of ' || d.table, 'none'),
+               CASE WHEN d.are_many THEN 'see vacuum.sql' ELSE '' END),
            (16, 'oldest row', h.oldest_row || ' transactions',
                CASE WHEN h.oldest_row > 1.5 * current_setting('autovacuum_freeze_max_age')::bigint
                     THEN 'see vacuum.sql' ELSE '' END),
-           (17, 'invalid indexes', coalesce(i.indexes, 'none'), CASE WHEN i.indexes IS NULL THEN '' ELSE 'rebuild_indexes.sql' END),
+           (17, 'invalid indexes', coalesce(i.indexes, 'none'),
+               CASE WHEN i.indexes IS NULL THEN '' ELSE 'rebuild_indexes.sql' END),
            (18, 'broken pages', coalesce(h.checksum_failures::text, 'no checksums'),
                CASE WHEN h.checksum_failures > 0 THEN 'restore a backup' ELSE '' END),
            (19, 'replicas', r.replicas || coalesce(', behind by ' || date_trunc('milliseconds', r.lag), ''),
@@ -100,7 +108,8 @@ SELECT l.what, l.value, l.remark
                CASE WHEN s.idle > 0 THEN 'they keep the WAL' ELSE '' END),
            (21, 'behind the primary', coalesce(date_trunc('milliseconds', b.lag)::text, 'not a replica'),
                CASE WHEN b.lag > interval '10 seconds' THEN 'behind' ELSE '' END),
-           (22, 'keys older than 25 hours', CASE WHEN e.keys < 100000 THEN e.keys::text ELSE '100000 or more' END,
+           (22, 'keys older than 25 hours',
+               CASE WHEN e.keys < 100000 THEN e.keys::text ELSE '100000 or more' END,
                CASE WHEN e.keys > 0 THEN 'expiry does not run: see docs/runbook.md' ELSE '' END)
        ) AS l (place, what, value, remark)
  ORDER BY l.place;

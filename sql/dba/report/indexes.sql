@@ -18,12 +18,14 @@ BEGIN READ ONLY;
 SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'pgstattuple') AS can_measure
 \gset
 
-SELECT s.relname AS table, s.indexrelname AS index, a.amname AS kind, pg_size_pretty(pg_relation_size(s.indexrelid)) AS size,
+SELECT s.relname AS table, s.indexrelname AS index, a.amname AS kind,
+       pg_size_pretty(pg_relation_size(s.indexrelid)) AS size,
        s.idx_scan AS scans, s.idx_tup_read AS entries_read,
        round(100.0 * b.idx_blks_hit / nullif(b.idx_blks_hit + b.idx_blks_read, 0), 1) AS cached_percent,
        CASE WHEN NOT i.indisvalid THEN 'invalid: rebuild'
             WHEN s.idx_scan = 0 AND NOT i.indisunique THEN 'unused'
-            WHEN a.amname = 'gin' AND b.idx_blks_read > 0.1 * (b.idx_blks_hit + b.idx_blks_read) AND b.idx_blks_read > 10000
+            WHEN a.amname = 'gin' AND b.idx_blks_read > 10000
+                 AND b.idx_blks_read > 0.1 * (b.idx_blks_hit + b.idx_blks_read)
             THEN 'the search reads it from disk: more memory?'
             ELSE '' END AS remark
   FROM pg_stat_user_indexes AS s
@@ -36,9 +38,13 @@ SELECT s.relname AS table, s.indexrelname AS index, a.amname AS kind, pg_size_pr
 
 \if :can_measure
 \echo 'B-trees'
-SELECT c.relname AS index, pg_size_pretty(p.index_size) AS size, round(p.avg_leaf_density::numeric, 1) AS percent_full,
-       round(p.leaf_fragmentation::numeric, 1) AS percent_fragmented, p.empty_pages + p.deleted_pages AS empty_pages,
-       CASE WHEN p.avg_leaf_density < 50 AND p.index_size > 10 * 1024 * 1024 THEN 'rebuild_indexes.sql wins room' ELSE '' END AS remark
+SELECT c.relname AS index, pg_size_pretty(p.index_size) AS size,
+       round(p.avg_leaf_density::numeric, 1) AS percent_full,
+       round(p.leaf_fragmentation::numeric, 1) AS percent_fragmented,
+       p.empty_pages + p.deleted_pages AS empty_pages,
+       CASE WHEN p.avg_leaf_density < 50 AND p.index_size > 10 * 1024 * 1024
+            THEN 'rebuild_indexes.sql wins room'
+            ELSE '' END AS remark
   FROM pg_class AS c
   JOIN pg_am AS a ON a.oid = c.relam AND a.amname = 'btree'
   JOIN pg_index AS i ON i.indexrelid = c.oid AND i.indisvalid
@@ -49,7 +55,8 @@ SELECT c.relname AS index, pg_size_pretty(p.index_size) AS size, round(p.avg_lea
 \echo 'Indexes of the search: what has not entered them yet, which every search reads'
 SELECT c.relname AS index, pg_size_pretty(pg_relation_size(c.oid)) AS size,
        (pg_relation_size(c.oid) / nullif(GREATEST(t.reltuples, 0), 0))::bigint AS bytes_per_row,
-       pg_size_pretty(p.pending_pages::bigint * current_setting('block_size')::int) AS pending, p.pending_tuples AS pending_entries
+       pg_size_pretty(p.pending_pages::bigint * current_setting('block_size')::int) AS pending,
+       p.pending_tuples AS pending_entries
   FROM pg_class AS c
   JOIN pg_am AS a ON a.oid = c.relam AND a.amname = 'gin'
   JOIN pg_index AS i ON i.indexrelid = c.oid AND i.indisvalid

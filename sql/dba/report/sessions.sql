@@ -21,14 +21,15 @@ WITH shown AS MATERIALIZED (
      ORDER BY message_count DESC, user_id, id
      LIMIT :top),
 measured AS (
-    SELECT m.user_id, m.session_id, sum(m.token_count) AS tokens, sum(pg_column_size(m.content) + pg_column_size(m.words)) AS bytes,
+    SELECT m.user_id, m.session_id, sum(m.token_count) AS tokens,
+           sum(pg_column_size(m.content) + pg_column_size(m.words)) AS bytes,
            sum(cardinality(m.images)) AS images
       FROM shown AS s
       JOIN messages AS m ON m.user_id = s.user_id AND m.session_id = s.id
      GROUP BY m.user_id, m.session_id)
-SELECT s.user_id, s.id AS session_id, s.message_count AS messages, s.last_seq - s.message_count AS removed, m.tokens,
-       pg_size_pretty(coalesce(m.bytes, 0)) AS bytes, m.images, date_trunc('second', s.created_at) AS created,
-       date_trunc('second', s.updated_at) AS last_written
+SELECT s.user_id, s.id AS session_id, s.message_count AS messages, s.last_seq - s.message_count AS removed,
+       m.tokens, pg_size_pretty(coalesce(m.bytes, 0)) AS bytes, m.images,
+       date_trunc('second', s.created_at) AS created, date_trunc('second', s.updated_at) AS last_written
   FROM shown AS s
   LEFT JOIN measured AS m ON m.user_id = s.user_id AND m.session_id = s.id
  ORDER BY s.message_count DESC, s.user_id, s.id;

@@ -19,14 +19,17 @@ SELECT EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_stat_statements')
 
 \if :is_there
 BEGIN READ ONLY;
-SELECT coalesce(substring(s.query FROM '/\* *(.*?) *\*/'), left(regexp_replace(s.query, '\s+', ' ', 'g'), 60)) AS statement,
+SELECT coalesce(substring(s.query FROM '/\* *(.*?) *\*/'),
+                left(regexp_replace(s.query, '\s+', ' ', 'g'), 60)) AS statement,
        sum(s.calls) AS calls,
        round(sum(s.total_exec_time)::numeric) AS total_ms,
-       round(100 * (sum(s.total_exec_time) / nullif(sum(sum(s.total_exec_time)) OVER (), 0))::numeric, 1) AS percent,
+       round(100 * (sum(s.total_exec_time) / nullif(sum(sum(s.total_exec_time)) OVER (), 0))::numeric, 1)
+           AS percent,
        round((sum(s.total_exec_time) / sum(s.calls))::numeric, 3) AS mean_ms,
        round(max(s.max_exec_time)::numeric, 1) AS max_ms,
        round(sum(s.rows)::numeric / sum(s.calls), 1) AS rows_per_call,
-       round(100.0 * sum(s.shared_blks_hit) / nullif(sum(s.shared_blks_hit + s.shared_blks_read), 0), 1) AS cached_percent,
+       round(100.0 * sum(s.shared_blks_hit) / nullif(sum(s.shared_blks_hit + s.shared_blks_read), 0), 1)
+           AS cached_percent,
        pg_size_pretty(round(sum(s.wal_bytes) / sum(s.calls))) AS wal_per_call
   FROM pg_stat_statements AS s
  WHERE s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND s.calls > 0
@@ -47,5 +50,6 @@ SELECT b.relname AS table, b.indexrelname AS index, a.amname AS kind, s.idx_scan
  LIMIT :top;
 COMMIT;
 \else
-\echo 'pg_stat_statements is not installed: add it to shared_preload_libraries, restart, and CREATE EXTENSION pg_stat_statements'
+\echo 'pg_stat_statements is not installed: add it to shared_preload_libraries, restart PostgreSQL,'
+\echo 'and run CREATE EXTENSION pg_stat_statements'
 \endif

@@ -31,7 +31,8 @@ measured AS (
      GROUP BY m.user_id)
 SELECT u.user_id, w.sessions, w.messages, coalesce(s.attachments, 0) AS attachments,
        date_trunc('second', w.last_written) AS last_written,
-       pg_size_pretty(coalesce(m.bytes, 0)) AS message_bytes, pg_size_pretty(coalesce(s.bytes, 0)) AS attachment_bytes
+       pg_size_pretty(coalesce(m.bytes, 0)) AS message_bytes,
+       pg_size_pretty(coalesce(s.bytes, 0)) AS attachment_bytes
   FROM shown AS u
   LEFT JOIN written AS w ON w.user_id = u.user_id
   LEFT JOIN stored AS s ON s.user_id = u.user_id

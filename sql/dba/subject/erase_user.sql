@@ -1,7 +1,7 @@
 -- Erases all rows of one user, and prints a receipt with the number of rows.
 --
--- Usage:     psql -X "$DATABASE_URL" -v user_id=ann -f erase_user.sql                counts what it would erase
---            psql -X "$DATABASE_URL" -v user_id=ann -v apply=1 -f erase_user.sql     erases
+-- Usage:     psql -X "$DATABASE_URL" -v user_id=ann -f erase_user.sql             counts what it would erase
+--            psql -X "$DATABASE_URL" -v user_id=ann -v apply=1 -f erase_user.sql  erases
 -- Variables: user_id  the user to erase (no default)
 --            apply    1 to erase (default 0)
 --            batch    sessions erased in one transaction (default 100)
@@ -18,7 +18,8 @@
 \ir ../require_user.psql
 
 \if :apply
-SELECT set_config('mai_sessions.user_id', :'user_id', false) AS user_id, set_config('mai_sessions.batch', :'batch', false) AS batch
+SELECT set_config('mai_sessions.user_id', :'user_id', false) AS user_id,
+       set_config('mai_sessions.batch', :'batch', false) AS batch
 \gset
 
 DO $$
@@ -36,7 +37,11 @@ DECLARE
     users    bigint  := 0;
 BEGIN
     LOOP
-        ids := ARRAY(SELECT s.id FROM sessions AS s WHERE s.user_id = erased ORDER BY s.id LIMIT batch FOR UPDATE);
+        ids := ARRAY(SELECT s.id
+                       FROM sessions AS s
+                      WHERE s.user_id = erased
+                      ORDER BY s.id
+                      LIMIT batch FOR UPDATE);
         IF ids = '{}' THEN
             -- A new session needs a lock of this row, so none can appear after the check below.
             PERFORM FROM users AS u WHERE u.user_id = erased FOR UPDATE;
@@ -72,16 +77,16 @@ BEGIN
     GET DIAGNOSTICS users = ROW_COUNT;
 
     PERFORM set_config('mai_sessions.receipt', json_build_object(
-        'users', users, 'sessions', sessions, 'session_titles', titles, 'messages', messages, 'daily_usage', sums,
-        'attachments', images, 'idempotency_keys', keys)::text, false);
+        'users', users, 'sessions', sessions, 'session_titles', titles, 'messages', messages,
+        'daily_usage', sums, 'attachments', images, 'idempotency_keys', keys)::text, false);
 END
 $$;
 
-SELECT :'user_id' AS user_id, now() AS erased_at, r.users, r.sessions, r.session_titles, r.messages, r.daily_usage, r.attachments,
-       r.idempotency_keys
+SELECT :'user_id' AS user_id, now() AS erased_at, r.users, r.sessions, r.session_titles, r.messages,
+       r.daily_usage, r.attachments, r.idempotency_keys
   FROM json_to_record(current_setting('mai_sessions.receipt')::json)
-       AS r (users bigint, sessions bigint, session_titles bigint, messages bigint, daily_usage bigint, attachments bigint,
-             idempotency_keys bigint);
+       AS r (users bigint, sessions bigint, session_titles bigint, messages bigint, daily_usage bigint,
+             attachments bigint, idempotency_keys bigint);
 \else
 SELECT :'user_id' AS user_id,
        (SELECT count(*) FROM users            WHERE user_id = :'user_id') AS users,
