@@ -151,7 +151,7 @@ def test_title_search_finds_and_counts_every_title(
         assert read(offset=offset) == expected[offset : offset + 100]
 
 
-@pytest.mark.parametrize(("part", "most"), [("okapi", 20), ("NOTE", 150), ("tenth", SESSIONS / 3)])
+@pytest.mark.parametrize(("part", "most"), [("okapi", 20), ("NOTE", 400), ("tenth", SESSIONS / 3)])
 def test_title_search_reads_few_rows(conn: Connection, part: str, most: int) -> None:
     def call() -> None:
         session_list.list_sessions(conn, USER, search=part, limit=50, offset=0)
