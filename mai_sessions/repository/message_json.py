@@ -45,7 +45,7 @@ def message_rows(
 
 
 def message_words(message: NewMessage, user_id: str, session_id: UUID) -> str | None:
-    """The lexemes of a message, extracted now unless they have been."""
+    """Return the lexemes of a message, and extract them if that has not been done."""
     return message.words if message.words is not None else with_words(message, user_id, session_id).words
 
 
