@@ -1,9 +1,13 @@
 """Checks of settings that fit their type but cannot work. Each error says what to write instead."""
 
+import os
 import re
 from pathlib import Path
 
 from mai_sessions.errors import StartupError
+
+# Bytes of the address of a Unix socket on Linux, without the NUL at its end.
+_SOCKET_PATH_MAX = 107
 
 
 def check_database_url(variable: str, url: str) -> None:
@@ -44,15 +48,26 @@ def check_graceful_timeout(graceful: float, pool: float, statement: float) -> No
 
 
 def refuse_unusable_socket(bind: str) -> None:
-    """Raise StartupError for a Unix socket whose directory is missing, or whose path is another kind of
-    file.
+    """Raise StartupError for a Unix socket whose directory is missing, or whose path is too long or another
+    kind of file, and for a descriptor that is not open.
     """
+    if bind.startswith("fd://"):
+        _refuse_closed_descriptor(bind)
     if not bind.startswith("unix:"):
         return
     path = Path(bind.removeprefix("unix:"))
     if not path.parent.is_dir():
         raise StartupError(f"MAI_SESSIONS_BIND: there is no directory {path.parent}")
+    if len(os.fsencode(path)) > _SOCKET_PATH_MAX:
+        raise StartupError(f"MAI_SESSIONS_BIND: the path of a socket has at most {_SOCKET_PATH_MAX} bytes")
     if path.exists() and not path.is_socket():
         raise StartupError(
             f"MAI_SESSIONS_BIND: {path} exists and is not a socket: remove it, or name another path"
         )
+
+
+def _refuse_closed_descriptor(bind: str) -> None:
+    try:
+        os.fstat(int(bind.removeprefix("fd://")))
+    except (OSError, ValueError, OverflowError):
+        raise StartupError(f"MAI_SESSIONS_BIND: {bind} is not an open file descriptor") from None

@@ -126,12 +126,15 @@ def test_wrong_setting_is_named_with_its_remedy(
 def test_unusable_socket_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     refuse_unusable_socket(f"unix:{tmp_path}/new")
-    for path, reason in (
-        (f"{tmp_path}/none/socket", "no directory"),
-        (f"{tmp_path}/file", "exists and is not a socket"),
+    for bind, reason in (
+        (f"unix:{tmp_path}/none/socket", "no directory"),
+        (f"unix:{tmp_path}/file", "exists and is not a socket"),
+        (f"unix:{tmp_path}/{'x' * 107}", "at most 107 bytes"),
+        ("fd://9999", "not an open file descriptor"),
+        ("fd://x", "not an open file descriptor"),
     ):
         with pytest.raises(StartupError, match=reason):
-            refuse_unusable_socket(f"unix:{path}")
+            refuse_unusable_socket(bind)
 
 
 def test_printed_settings_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:

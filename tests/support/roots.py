@@ -41,7 +41,7 @@ _ENVIRON = {
 }
 # A process namespace and mounts of its own, which end with the script.
 _CHROOT = """
-    mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" && exec chroot "$1" bash -ex
+    mount -t proc proc "$1/proc" && mount --rbind /dev "$1/dev" && exec chroot "$1" bash -exc "$2"
 """
 
 
@@ -72,24 +72,22 @@ def copy_tree(target: Path) -> None:
 
 def run_in(root: Path, script: str) -> str:
     """Run a script by bash in a root without systemd, and return what it printed."""
-    return _run(_chroot(root), script)
+    return _run(_chroot(root, script))
 
 
 @contextmanager
 def running_in(root: Path, script: str) -> Iterator[None]:
     """Run a script by bash in a root without systemd for the length of a `with`."""
-    with subprocess.Popen(_chroot(root), stdin=subprocess.PIPE, env=_ENVIRON, cwd="/", text=True) as process:
-        assert process.stdin
-        process.stdin.write(script)
-        process.stdin.close()
+    with subprocess.Popen(_chroot(root, script), stdin=subprocess.DEVNULL, env=_ENVIRON, cwd="/") as process:
         try:
             yield
         finally:
             process.terminate()
 
 
-def _chroot(root: Path) -> list[str]:
-    return ["unshare", "--pid", "--fork", "--kill-child", "--mount", "sh", "-c", _CHROOT, "sh", str(root)]
+def _chroot(root: Path, script: str) -> list[str]:
+    namespaces = ["unshare", "--pid", "--fork", "--kill-child", "--mount"]
+    return [*namespaces, "sh", "-c", _CHROOT, "sh", str(root), script]
 
 
 @contextmanager
@@ -119,15 +117,15 @@ def booted(root: Path) -> Iterator[RunScript]:
             ]
             is_up = [*enter, "systemctl", "is-system-running", "--quiet"]
             wait_until(lambda: subprocess.run(is_up, check=False, stderr=subprocess.DEVNULL).returncode == 0)
-            yield lambda script: _run([*enter, "bash", "-ex"], script)
+            yield lambda script: _run([*enter, "bash", "-exc", script])
         finally:
             # systemd takes this signal as a request to halt.
             container.terminate()
 
 
-def _run(command: list[str], script: str) -> str:
+def _run(command: list[str]) -> str:
     done = subprocess.run(
-        command, input=script, env=_ENVIRON, capture_output=True, text=True, check=False, cwd="/"
+        command, stdin=subprocess.DEVNULL, env=_ENVIRON, capture_output=True, text=True, check=False, cwd="/"
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-6000:]
     return done.stdout
