@@ -6,22 +6,24 @@ from mai_sessions.repository.columns import PARENT_ID
 from mai_sessions.repository.new_messages import KEPT_REPLY
 
 # A key whose message is gone, or that is older than a day, is forgotten.
-FROM_USED_KEY: LiteralString = """
-      FROM idempotency_keys AS k
-      JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = k.id
-     WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
-       AND k.created_at > now() - interval '1 day'"""
+USED_KEY: LiteralString = """
+           SELECT k.fingerprint, k.reply, m.id, m.seq, m.parent_seq, m.created_at
+             FROM idempotency_keys AS k
+             JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = k.id
+            WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
+              AND k.created_at > now() - interval '1 day'"""
 # The release before kept no reply: the message is told as it stands.
 GET_KEY: LiteralString = f"""
-    SELECT /* append_messages */ k.fingerprint = %(fingerprint)s,
-           coalesce(k.reply, json_build_object(
+    SELECT /* append_messages */ m.fingerprint = %(fingerprint)s,
+           coalesce(m.reply, json_build_object(
                'messages', json_build_array(json_build_array(m.id, m.seq, m.created_at, {PARENT_ID})),
-               'session', NULL)) {FROM_USED_KEY}"""
+               'session', NULL))
+      FROM ({USED_KEY}) AS m"""
 
 FORGET_KEY: LiteralString = f"""
     DELETE /* append_messages */ FROM idempotency_keys AS k
      WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
-       AND NOT EXISTS (SELECT {FROM_USED_KEY})"""
+       AND NOT EXISTS ({USED_KEY})"""
 # The release before reads seq and created_at.
 KEEP_KEY: LiteralString = f"""
     INSERT /* append_messages */ INTO idempotency_keys AS k (user_id, path, key, fingerprint, id, seq,

@@ -11,7 +11,7 @@ from mai_sessions.errors import Invalid, NotFound
 from mai_sessions.idempotency import NO_KEY, IdempotencyKey, check_same_body
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection, run_transaction
-from mai_sessions.repository.append_keys import FORGET_KEY, FROM_USED_KEY, GET_KEY, KEEP_KEY
+from mai_sessions.repository.append_keys import FORGET_KEY, GET_KEY, KEEP_KEY, USED_KEY
 from mai_sessions.repository.attachments import LOCK_ATTACHMENTS, LOCK_UPLOADS
 from mai_sessions.repository.columns import (
     LOCK_SESSION,
@@ -59,27 +59,32 @@ class AppendReply(NamedTuple):
     is_new: bool
 
 
+# Of a batch with ids of its own, messages may be there, and larger than those that were sent.
+_STORED_FIT: LiteralString = """
+(SELECT count(*) <= 1 OR sum(octet_length(o.content)) <= %(max_stored_bytes)s
+   FROM messages AS o
+  WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s AND o.id = ANY (%(message_ids)s::uuid[]))"""
+
+
 # Where a condition decides, a version that is new tells the statements after it that the condition held.
-CLAIM_SESSION: LiteralString = f"""
+def _claim_session(condition: LiteralString) -> LiteralString:
+    return f"""
     UPDATE /* append_messages */ sessions AS s
        SET version = %(version)s
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
        AND (%(if_match)s::uuid[] IS NULL OR s.version = ANY (%(if_match)s::uuid[]))
-       AND {METADATA_FIT}
-       AND NOT EXISTS (SELECT {FROM_USED_KEY})
+       AND {METADATA_FIT} AND {condition}
+       AND NOT EXISTS ({USED_KEY})
        AND NOT EXISTS ({UNKNOWN_MESSAGES})
        AND NOT EXISTS ({UNKNOWN_IMAGES})
        AND EXISTS (SELECT FROM unnest(%(message_ids)s::uuid[]) AS r (id)
                     WHERE NOT EXISTS (SELECT FROM messages AS o
                                        WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s
                                          AND o.id = r.id))"""
-# Of a batch with ids of its own, messages may be there, and larger than those that were sent.
-_STORED_FIT: LiteralString = """
-(SELECT count(*) <= 1 OR sum(octet_length(o.content)) <= %(max_stored_bytes)s
-   FROM messages AS o
-  WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s AND o.id = ANY (%(message_ids)s::uuid[]))"""
-CLAIM_FITTING: LiteralString = f"""{CLAIM_SESSION}
-       AND {_STORED_FIT}"""
+
+
+CLAIM_SESSION: LiteralString = _claim_session("true")
+CLAIM_FITTING: LiteralString = _claim_session(_STORED_FIT)
 
 READ_MESSAGES: LiteralString = f"""
     SELECT /* append_messages */ m.id, (SELECT row_to_json(r) FROM (SELECT {MESSAGE_COLUMNS}) AS r)

@@ -43,46 +43,51 @@ CASE WHEN %(metadata)s::jsonb IS NULL THEN m.metadata
      ELSE (m.metadata || %(metadata)s::jsonb) - %(removed_keys)s::text[] END"""
 _METADATA_FIT: LiteralString = f"""
 (%(metadata)s::jsonb IS NULL OR octet_length({compact_json(f"({_NEXT_METADATA})")}) <= %(max_metadata)s)"""
+
+
 # The new version tells the later statements that the conditions held.
-_TOUCHED: LiteralString = f"""
+def _touch_session(
+    operation: LiteralString, updated_at: LiteralString, condition: LiteralString
+) -> LiteralString:
+    return f"""
+    UPDATE /* {operation} */ sessions AS s
        SET version              = %(version)s,
            last_message_preview = CASE WHEN m.seq = {HEAD_SEQ} AND %(preview)s::text IS NOT NULL
-                                       THEN %(preview)s::text ELSE s.last_message_preview END"""
-_TARGET: LiteralString = f"""
+                                       THEN %(preview)s::text ELSE s.last_message_preview END,
+           updated_at           = {updated_at}
       FROM messages AS m
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
        AND m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s
        AND (%(if_match)s::uuid[] IS NULL OR s.version = ANY (%(if_match)s::uuid[]))
-       AND {_METADATA_FIT}"""
-TOUCH_STREAMING: LiteralString = f"""
-    UPDATE /* patch_message */ sessions AS s {_TOUCHED} {_TARGET}
-       AND (m.status = 'streaming' OR %(status)s::text = 'streaming')
-       AND (%(parts)s::json IS NULL OR m.part_attachments = '{{}}')"""
-TOUCH_SESSION: LiteralString = f"""
-    UPDATE /* patch_message */ sessions AS s {_TOUCHED},
-           updated_at           = {NEXT_UPDATED_AT} {_TARGET}
-       AND NOT EXISTS ({UNKNOWN_IMAGES})"""
+       AND {_METADATA_FIT} AND {condition}"""
 
-# Ending an abandoned stream is no write of the user: the session keeps its place in the list.
-TOUCH_ABANDONED: LiteralString = f"""
-    UPDATE /* interrupt_stream */ sessions AS s {_TOUCHED} {_TARGET}
-       AND m.status = 'streaming'"""
+
+# Neither a piece of a stream nor its end, if it was abandoned, moves the session in the list.
+TOUCH_STREAMING: LiteralString = _touch_session(
+    "patch_message",
+    "s.updated_at",
+    """(m.status = 'streaming' OR %(status)s::text = 'streaming')
+       AND (%(parts)s::json IS NULL OR m.part_attachments = '{}')""",
+)
+TOUCH_ABANDONED: LiteralString = _touch_session("interrupt_stream", "s.updated_at", "m.status = 'streaming'")
+TOUCH_SESSION: LiteralString = _touch_session(
+    "patch_message", NEXT_UPDATED_AT, f"NOT EXISTS ({UNKNOWN_IMAGES})"
+)
 
 # As in message_vector: the days since 1970, divided by eight.
 _WEEK_KEY: LiteralString = """
 array_to_tsvector(ARRAY[%(user_prefix)s || '_w' || to_hex(
                         ((m.created_at AT TIME ZONE 'UTC')::date - %(epoch)s) / %(week_days)s)])"""
-_OF_TOUCHED_SESSION: LiteralString = """
-      FROM sessions AS s
-     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s
-       AND s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
 STREAM_MESSAGE: LiteralString = f"""
     UPDATE /* patch_message */ messages AS m
        SET content    = coalesce(%(content)s::text, m.content),
            parts      = coalesce(%(parts)s::json, m.parts),
            metadata   = {_NEXT_METADATA},
            status     = 'streaming',
-           updated_at = now() {_OF_TOUCHED_SESSION}"""
+           updated_at = now()
+      FROM sessions AS s
+     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s
+       AND s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
 
 # Subtract the message before the change, and add it after the change.
 RECOUNT_MESSAGE: LiteralString = count_messages("""
@@ -113,7 +118,10 @@ PATCH_MESSAGE: LiteralString = f"""
            part_attachments = coalesce(%(part_attachments)s::text[], m.part_attachments),
            metadata         = {_NEXT_METADATA},
            status           = coalesce(%(status)s::text, m.status),
-           updated_at       = now() {_OF_TOUCHED_SESSION}"""
+           updated_at       = now()
+      FROM sessions AS s
+     WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s
+       AND s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
 
 _THE_MESSAGE: LiteralString = """
            SELECT m.images, m.part_attachments

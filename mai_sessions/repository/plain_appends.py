@@ -12,7 +12,7 @@ from mai_sessions.content.message import UNSET, NewMessage
 from mai_sessions.idempotency import NO_KEY, IdempotencyKey
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection, Json, run_transaction
-from mai_sessions.repository.append_keys import FROM_USED_KEY, GET_KEY
+from mai_sessions.repository.append_keys import GET_KEY, USED_KEY
 from mai_sessions.repository.columns import (
     HEAD_ID,
     LOCK_SESSION,
@@ -34,9 +34,16 @@ class PlainAppend(NamedTuple):
     kept: Sequence[tuple[bool, bytes]] = ()
 
 
-# Returned is the message before the new one. The lock comes first, so that it is the one that the last writer
-# left.
-def _move_session(lock: LiteralString, condition: LiteralString) -> LiteralString:
+_HEAD: LiteralString = f"""
+            SELECT {HEAD_ID} AS id
+              FROM sessions AS s
+             WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
+_LOCKED_HEAD: LiteralString = f"""{_HEAD}
+               FOR UPDATE OF s"""
+
+
+# Returned is the message before the new one, the head that the last writer left.
+def _move_session(head: LiteralString, condition: LiteralString) -> LiteralString:
     return f"""
     UPDATE /* append_plain_message */ sessions AS s
        SET message_count        = s.message_count + 1,
@@ -47,24 +54,16 @@ def _move_session(lock: LiteralString, condition: LiteralString) -> LiteralStrin
            last_message_preview = %(preview)s,
            updated_at           = {NEXT_UPDATED_AT},
            version              = %(version)s
-      FROM (SELECT {HEAD_ID} AS id
-              FROM sessions AS s
-             WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s{lock}) AS head
-     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND NOT s.is_branched{condition}
+      FROM ({head}) AS head
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND NOT s.is_branched AND {condition}
     RETURNING head.id"""
 
 
-MOVE_PLAIN_SESSION: LiteralString = _move_session(
-    """
-               FOR UPDATE OF s""",
-    "",
-)
-# A statement reads what was there when it began: what the last writer left is seen by the one after
-# LOCK_SESSION.
+MOVE_PLAIN_SESSION: LiteralString = _move_session(_LOCKED_HEAD, "true")
+# A statement sees what was there when it began, so the lock has to be that of the statement before.
 MOVE_LOCKED_SESSION: LiteralString = _move_session(
-    "",
-    f"""
-       AND NOT EXISTS (SELECT {FROM_USED_KEY})
+    _HEAD,
+    f"""NOT EXISTS ({USED_KEY})
        AND NOT EXISTS (SELECT FROM messages AS o
                         WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s
                           AND o.id = %(message_id)s)""",
