@@ -88,16 +88,18 @@ def test_append_is_a_transaction_of_plain_statements(wire: Wire) -> None:
 
 @pytest.mark.parametrize("message", MESSAGES.values(), ids=MESSAGES)
 def test_append_stays_on_one_node(wire: Wire, path: str, message: dict[str, Any]) -> None:
-    if message.get("id") or "parent_id" in message or not path.endswith(wire.ids["session_id"]):
-        wire.write("POST", f"{path}/messages", message)
-    else:
-        # The fast path finds branches, and then the full one runs.
-        wire.request("POST", f"{path}/messages", message)
-    wire.ids["new_id"] = str(uuid4())
-    wire.write("POST", f"{path}/messages", message, Idempotency_Key=key())
-    wire.ids["new_id"] = str(uuid4())
+    # The fast path finds branches, and then the full one runs.
+    at_most = 2 if path.endswith(wire.ids["session_id"]) else 1
+
+    def append(**headers: str) -> None:
+        wire.ids["new_id"] = str(uuid4())
+        wire.request("POST", f"{path}/messages", message, **headers)
+        assert 1 <= wire.commands.transactions <= at_most
+
+    append()
+    append(Idempotency_Key=key())
     version = wire.request("GET", path)["version"]
-    wire.write("POST", f"{path}/messages", message, If_Match=f'"{version}"')
+    append(If_Match=f'"{version}"')
     wire.request("POST", f"{path}/messages", {**message, "id": str(uuid4())}, 412, If_Match=f'"{version}"')
 
 
