@@ -8,7 +8,8 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import TupleRow
 
-from mai_sessions.postgres.connection import BEGIN, COMMIT, Connection, Json
+from mai_sessions.postgres.adapters import Json
+from mai_sessions.postgres.connection import BEGIN, COMMIT, Connection
 
 Run = Callable[[Connection], object]
 

@@ -34,7 +34,7 @@ INTERVAL = 60.0
 RETENTION_INTERVAL = 3600.0
 PAUSE_BETWEEN_BATCHES = 0.05
 _BATCH = 1000
-# Smaller, as each row is read with its content.
+# Smaller, as each message is read with its content.
 _STREAM_BATCH = 20
 
 TRY_LOCK: LiteralString = """
@@ -86,7 +86,7 @@ LIST_OLD_SESSIONS: LiteralString = """
      LIMIT %(batch)s"""
 
 LIST_ABANDONED_STREAMS: LiteralString = """
-    SELECT /* list_abandoned_streams */ m.user_id, m.session_id, m.id, m.content, s.version
+    SELECT /* list_abandoned_streams */ m.user_id, m.session_id, m.id, s.version
       FROM messages AS m
       JOIN sessions AS s ON s.user_id = m.user_id AND s.id = m.session_id
      WHERE m.status = 'streaming' AND m.created_at < now() - interval '1 hour'
@@ -189,13 +189,12 @@ class Expiry:
         """End a batch of streams that nobody has written to for an hour, unless their client comes back."""
         with self._database.connection() as conn:
             abandoned = fetch_all(conn, LIST_ABANDONED_STREAMS, {"batch": _STREAM_BATCH})
-            for user_id, session_id, message_id, content, version in abandoned:
+            for user_id, session_id, message_id, version in abandoned:
                 interrupt_stream(
                     conn,
                     user_id,
                     session_id,
                     message_id,
-                    content=content,
                     count_tokens=self._count_tokens,
                     version=version,
                 )

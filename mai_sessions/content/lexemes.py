@@ -31,6 +31,7 @@ from operator import add
 from uuid import UUID
 
 from mai_sessions.content.folding import INDIC, fold
+from mai_sessions.content.long_text import Content, head
 
 # The searchable part of a text. A tsvector is limited to 1 MB.
 MAX_CHARACTERS = 100_000
@@ -87,7 +88,7 @@ def session_key(session_id: UUID) -> str:
     return "_s" + urlsafe_b64encode(session_id.bytes[-3:]).decode()
 
 
-def message_vector(user_id: str, session_id: UUID, created_at: datetime | None, content: str) -> str:
+def message_vector(user_id: str, session_id: UUID, created_at: datetime | None, content: Content) -> str:
     """Return the tsvector of a message: the lexemes of its content, and the keys of its session and week.
 
     Without `created_at`, the statement that stores the message adds the key of the week.
@@ -133,7 +134,7 @@ def _ngrams(folded: str, least: int = 1) -> list[str]:
     ]
 
 
-def _vector(prefix: str, text: str, keys: Iterable[str]) -> str:
+def _vector(prefix: str, text: Content, keys: Iterable[str]) -> str:
     counts = count_lexemes(text)
     repeated = {lexeme: count for lexeme, count in counts.items() if count >= _REPEATED}
     rare = (lexeme for lexeme in counts if lexeme not in repeated) if repeated else counts
@@ -153,9 +154,9 @@ def _quoted(prefix: str, lexemes: Iterable[str], between: str, after: str = "") 
     return f"'{prefix}" + escaped.replace("\0", f"'{after}{between}'{prefix}") + "'" + after
 
 
-def fold_searched(text: str) -> str:
+def fold_searched(content: Content) -> str:
     """Fold the searchable part of a text: 100,000 characters, of the text and of the folded text."""
-    text = text[:MAX_CHARACTERS]
+    text = head(content, MAX_CHARACTERS)
     if text.isascii():
         return fold(text)
     parts: list[str] = []
@@ -168,7 +169,7 @@ def fold_searched(text: str) -> str:
     return "".join(parts)
 
 
-def count_lexemes(text: str) -> Counter[str]:
+def count_lexemes(text: Content) -> Counter[str]:
     """Count the lexemes of the first 100,000 characters of a text, up to 16,000 different ones."""
     folded = fold_searched(text)
     if folded.isascii():

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from mai_sessions.content.attachments import Attachment
 from mai_sessions.content.lexemes import message_vector
+from mai_sessions.content.long_text import Content
 from mai_sessions.content.metadata import NO_METADATA, Metadata
 
 
@@ -31,7 +32,7 @@ class NewMessage(NamedTuple):
     """
 
     role: str
-    content: str
+    content: Content
     token_count: int | None = None
     model_id: str | None = None
     agent_name: str | None = None
@@ -50,7 +51,7 @@ class NewMessage(NamedTuple):
     words: str | None = None
 
 
-def with_tokens(message: NewMessage, count_tokens: Callable[[str], int]) -> NewMessage:
+def with_tokens(message: NewMessage, count_tokens: Callable[[Content], int]) -> NewMessage:
     """Count the tokens of a message whose client has not."""
     if message.token_count is not None:
         return message
@@ -76,7 +77,7 @@ class MessageChanges(TypedDict, total=False):
     `part_attachments`.
     """
 
-    content: str
+    content: Content
     token_count: int
     model_id: str
     agent_name: str

@@ -9,14 +9,13 @@ from functools import cache
 from typing import Any, LiteralString, NamedTuple, Self
 
 import psycopg
-from psycopg.abc import Buffer
-from psycopg.adapt import Dumper, Loader, PyFormat, Transformer
+from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
-from psycopg.types.json import JsonDumper
 
 from mai_sessions.errors import Conflict, Unavailable
+from mai_sessions.postgres.adapters import LARGE_VALUE, AdaptedConnection
 from mai_sessions.telemetry.request_record import current
 
 log = logging.getLogger(__name__)
@@ -30,19 +29,12 @@ BEGIN: LiteralString = "BEGIN /* begin */ ISOLATION LEVEL READ COMMITTED"
 COMMIT: LiteralString = "COMMIT /* commit */"
 
 
-class Json(bytes):
-    """Compact JSON, as the value of a parameter of type json or jsonb."""
-
-
-class Connection(psycopg.Connection[TupleRow]):
-    """A connection that remembers what it has prepared, and leaves JSON as PostgreSQL wrote it."""
+class Connection(AdaptedConnection):
+    """A connection that remembers what it has prepared."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.cursor_factory = _Cursor
-        self.adapters.register_loader("json", _BytesLoader)
-        self.adapters.register_loader("jsonb", _BytesLoader)
-        self.adapters.register_dumper(Json, _JsonDumper)
         self.prepares = True
         self._transformer = Transformer(self)
         self._statement_names: dict[_StatementKey, bytes] = {}
@@ -123,6 +115,8 @@ class Connection(psycopg.Connection[TupleRow]):
                     new[place + len(new)] = command.key
                 pgconn.send_query_prepared(names[command.key], command.values, command.formats)
             pgconn.pipeline_sync()
+            if pgconn.flush():
+                self._release_values(commands)
             results = self._read_to_sync()
             pgconn.exit_pipeline_mode()
         except psycopg.OperationalError:
@@ -135,6 +129,12 @@ class Connection(psycopg.Connection[TupleRow]):
                     del names[key]
             self._check(failed[0])
         return [result for place, result in enumerate(results) if place not in new]
+
+    def _release_values(self, commands: "Sequence[_Bound]") -> None:
+        """Give up the values of commands, of which libpq has made copies."""
+        for values in filter(None, (command.values for command in commands)):
+            self.is_large |= max(len(value or b"") for value in values) > LARGE_VALUE
+            values.clear()
 
     def _read_to_sync(self) -> list[PGresult]:
         """Send what is left to send and read all results. The interpreter's lock is free while this waits,
@@ -348,19 +348,3 @@ class _Cursor(psycopg.Cursor[TupleRow]):
     def execute(self, *args: Any, **kwargs: Any) -> Self:
         with _statement_timer(1):
             return super().execute(*args, **kwargs)
-
-
-class _BytesLoader(Loader):
-    """Passes JSON that PostgreSQL built to the client unchanged."""
-
-    def load(self, data: Buffer) -> bytes:
-        return bytes(data)
-
-
-class _JsonDumper(Dumper):
-    """Passes serialized JSON to PostgreSQL unchanged."""
-
-    oid = JsonDumper.oid
-
-    def dump(self, obj: Json) -> Json:
-        return obj

@@ -154,6 +154,9 @@ class Pool:
         finally:
             if conn:
                 self._watchdog.forget(conn)
+                if conn.is_large:
+                    # The pool puts another in its place.
+                    conn.close()
                 self._pool.putconn(conn)
 
     def replication_lag(self, timeout: float) -> float | None:

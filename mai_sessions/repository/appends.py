@@ -6,6 +6,7 @@ from uuid import UUID
 
 import orjson
 
+from mai_sessions.content.long_text import LongText, utf8_size
 from mai_sessions.content.message import NewMessage
 from mai_sessions.errors import Invalid, NotFound
 from mai_sessions.idempotency import NO_KEY, IdempotencyKey, check_same_body
@@ -23,6 +24,7 @@ from mai_sessions.repository.columns import (
 from mai_sessions.repository.message_json import Placement, message_json
 from mai_sessions.repository.new_messages import (
     FIND_UNKNOWN,
+    KEPT_REPLY,
     MOVE_SESSION,
     UNKNOWN_IMAGES,
     UNKNOWN_MESSAGES,
@@ -98,6 +100,14 @@ READ_FITTING: LiteralString = f"""
       JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s
        AND m.id = ANY (%(message_ids)s::uuid[])
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
+# Long messages are not read back: the reply is made from the body. One that was there before is read.
+READ_STORED: LiteralString = f"""{READ_MESSAGES}
+       AND NOT EXISTS (SELECT FROM sessions AS s
+                        WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
+                          AND s.version = %(version)s)"""
+READ_REPLY: LiteralString = f"""
+    SELECT /* append_messages */ kept.reply
+      FROM ({KEPT_REPLY}) AS kept"""
 READ_SUMMARY: LiteralString = f"""
     SELECT /* append_messages */ s.version, (SELECT row_to_json(r) FROM (SELECT {SUMMARY_COLUMNS}) AS r)
       FROM sessions AS s
@@ -141,15 +151,14 @@ def append_messages(
         **(key or NO_KEY)._asdict(),
         "version": (version := new_id()),
         "if_match": if_match,
+        "max_bytes": max_bytes,
     }
-    params["max_stored_bytes"] = max(max_bytes // 6, len(params["messages"]))  # 6 bytes of JSON a character
     statements = _statements(messages, params, changes, is_batch=is_batch, has_key=key is not None)
     rows = dict(zip(statements, run_transaction(conn, statements, params), strict=True))
     insert = insert_statement(messages)
-    read = READ_FITTING if READ_FITTING in rows else READ_MESSAGES
-    if rows[insert] and read not in rows:
-        body = _new_message(session_id, messages[0], rows[insert][0], rows[MOVE_SESSION][0])
-        return AppendReply(ids, [body], None, version, is_new=True)
+    read = READ_FITTING if READ_FITTING in rows else READ_STORED if READ_STORED in rows else READ_MESSAGES
+    if rows[insert] and (rows.get(READ_REPLY) or read not in rows):
+        return _reply_from_body(session_id, messages, rows, rows[insert][0], version)
     if not rows[insert] and not rows.get(LOCK_SESSION):
         raise NotFound("Session not found")
     stored: dict[UUID, bytes] = dict(rows.get(read, ()))
@@ -183,12 +192,18 @@ def _statements(
     is_batch: bool,
     has_key: bool,
 ) -> list[LiteralString]:
-    """Return the statements of an append, and set the parameter `claimed`, which some of them need."""
+    """Return the statements of an append, and set the parameters that only some of them need."""
     has_own_ids = any(message.id for message in messages)
     is_fitting = is_batch and has_own_ids
+    if is_fitting:
+        sent = sum(utf8_size(message.content) for message in messages)
+        params["max_stored_bytes"] = max(params["max_bytes"] // 6, sent)  # 6 bytes of JSON a character
     links = bool(params["named_sha256s"])
     needs = bool(params["needed_ids"] or params["needed_sha256s"])
     reads = is_batch or has_own_ids or links or bool(params["child_ids"])
+    read: list[LiteralString] = [READ_FITTING if is_fitting else READ_MESSAGES]
+    if any(isinstance(message.content, LongText) for message in messages) and not (is_fitting or links):
+        read = [READ_REPLY, *([READ_STORED] if has_own_ids else [])]
     has_condition = has_key or params["if_match"] is not None or "metadata" in changes
     is_conditional = has_condition or has_own_ids or needs
     params["claimed"] = params["version"] if is_conditional else None
@@ -201,17 +216,26 @@ def _statements(
         *statements_after_insert(params),
         *([CHANGE_SESSION, *change_statements(changes)] if changes else []),
         *([FORGET_KEY, KEEP_KEY, GET_KEY] if has_key else []),
-        *([READ_FITTING if is_fitting else READ_MESSAGES] if reads else []),
+        *(read if reads else []),
         *([READ_SUMMARY] if is_batch else []),
         *([FIND_UNKNOWN] if needs else []),
     ]
 
 
-def _new_message(
-    session_id: UUID, message: NewMessage, inserted: tuple[Any, ...], moved: tuple[Any, ...]
-) -> bytes:
-    message_id, seq, created_at = inserted
-    return message_json(session_id, message, Placement(message_id, seq, time_as_json(created_at), moved[0]))
+def _reply_from_body(
+    session_id: UUID,
+    messages: Sequence[NewMessage],
+    rows: dict[LiteralString, Any],
+    first: tuple[Any, ...],
+    version: UUID,
+) -> AppendReply:
+    """The reply for messages that were added and not read back. `first` is what the first one became."""
+    if READ_REPLY in rows:
+        return _replay(session_id, messages, True, rows[READ_REPLY][0][0])._replace(version=version)
+    message_id, seq, created_at = first
+    placement = Placement(message_id, seq, time_as_json(created_at), rows[MOVE_SESSION][0][0])
+    body = message_json(session_id, messages[0], placement)
+    return AppendReply([message_id], [body], None, version, is_new=True)
 
 
 def _replay(session_id: UUID, messages: Sequence[NewMessage], same_body: bool, reply: bytes) -> AppendReply:

@@ -80,14 +80,19 @@ _FITS: LiteralString = f"""
   <= %(max_bytes)s"""
 
 
-def message_columns(parent_id: LiteralString, *, is_page: bool = False) -> LiteralString:
+def message_columns(
+    parent_id: LiteralString, *, is_page: bool = False, has_content: bool = True
+) -> LiteralString:
     """Return the columns of a message `m`, in the order of its JSON. `parent_id` is an expression.
 
     In a page that may be too large for a response, large columns are null, and the content always is.
+    Without `has_content` the content is null.
 
     Links in `parts` begin with U+0000, which no text of a user holds: web/urls.py turns them into URLs.
     """
     content: LiteralString = f"CASE WHEN {_FITS} THEN m.content END" if is_page else "m.content"
+    if not has_content:
+        content = "NULL"
     if_fits: LiteralString = f"WHEN {_FITS} THEN" if is_page else "ELSE"
     return f"""
 m.id, m.session_id, m.seq, m.role, {content} AS content,

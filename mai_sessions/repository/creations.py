@@ -8,12 +8,14 @@ from uuid import UUID
 import orjson
 
 from mai_sessions.content.lexemes import fold_title, title_vector
+from mai_sessions.content.long_text import LongText
 from mai_sessions.content.message import NewMessage
 from mai_sessions.content.metadata import NO_METADATA, Metadata
 from mai_sessions.errors import Invalid, Stale
 from mai_sessions.idempotency import NO_KEY, IdempotencyKey, check_same_body
 from mai_sessions.ids import new_id
-from mai_sessions.postgres.connection import Connection, Json, run_transaction
+from mai_sessions.postgres.adapters import Json
+from mai_sessions.postgres.connection import Connection, run_transaction
 from mai_sessions.repository.attachments import LOCK_ATTACHMENTS, LOCK_UPLOADS
 from mai_sessions.repository.columns import time_as_json
 from mai_sessions.repository.new_messages import (
@@ -57,6 +59,10 @@ REPLACE_KEY: LiteralString = """
 KEEP_REPLY: LiteralString = f"""
     INSERT /* create_session */ INTO idempotency_keys (user_id, path, key, fingerprint, id, created_at, reply)
     SELECT kept.user_id, %(path)s, %(key)s, %(fingerprint)s, %(session_id)s, now(), kept.reply
+      FROM ({KEPT_REPLY}) AS kept"""
+# Long messages are not read back: the reply is made from the body. It stands where GET_SESSION has it.
+READ_REPLY: LiteralString = f"""
+    SELECT /* create_session */ kept.first_id, kept.first_seq, kept.reply
       FROM ({KEPT_REPLY}) AS kept"""
 
 # If the session existed, nothing was created for the key.
@@ -141,8 +147,7 @@ def create_session(
     reply_statement: LiteralString = GET_SESSION
     if messages:
         params |= _message_params(params, messages, head_id)
-        if params["child_ids"] or head_id:
-            reply_statement = GET_SESSION_BRANCH
+        reply_statement = _reply_statement(messages, has_branches=bool(params["child_ids"] or head_id))
         added = [
             insert_statement(messages),
             *statements_after_insert(params),
@@ -163,6 +168,8 @@ def create_session(
     rows = _run(conn, statements, params, messages)
     for (created_at,) in rows[insert]:
         body = rows[reply_statement][0][2] if messages else _new_session(session, created_at, version)
+        if reply_statement is READ_REPLY:
+            body = _replay(session, messages, created_at, body)
         return SessionReply(session.id, version, body, is_new=True)
     if key is None or rows[DROP_KEY]:
         if must_be_new:
@@ -173,6 +180,14 @@ def create_session(
     return SessionReply(
         session_id, None, _replay(session._replace(id=session_id), messages, kept_at, reply), is_new=True
     )
+
+
+def _reply_statement(messages: Sequence[NewMessage], *, has_branches: bool) -> LiteralString:
+    """Return the statement that reads the reply to a creation with messages."""
+    is_long = any(isinstance(message.content, LongText) for message in messages)
+    if is_long and not any(message.part_attachments for message in messages):
+        return READ_REPLY
+    return GET_SESSION_BRANCH if has_branches else GET_SESSION
 
 
 def _run(

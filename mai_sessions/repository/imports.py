@@ -14,7 +14,8 @@ import orjson
 from mai_sessions.content.attachments import Attachment
 from mai_sessions.content.lexemes import fold_title, message_vector, title_vector
 from mai_sessions.ids import new_id
-from mai_sessions.postgres.connection import Connection, Json, run_transaction
+from mai_sessions.postgres.adapters import Json
+from mai_sessions.postgres.connection import Connection, run_transaction
 from mai_sessions.repository import creations
 from mai_sessions.repository.attachments import LOCK_UPLOADS, attachment_params, store_attachments
 from mai_sessions.repository.daily_usage import count_messages

@@ -7,7 +7,9 @@ from uuid import UUID
 import orjson
 
 from mai_sessions.content.attachments import LINK
+from mai_sessions.content.long_text import Content, as_json
 from mai_sessions.content.message import NewMessage, with_words
+from mai_sessions.postgres.adapters import Utf8
 from mai_sessions.repository.columns import number_as_json
 
 
@@ -49,6 +51,11 @@ def message_words(message: NewMessage, user_id: str, session_id: UUID) -> str | 
     return message.words if message.words is not None else with_words(message, user_id, session_id).words
 
 
+def content_param(content: Content) -> str | Utf8:
+    """A content as the value of a parameter of type text."""
+    return content if isinstance(content, str) else Utf8(content.utf8)
+
+
 def message_json(session_id: UUID, message: NewMessage, placement: Placement) -> bytes:
     """The JSON of a new message, byte for byte as MESSAGE_COLUMNS gives it."""
     parts = message.parts
@@ -83,7 +90,7 @@ def _given(message: NewMessage) -> dict[str, Any]:
     """The fields that a row and the reply write alike."""
     return {
         "role": message.role,
-        "content": message.content,
+        "content": as_json(message.content),
         "token_count": message.token_count,
         "model_id": message.model_id,
         "agent_name": message.agent_name,

@@ -25,7 +25,14 @@ from mai_sessions.repository.branches import (
     fetch_branch,
     page_as_json,
 )
-from mai_sessions.repository.columns import LOCK_SESSION, MESSAGE_COLUMNS, NEXT_UPDATED_AT, check_locked
+from mai_sessions.repository.columns import (
+    LOCK_SESSION,
+    MESSAGE_COLUMNS,
+    NEXT_UPDATED_AT,
+    PARENT_ID,
+    check_locked,
+    message_columns,
+)
 from mai_sessions.repository.daily_usage import count_messages
 from mai_sessions.repository.response_size import NO_LIMIT, count_fitting, too_large
 
@@ -52,12 +59,17 @@ class MessagePage(NamedTuple):
     has_next: bool
 
 
-GET_MESSAGE: LiteralString = f"""
-    SELECT /* get_message */ s.version, m.id, (SELECT row_to_json(r) FROM (SELECT {MESSAGE_COLUMNS}) AS r)
+def _get_message(columns: LiteralString) -> LiteralString:
+    return f"""
+    SELECT /* get_message */ s.version, m.id, (SELECT row_to_json(r) FROM (SELECT {columns}) AS r)
       FROM sessions AS s
       LEFT JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s
             AND m.id = %(message_id)s
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
+
+
+GET_MESSAGE: LiteralString = _get_message(MESSAGE_COLUMNS)
+GET_WITHOUT_CONTENT: LiteralString = _get_message(message_columns(PARENT_ID, has_content=False))
 
 
 def get_message(conn: Connection, user_id: str, session_id: UUID, message_id: UUID) -> MessageReply:

@@ -6,12 +6,13 @@ nothing.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, LiteralString
 from uuid import UUID
 
 from mai_sessions.content.message import UNSET, NewMessage
 from mai_sessions.errors import BrokenRule, Invalid, broken_rule
-from mai_sessions.postgres.connection import Json
+from mai_sessions.postgres.adapters import JsonOf
 from mai_sessions.repository.attachments import (
     DROP_UNKNOWN_LINKS,
     attachment_params,
@@ -206,7 +207,7 @@ def message_params(
         "session_id": session_id,
         "is_batch": is_batch,
         "message_ids": ids,
-        "messages": Json(message_rows(user_id, session_id, messages, ids)),
+        "messages": JsonOf(partial(message_rows, user_id, session_id, messages, ids)),
         "child_ids": [id for id, _ in children],
         "parent_ids": [parent_id for _, parent_id in children],
         "needed_ids": list(needed - set(ids)),

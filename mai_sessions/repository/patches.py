@@ -10,11 +10,13 @@ from typing import Any, LiteralString, Unpack
 from uuid import UUID
 
 from mai_sessions.content.lexemes import WEEK_SECONDS, message_vector, user_prefix
+from mai_sessions.content.long_text import Content, LongText, dump_text, head, read_json
 from mai_sessions.content.message import MessageChanges
 from mai_sessions.content.metadata import MAX_METADATA
 from mai_sessions.errors import Invalid, NotFound, broken_rule
 from mai_sessions.ids import new_id
-from mai_sessions.postgres.connection import Connection, Json, run_transaction
+from mai_sessions.postgres.adapters import Json
+from mai_sessions.postgres.connection import Connection, fetch_all, run_transaction
 from mai_sessions.repository import messages
 from mai_sessions.repository.attachments import (
     DROP_UNKNOWN_LINKS,
@@ -35,6 +37,7 @@ from mai_sessions.repository.columns import (
     compact_json,
 )
 from mai_sessions.repository.daily_usage import count_messages
+from mai_sessions.repository.message_json import content_param
 from mai_sessions.repository.messages import MessageReply
 from mai_sessions.repository.new_messages import UNKNOWN_IMAGES
 
@@ -138,7 +141,7 @@ STORE_ATTACHMENTS: LiteralString = store_attachments(_THE_MESSAGE)
 REFER_TO_ATTACHMENTS: LiteralString = refer_to_attachments(_THE_MESSAGE)
 
 GET_CONTENT: LiteralString = """
-    SELECT /* patch_message */ m.content
+    SELECT /* patch_message */ to_json(m.content)
       FROM messages AS m
      WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s"""
 
@@ -154,7 +157,7 @@ def patch_message(
     session_id: UUID,
     message_id: UUID,
     *,
-    count_tokens: Callable[[str], int],
+    count_tokens: Callable[[Content], int],
     if_match: Sequence[UUID] | None = None,
     **changes: Unpack[MessageChanges],
 ) -> MessageReply:
@@ -166,10 +169,10 @@ def patch_message(
     params = _params(user_id, session_id, message_id, changes, if_match)
     status = changes.get("status")
     if _may_stream(changes) and not params["named_sha256s"]:
-        *_, found = run_transaction(conn, [TOUCH_STREAMING, STREAM_MESSAGE, messages.GET_MESSAGE], params)
+        *_, found = run_transaction(conn, [TOUCH_STREAMING, STREAM_MESSAGE, _read(changes)], params)
         # Only for a message that does not stream, a second pipeline follows.
         if not found or found[0][1] is None or _is_settled(found[0][0], params):
-            return _reply(found, params)
+            return _reply(found, params, changes)
     if "content" in changes:
         _count(params, changes["content"], count_tokens)
     elif status in ("complete", "interrupted"):
@@ -177,7 +180,7 @@ def patch_message(
         with conn.transaction():
             _, stored = run_transaction(conn, [LOCK_SESSION, GET_CONTENT], params)
             if stored:
-                _count(params, stored[0][0], count_tokens)
+                _count(params, read_json(stored[0][0]), count_tokens)
             return _patch(conn, params, changes)
     return _patch(conn, params, changes)
 
@@ -188,17 +191,16 @@ def interrupt_stream(
     session_id: UUID,
     message_id: UUID,
     *,
-    content: str,
-    count_tokens: Callable[[str], int],
+    count_tokens: Callable[[Content], int],
     version: UUID,
 ) -> None:
     """End an abandoned stream: the message becomes `interrupted`, and is found and counted.
 
-    Nothing is written unless the message still streams, and its session has the `version` that it had when
-    the `content` was read.
+    Nothing is written unless the message still streams, and its session has this `version`.
     """
     params = _params(user_id, session_id, message_id, {"status": "interrupted"}, [version])
-    _count(params, content, count_tokens)
+    for (content,) in fetch_all(conn, GET_CONTENT, params):
+        _count(params, read_json(content), count_tokens)
     # The content is stored already.
     run_transaction(conn, [TOUCH_ABANDONED, RECOUNT_MESSAGE, PATCH_MESSAGE], params)
 
@@ -231,10 +233,10 @@ def _patch(conn: Connection, params: dict[str, Any], changes: MessageChanges) ->
             if has_attachments
             else []
         ),
-        messages.GET_MESSAGE,
+        _read(changes),
     ]
     *_, found = run_transaction(conn, statements, params)
-    return _reply(found, params)
+    return _reply(found, params, changes)
 
 
 def _params(
@@ -255,9 +257,9 @@ def _params(
         "message_ids": [message_id],
         "version": new_id(),
         "if_match": if_match,
-        "content": (content := changes.get("content")),
+        "content": None if (content := changes.get("content")) is None else content_param(content),
         # The content itself goes to PostgreSQL once.
-        "preview": None if content is None else content[:PREVIEW_CHARACTERS],
+        "preview": None if content is None else head(content, PREVIEW_CHARACTERS),
         "words": None,
         "user_prefix": user_prefix(user_id),
         "epoch": _EPOCH,
@@ -280,20 +282,29 @@ def _params(
     }
 
 
-def _count(params: dict[str, Any], content: str, count_tokens: Callable[[str], int]) -> None:
+def _count(params: dict[str, Any], content: Content, count_tokens: Callable[[Content], int]) -> None:
     """Add the lexemes and the token count of a content."""
     params["words"] = message_vector(params["user_id"], params["session_id"], None, content)
     if params["token_count"] is None:
         params["token_count"] = count_tokens(content)
 
 
-def _reply(found: list[Any], params: dict[str, Any]) -> MessageReply:
+def _read(changes: MessageChanges) -> LiteralString:
+    """Return the statement that reads the changed message. A content that is long is not read back."""
+    is_long = isinstance(changes.get("content"), LongText)
+    return messages.GET_WITHOUT_CONTENT if is_long else messages.GET_MESSAGE
+
+
+def _reply(found: list[Any], params: dict[str, Any], changes: MessageChanges) -> MessageReply:
     if not found:
         raise NotFound("Session not found")
     version, message_id, body = found[0]
     if message_id is None:
         raise NotFound("Message not found")
     if version == params["version"]:
+        if isinstance(content := changes.get("content"), LongText):
+            before, name, after = body.partition(b'"content":')
+            body = b"".join((before, name, dump_text(content), after.removeprefix(b"null")))
         return MessageReply(message_id, version, body)
     check_locked([(version,)], params["if_match"])
     loc, text = (

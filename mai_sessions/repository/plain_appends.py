@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from typing import LiteralString, NamedTuple
 from uuid import UUID
 
+from mai_sessions.content.long_text import head
 from mai_sessions.content.message import UNSET, NewMessage
 from mai_sessions.idempotency import NO_KEY, IdempotencyKey
 from mai_sessions.ids import new_id
-from mai_sessions.postgres.connection import Connection, Json, run_transaction
+from mai_sessions.postgres.adapters import Json
+from mai_sessions.postgres.connection import Connection, run_transaction
 from mai_sessions.repository.append_keys import GET_KEY, USED_KEY
 from mai_sessions.repository.columns import (
     HEAD_ID,
@@ -22,7 +24,7 @@ from mai_sessions.repository.columns import (
     time_as_json,
 )
 from mai_sessions.repository.daily_usage import ADD_UP, PARTS
-from mai_sessions.repository.message_json import Placement, message_json, message_words
+from mai_sessions.repository.message_json import Placement, content_param, message_json, message_words
 
 
 class PlainAppend(NamedTuple):
@@ -136,9 +138,9 @@ def append_plain_message(
         "message_id": message_id,
         "version": version,
         "role": message.role,
-        "content": message.content,
+        "content": content_param(message.content),
         # The content itself goes to PostgreSQL once.
-        "preview": message.content[:PREVIEW_CHARACTERS],
+        "preview": head(message.content, PREVIEW_CHARACTERS),
         "token_count": message.token_count,
         "model_id": message.model_id,
         "agent_name": message.agent_name,

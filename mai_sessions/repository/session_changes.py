@@ -10,7 +10,7 @@ from uuid import UUID
 from mai_sessions.content.lexemes import fold_title, title_vector
 from mai_sessions.content.metadata import MAX_METADATA, Metadata
 from mai_sessions.errors import Invalid, broken_rule
-from mai_sessions.postgres.connection import Json
+from mai_sessions.postgres.adapters import Json
 from mai_sessions.repository.columns import compact_json
 from mai_sessions.repository.session_batches import ARCHIVE_SESSIONS, COUNT_ARCHIVED
 

@@ -7,7 +7,8 @@ from uuid import UUID
 
 from mai_sessions.content.lexemes import fold_title, substring_query
 from mai_sessions.pagination import SessionPosition, session_cursor
-from mai_sessions.postgres.connection import Connection, Json, fetch_one
+from mai_sessions.postgres.adapters import Json
+from mai_sessions.postgres.connection import Connection, fetch_one
 from mai_sessions.repository.columns import SESSION_ROW, SUMMARY_COLUMNS
 
 

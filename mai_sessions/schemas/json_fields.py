@@ -7,9 +7,23 @@ from marshmallow import ValidationError, fields
 
 from mai_sessions.content.attachments import Attachment, linked_sha256, read_image
 from mai_sessions.content.json_text import parse_json
+from mai_sessions.content.long_text import Content, LongText
 from mai_sessions.content.metadata import MAX_METADATA, Metadata, read_metadata
 from mai_sessions.content.parts import MAX_PARTS, BrokenValue, Parts, read_parts
-from mai_sessions.schemas.fields import ErrorText, TypedErrors
+from mai_sessions.schemas.fields import ErrorText, Text, TypedErrors
+
+
+class ContentField(Text):
+    """The content of a message, which may be a LongText."""
+
+    def _deserialize(  # type: ignore[override]  # a LongText is a text, too
+        self, value: Any, attr: str | None, data: Any, **kwargs: Any
+    ) -> Content:
+        if not isinstance(value, LongText):
+            return super()._deserialize(value, attr, data, **kwargs)
+        if b"\0" in value.utf8:
+            raise self.make_error("nul")
+        return value
 
 
 class PartsField(TypedErrors, fields.Field[Parts]):

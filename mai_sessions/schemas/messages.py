@@ -21,7 +21,7 @@ from mai_sessions.schemas.fields import (
     Number,
     Text,
 )
-from mai_sessions.schemas.json_fields import ImageField, MetadataField, PartsField, PastMoment
+from mai_sessions.schemas.json_fields import ContentField, ImageField, MetadataField, PartsField, PastMoment
 from mai_sessions.schemas.session_changes import SessionChanges
 
 ROLES = ("user", "assistant", "system", "tool")
@@ -119,7 +119,7 @@ class MessageCreate(_MessageFields):
         allow_none=True, metadata={"description": "Made by the client, so that a repeated POST adds nothing"}
     )
     role = Choice(*ROLES, required=True)
-    content = Text(
+    content = ContentField(
         metadata={"description": "Required without `parts`; with them, by default the text in them"}
     )
     parent_id = Identifier(
@@ -151,7 +151,7 @@ class MessageCreate(_MessageFields):
 class MessagePatch(_MessageFields):
     """The changes of a message; null means "not given"."""
 
-    content = Text(allow_none=True)
+    content = ContentField(allow_none=True)
 
     def make(self, data: dict[str, Any]) -> dict[str, Any]:
         """Make the changes, as MessageChanges."""

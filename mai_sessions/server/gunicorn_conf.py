@@ -3,6 +3,7 @@ wsgi.py).
 """
 
 import atexit
+import ctypes
 import fcntl
 import logging
 import os
@@ -50,6 +51,11 @@ if _settings.worker == "epoll" and hasattr(select, "epoll"):
 
     worker_class = ClientWorker
     ClientWorker.settings = _settings
+
+# Bytes from which on memory is returned to the system when it is freed.
+_RETURNED_SIZE = 1024 * 1024
+# The names of malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 # Migrations run once, before the workers are forked, and a replaced worker starts without a database.
 preload_app = True
@@ -164,8 +170,22 @@ def _summary(server: Arbiter) -> str:
     )
 
 
+def _limit_free_memory() -> None:
+    """Set glibc's thresholds for memory that is freed.
+
+    By default they grow to 32 and 64 MiB with what is freed, and a worker keeps several times the size of a
+    large body (mallopt(3)).
+    """
+    # Other C libraries have no mallopt.
+    with suppress(AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, _RETURNED_SIZE)
+        mallopt(_M_TRIM_THRESHOLD, 2 * _RETURNED_SIZE)
+
+
 def post_worker_init(worker: Worker) -> None:
     """Open the pool: connections do not survive a fork."""
+    _limit_free_memory()
     # A terminal sends Ctrl-C to every process. The master decides when the workers stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _state(worker).open()

@@ -16,6 +16,7 @@ from werkzeug.exceptions import (
 
 from mai_sessions.content.attachments import link_base
 from mai_sessions.content.json_text import is_deeper, parse_json
+from mai_sessions.content.long_text import cut_long_texts, restore_long_texts
 from mai_sessions.content.parts import BrokenValue
 from mai_sessions.errors import Invalid, broken_rule
 from mai_sessions.web.state import current_state
@@ -55,8 +56,10 @@ class Parser(FlaskParser):
         if _has_too_many_values(body):
             rule = broken_rule(["body"], f"More than {MAX_JSON_VALUES} values.", "too_many")
             raise Invalid(rule, detail="The body holds too many values")
+        body, long_texts = cut_long_texts(body)
         try:
             value = parse_json(body)
+            restore_long_texts(value, long_texts)
         except BrokenValue as error:
             detail = "The body is not JSON" if error.reason == "json" else None
             rule = broken_rule(["body", *error.path], str(error), error.reason)

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 from flask import request
 
+from mai_sessions.content.long_text import LongText, as_json
 from mai_sessions.content.message import NewMessage
 from mai_sessions.content.metadata import Metadata
 from mai_sessions.errors import Invalid, broken_rule
@@ -54,5 +55,7 @@ def _fingerprint(value: Any) -> Any:
         }
     if isinstance(value, Metadata):
         return value.value.decode()
+    if isinstance(value, LongText):
+        return as_json(value)
     assert isinstance(value, bytes)
     return value.decode()

@@ -9,6 +9,7 @@ from flask import current_app
 from mai_sessions.auth.identity import Authenticate
 from mai_sessions.auth.signed_urls import UrlSigner
 from mai_sessions.config import Settings
+from mai_sessions.content.long_text import Content
 from mai_sessions.expiry import Expiry
 from mai_sessions.postgres.database import Database
 
@@ -31,7 +32,7 @@ class State:
     database: Database
     authenticate: Authenticate
     url_signer: UrlSigner | None
-    count_tokens: Callable[[str], int]
+    count_tokens: Callable[[Content], int]
     expiry: Expiry
     metrics: "Metrics | None" = None
     openapi: dict[str, Any] = field(default_factory=dict)

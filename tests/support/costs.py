@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import NamedTuple
@@ -24,12 +24,13 @@ class Request(NamedTuple):
 
 class Cost(NamedTuple):
     """The status of a response, CPU seconds of the worker and of PostgreSQL, and bytes of memory of the
-    worker.
+    worker: the most, and those that it keeps.
     """
 
     status: int
     cpu: float
     memory: int
+    kept: int
 
 
 class Meter:
@@ -39,21 +40,30 @@ class Meter:
         self._http = http
         [worker] = workers_of(service.process.pid)
         self._worker = worker.pid
-        with closing(psycopg.connect(service.database_url)) as conn:
+        self._database_url = service.database_url
+        self._pids = self._find_processes()
+
+    def _find_processes(self) -> list[int]:
+        with closing(psycopg.connect(self._database_url)) as conn:
             statement = """SELECT pid FROM pg_stat_activity
                             WHERE datname = current_database() AND application_name = 'mai-sessions'"""
-            self._pids = [self._worker, *(pid for (pid,) in conn.execute(statement))]
+            return [self._worker, *(pid for (pid,) in conn.execute(statement))]
 
     def measure(self, request: Request) -> Cost:
         """Send a request and read its response."""
         headers = {"Content-Type": "application/json", **request.headers}
+        # The connection of a large value is replaced.
+        if not all(Path(f"/proc/{pid}").exists() for pid in self._pids):
+            self._pids = self._find_processes()
         # Reset the peak of memory to the present size.
         Path(f"/proc/{self._worker}/clear_refs").write_text("5")
-        memory, cpu = _peak_memory(self._worker), _cpu_seconds(self._pids)
+        memory, cpu = _memory(self._worker, "VmRSS"), _cpu_seconds(self._pids)
         self._http.request(request.method, request.path, request.body, headers)
         response = self._http.getresponse()
         response.read()
-        return Cost(response.status, _cpu_seconds(self._pids) - cpu, _peak_memory(self._worker) - memory)
+        cpu = _cpu_seconds(self._pids) - cpu
+        most, kept = (_memory(self._worker, name) - memory for name in ("VmHWM", "VmRSS"))
+        return Cost(response.status, cpu, most, kept)
 
 
 def query(path: str, name: str, value: str, **others: str) -> str:
@@ -63,12 +73,17 @@ def query(path: str, name: str, value: str, **others: str) -> str:
 
 
 def _cpu_seconds(pids: Iterable[int]) -> float:
-    # clock_getcpuclockid(3), which Python does not have: to the nanosecond, unlike /proc.
-    return sum(time.clock_gettime((~pid << 3) | 2) for pid in pids)
+    seconds = 0.0
+    for pid in pids:
+        # The process of a connection may have ended.
+        with suppress(OSError):
+            # clock_getcpuclockid(3), which Python does not have: to the nanosecond, unlike /proc.
+            seconds += time.clock_gettime((~pid << 3) | 2)
+    return seconds
 
 
-def _peak_memory(pid: int) -> int:
+def _memory(pid: int, name: str) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
-    match = re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)
+    match = re.search(rf"^{name}:\s*(\d+) kB$", status, re.MULTILINE)
     assert match
     return int(match[1]) * 1024
