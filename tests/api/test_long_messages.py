@@ -9,6 +9,8 @@ from support.chats import SESSIONS
 
 TEXT = 'é\n"😀\\ \u0001' * 20_000
 LONG = {"role": "user", "content": TEXT}
+# Not a random one, so that all workers of pytest collect the same tests.
+OWN_ID = "0190a1b2-0000-7000-8000-0000000000aa"
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def test_session_with_long_messages_is_returned_as_it_is_read(
         assert client.post(SESSIONS, json=body, headers=key).get_json() == created
 
 
-@pytest.mark.parametrize("given", [{}, {"id": str(uuid4())}, {"parent_id": None}], ids=str)
+@pytest.mark.parametrize("given", [{}, {"id": OWN_ID}, {"parent_id": None}], ids=str)
 @pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "once"}], ids=["", "keyed"])
 def test_long_message_is_returned_as_it_is_read(
     client: FlaskClient, path: str, given: dict[str, Any], key: dict[str, str]
@@ -52,7 +54,7 @@ def test_long_message_is_returned_as_it_is_read(
         assert client.post(path, json={**LONG, **given}, headers=key).get_json() == added
 
 
-@pytest.mark.parametrize("given", [{}, {"id": str(uuid4())}], ids=["", "with an id"])
+@pytest.mark.parametrize("given", [{}, {"id": OWN_ID}], ids=["", "with an id"])
 def test_batch_of_long_messages_is_returned_as_it_is_read(
     client: FlaskClient, path: str, given: dict[str, Any]
 ) -> None:
