@@ -82,7 +82,8 @@ def running_in(root: Path, script: str) -> Iterator[None]:
         try:
             yield
         finally:
-            process.terminate()
+            # `unshare --fork` ignores SIGTERM; its end kills what it runs.
+            process.kill()
 
 
 def _chroot(root: Path, script: str) -> list[str]:
