@@ -9,7 +9,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,9 @@ def running_image(buildah: Buildah, **environ: str) -> Iterator[str]:
             yield container
         finally:
             for child in process.children(recursive=True):
-                child.terminate()
+                # Where its parent has ended, it may have, too.
+                with suppress(psutil.NoSuchProcess):
+                    child.terminate()
 
 
 def succeeds(command: list[str]) -> bool:
