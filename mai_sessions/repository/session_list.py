@@ -38,14 +38,22 @@ def _list_sessions(
      CROSS JOIN LATERAL (SELECT {SUMMARY_COLUMNS}) AS r"""
 
 
-# The sessions of a page and one more, which tells whether there is a next page.
-_SESSIONS: LiteralString = f"""
+_PAGE_END: LiteralString = "%(limit)s + %(offset)s + 1"
+
+
+def _sessions_in_range(archived: LiteralString, limit: LiteralString) -> LiteralString:
+    """Make the query of the first sessions after the cursor in one range of the list."""
+    return f"""
            SELECT {SESSION_ROW}
              FROM sessions AS s
-            WHERE s.user_id = %(user_id)s AND s.archived = %(archived)s
+            WHERE s.user_id = %(user_id)s AND s.archived = {archived}
               AND (s.updated_at, s.id) < (%(after_updated_at)s, %(after_id)s)
             ORDER BY s.updated_at DESC, s.id DESC
-            LIMIT %(limit)s + 1 OFFSET %(offset)s"""
+            LIMIT {limit}"""
+
+
+# The sessions of a page and one more, which tells whether there is a next page.
+_SESSIONS: LiteralString = _sessions_in_range("%(archived)s", "%(limit)s + 1 OFFSET %(offset)s")
 _SESSION_COUNT: LiteralString = """
            SELECT CASE WHEN %(archived)s THEN u.archived_count ELSE u.session_count - u.archived_count END
              FROM users AS u
@@ -53,19 +61,9 @@ _SESSION_COUNT: LiteralString = """
 # The sessions of each range that may be on the page.
 _ALL_SESSIONS: LiteralString = f"""
            SELECT {SESSION_ROW}
-             FROM ((SELECT {SESSION_ROW}
-                      FROM sessions AS s
-                     WHERE s.user_id = %(user_id)s AND s.archived = false
-                       AND (s.updated_at, s.id) < (%(after_updated_at)s, %(after_id)s)
-                     ORDER BY s.updated_at DESC, s.id DESC
-                     LIMIT %(limit)s + %(offset)s + 1)
+             FROM (({_sessions_in_range("false", _PAGE_END)})
                     UNION ALL
-                   (SELECT {SESSION_ROW}
-                      FROM sessions AS s
-                     WHERE s.user_id = %(user_id)s AND s.archived = true
-                       AND (s.updated_at, s.id) < (%(after_updated_at)s, %(after_id)s)
-                     ORDER BY s.updated_at DESC, s.id DESC
-                     LIMIT %(limit)s + %(offset)s + 1)) AS s
+                   ({_sessions_in_range("true", _PAGE_END)})) AS s
             ORDER BY s.updated_at DESC, s.id DESC
             LIMIT %(limit)s + 1 OFFSET %(offset)s"""
 _ALL_SESSIONS_COUNT: LiteralString = """
@@ -147,7 +145,6 @@ def _next_sessions(archived: LiteralString, limit: LiteralString, condition: Lit
             LIMIT {limit}"""
 
 
-_PAGE_END: LiteralString = "%(limit)s + %(offset)s + 1"
 _CANDIDATES: LiteralString = f"4 * ({_PAGE_END})"
 _HAS_TITLE: LiteralString = "(s.id IN (SELECT t.session_id FROM titles AS t)) IS TRUE"
 # A page of a common substring is filled from the next sessions of the list. If too few of their titles have
