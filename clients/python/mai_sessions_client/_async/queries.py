@@ -88,25 +88,25 @@ class AsyncQueries(AsyncBaseClient):
 
     async def usage(self, *, start_date: date | None = None, end_date: date | None = None) -> Usage:
         """Return totals and a row for each day, both ends included; by default the last 30 days."""
-        params = query(start_date=start_date, end_date=end_date)
-        response = await self._send("GET", "analytics/usage", params=params)
-        return Usage.from_json(response.json())
+        return Usage.from_json(await self._analysis("usage", start_date, end_date))
 
     async def agents_usage(
         self, *, start_date: date | None = None, end_date: date | None = None
     ) -> AgentsUsage:
         """Return the usage of each agent, by default of the last 30 days."""
-        params = query(start_date=start_date, end_date=end_date)
-        response = await self._send("GET", "analytics/agents", params=params)
-        return AgentsUsage.from_json(response.json())
+        return AgentsUsage.from_json(await self._analysis("agents", start_date, end_date))
 
     async def models_usage(
         self, *, start_date: date | None = None, end_date: date | None = None
     ) -> ModelsUsage:
         """Return the usage of each model, by default of the last 30 days."""
+        return ModelsUsage.from_json(await self._analysis("models", start_date, end_date))
+
+    async def _analysis(self, name: str, start_date: date | None, end_date: date | None) -> Json:
         params = query(start_date=start_date, end_date=end_date)
-        response = await self._send("GET", "analytics/models", params=params)
-        return ModelsUsage.from_json(response.json())
+        response = await self._send("GET", f"analytics/{name}", params=params)
+        content: Json = response.json()
+        return content
 
     async def summary(self) -> Summary:
         """Return the totals of the last 30 days."""
