@@ -125,7 +125,10 @@ def restore_long_texts(value: Any, texts: dict[str, bytes]) -> None:
 
 
 def _may_be_content(path: Path) -> bool:
-    return path == ("content",) or (len(path) == 3 and (path[0], path[2]) == ("messages", "content"))  # noqa: PLR2004
+    match path:
+        case ("content",) | ("messages", _, "content"):
+            return True
+    return False
 
 
 def _shortened(text: LongText) -> str:

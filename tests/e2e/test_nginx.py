@@ -18,8 +18,8 @@ from support.nginx import SITE, UNLIMITED, Site, behind_nginx, configuration, ge
 from support.service import TREE, call, wait_until
 
 # The same tests, with the `service` of this module.
-from test_store import test_service_holds_the_data_of_the_store as test_store  # noqa: F401
-from test_tour import (  # noqa: F401
+from test_store import test_service_holds_the_data_of_the_store as test_store  # noqa: F401 - a test
+from test_tour import (  # noqa: F401 - tests
     test_chunked_body_is_read,
     test_no_path_is_redirected,
     test_odd_request_lines_are_refused,

@@ -99,11 +99,11 @@ def test_old_words_are_found_before_and_everything_after(
 def test_settings_of_the_database_do_not_change_what_reindex_writes(
     client: FlaskClient, conn: psycopg.Connection[Any], old: list[str], setting: str
 ) -> None:
-    conn.execute(f"ALTER DATABASE {conn.info.dbname} SET {setting}")  # type: ignore[arg-type]
+    conn.execute(f"ALTER DATABASE {conn.info.dbname} SET {setting}".encode())
     try:
         result = run(conn.info.dsn)
     finally:
-        conn.execute(f"ALTER DATABASE {conn.info.dbname} RESET ALL")  # type: ignore[arg-type]
+        conn.execute(f"ALTER DATABASE {conn.info.dbname} RESET ALL".encode())
     assert result.exit_code == 0, result.output
     assert "wrote the words of 3 messages and 1 titles; left: 0" in result.output
     assert found(client, "fox") == sorted(old)
