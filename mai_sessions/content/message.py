@@ -8,7 +8,7 @@ from uuid import UUID
 
 from mai_sessions.content.attachments import Attachment
 from mai_sessions.content.lexemes import message_vector
-from mai_sessions.content.long_text import Content
+from mai_sessions.content.long_text import Content, LongText
 from mai_sessions.content.metadata import NO_METADATA, Metadata
 
 
@@ -56,6 +56,11 @@ def with_tokens(message: NewMessage, count_tokens: Callable[[Content], int]) -> 
     if message.token_count is not None:
         return message
     return message._replace(token_count=count_tokens(message.content))
+
+
+def has_long_text(messages: Sequence[NewMessage]) -> bool:
+    """Return whether the content of a message is a LongText."""
+    return any(isinstance(message.content, LongText) for message in messages)
 
 
 def with_words(message: NewMessage, user_id: str, session_id: UUID) -> NewMessage:

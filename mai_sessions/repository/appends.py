@@ -6,8 +6,8 @@ from uuid import UUID
 
 import orjson
 
-from mai_sessions.content.long_text import LongText, utf8_size
-from mai_sessions.content.message import NewMessage
+from mai_sessions.content.long_text import utf8_size
+from mai_sessions.content.message import NewMessage, has_long_text
 from mai_sessions.errors import Invalid, NotFound
 from mai_sessions.idempotency import NO_KEY, IdempotencyKey, check_same_body
 from mai_sessions.ids import new_id
@@ -24,8 +24,8 @@ from mai_sessions.repository.columns import (
 from mai_sessions.repository.message_json import Placement, message_json
 from mai_sessions.repository.new_messages import (
     FIND_UNKNOWN,
-    KEPT_REPLY,
     MOVE_SESSION,
+    READ_REPLY,
     UNKNOWN_IMAGES,
     UNKNOWN_MESSAGES,
     insert_statement,
@@ -88,11 +88,20 @@ def _claim_session(condition: LiteralString) -> LiteralString:
 CLAIM_SESSION: LiteralString = _claim_session("true")
 CLAIM_FITTING: LiteralString = _claim_session(_STORED_FIT)
 
-READ_MESSAGES: LiteralString = f"""
+
+def _read_messages(condition: LiteralString) -> LiteralString:
+    return f"""
     SELECT /* append_messages */ m.id, (SELECT row_to_json(r) FROM (SELECT {MESSAGE_COLUMNS}) AS r)
       FROM messages AS m
      WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
-       AND m.id = ANY (%(message_ids)s::uuid[])"""
+       AND m.id = ANY (%(message_ids)s::uuid[]) AND {condition}"""
+
+
+READ_MESSAGES: LiteralString = _read_messages("true")
+# Those that were there before, if nothing was added.
+READ_STORED: LiteralString = _read_messages("""NOT EXISTS (
+           SELECT FROM sessions AS s
+            WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s)""")
 READ_FITTING: LiteralString = f"""
     SELECT /* append_messages */ m.id, CASE WHEN s.version = %(version)s OR {_STORED_FIT}
            THEN (SELECT row_to_json(r) FROM (SELECT {MESSAGE_COLUMNS}) AS r) END
@@ -100,14 +109,6 @@ READ_FITTING: LiteralString = f"""
       JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s
        AND m.id = ANY (%(message_ids)s::uuid[])
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
-# Long messages are not read back: the reply is made from the body. One that was there before is read.
-READ_STORED: LiteralString = f"""{READ_MESSAGES}
-       AND NOT EXISTS (SELECT FROM sessions AS s
-                        WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
-                          AND s.version = %(version)s)"""
-READ_REPLY: LiteralString = f"""
-    SELECT /* append_messages */ kept.reply
-      FROM ({KEPT_REPLY}) AS kept"""
 READ_SUMMARY: LiteralString = f"""
     SELECT /* append_messages */ s.version, (SELECT row_to_json(r) FROM (SELECT {SUMMARY_COLUMNS}) AS r)
       FROM sessions AS s
@@ -202,7 +203,7 @@ def _statements(
     needs = bool(params["needed_ids"] or params["needed_sha256s"])
     reads = is_batch or has_own_ids or links or bool(params["child_ids"])
     read: list[LiteralString] = [READ_FITTING if is_fitting else READ_MESSAGES]
-    if any(isinstance(message.content, LongText) for message in messages) and not (is_fitting or links):
+    if has_long_text(messages) and not (is_fitting or links):
         read = [READ_REPLY, *([READ_STORED] if has_own_ids else [])]
     has_condition = has_key or params["if_match"] is not None or "metadata" in changes
     is_conditional = has_condition or has_own_ids or needs

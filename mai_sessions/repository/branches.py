@@ -132,17 +132,17 @@ def _last_in_branch(runs: LiteralString, condition: LiteralString, limit: Litera
                           SELECT {MESSAGE_ROW}
                             FROM messages AS m
                            WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s
-                             AND m.seq >= run.first_seq AND m.seq <= run.last_seq {condition}
+                             AND m.seq >= run.first_seq AND m.seq <= run.last_seq AND {condition}
                            ORDER BY m.seq DESC) AS m
                     LIMIT {limit}) AS m
             ORDER BY m.seq"""
 
 
 LAST_IN_BRANCH: LiteralString = _last_in_branch(
-    _RUNS_AFTER, "AND m.seq > %(after_seq)s AND m.seq < %(before_seq)s", "%(limit)s OFFSET %(offset)s"
+    _RUNS_AFTER, "m.seq > %(after_seq)s AND m.seq < %(before_seq)s", "%(limit)s OFFSET %(offset)s"
 )
 # The newest messages of a branch, all of them without a limit.
-NEWEST_IN_BRANCH: LiteralString = _last_in_branch(_RUNS, "", "%(messages_limit)s::int")
+NEWEST_IN_BRANCH: LiteralString = _last_in_branch(_RUNS, "true", "%(messages_limit)s::int")
 
 # The messages that are read at a time until the tokens of a window are used up.
 _PIECE: LiteralString = "64"

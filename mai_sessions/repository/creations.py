@@ -8,8 +8,7 @@ from uuid import UUID
 import orjson
 
 from mai_sessions.content.lexemes import fold_title, title_vector
-from mai_sessions.content.long_text import LongText
-from mai_sessions.content.message import NewMessage
+from mai_sessions.content.message import UNSET, NewMessage, has_long_text
 from mai_sessions.content.metadata import NO_METADATA, Metadata
 from mai_sessions.errors import Invalid, Stale
 from mai_sessions.idempotency import NO_KEY, IdempotencyKey, check_same_body
@@ -21,6 +20,7 @@ from mai_sessions.repository.columns import time_as_json
 from mai_sessions.repository.new_messages import (
     FIND_UNKNOWN,
     KEPT_REPLY,
+    READ_REPLY,
     insert_statement,
     message_params,
     replayed_messages,
@@ -59,10 +59,6 @@ REPLACE_KEY: LiteralString = """
 KEEP_REPLY: LiteralString = f"""
     INSERT /* create_session */ INTO idempotency_keys (user_id, path, key, fingerprint, id, created_at, reply)
     SELECT kept.user_id, %(path)s, %(key)s, %(fingerprint)s, %(session_id)s, now(), kept.reply
-      FROM ({KEPT_REPLY}) AS kept"""
-# Long messages are not read back: the reply is made from the body. It stands where GET_SESSION has it.
-READ_REPLY: LiteralString = f"""
-    SELECT /* create_session */ kept.first_id, kept.first_seq, kept.reply
       FROM ({KEPT_REPLY}) AS kept"""
 
 # If the session existed, nothing was created for the key.
@@ -144,10 +140,9 @@ def create_session(
         raise _unknown_references((), head_id, [head_id])
     params = _params(user_id, session, version, key)
     added: list[LiteralString] = []
-    reply_statement: LiteralString = GET_SESSION
+    reply_statement = _reply_statement(messages, head_id)
     if messages:
         params |= _message_params(params, messages, head_id)
-        reply_statement = _reply_statement(messages, has_branches=bool(params["child_ids"] or head_id))
         added = [
             insert_statement(messages),
             *statements_after_insert(params),
@@ -167,9 +162,10 @@ def create_session(
     ]
     rows = _run(conn, statements, params, messages)
     for (created_at,) in rows[insert]:
-        body = rows[reply_statement][0][2] if messages else _new_session(session, created_at, version)
-        if reply_statement is READ_REPLY:
-            body = _replay(session, messages, created_at, body)
+        if READ_REPLY in rows:
+            body = _replay(session, messages, created_at, rows[READ_REPLY][0][0])
+        else:
+            body = rows[reply_statement][0][2] if messages else _new_session(session, created_at, version)
         return SessionReply(session.id, version, body, is_new=True)
     if key is None or rows[DROP_KEY]:
         if must_be_new:
@@ -182,12 +178,12 @@ def create_session(
     )
 
 
-def _reply_statement(messages: Sequence[NewMessage], *, has_branches: bool) -> LiteralString:
+def _reply_statement(messages: Sequence[NewMessage], head_id: UUID | None) -> LiteralString:
     """Return the statement that reads the reply to a creation with messages."""
-    is_long = any(isinstance(message.content, LongText) for message in messages)
-    if is_long and not any(message.part_attachments for message in messages):
+    if has_long_text(messages) and not any(message.part_attachments for message in messages):
         return READ_REPLY
-    return GET_SESSION_BRANCH if has_branches else GET_SESSION
+    names_parents = any(message.parent_id is not UNSET for message in messages)
+    return GET_SESSION_BRANCH if names_parents or head_id else GET_SESSION
 
 
 def _run(

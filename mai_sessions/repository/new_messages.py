@@ -147,6 +147,11 @@ KEPT_REPLY: LiteralString = f"""
             WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s
             GROUP BY s.user_id, s.id"""
 
+# Long messages are not read back: the reply is made from the body, too.
+READ_REPLY: LiteralString = f"""
+    SELECT /* read_reply */ kept.reply
+      FROM ({KEPT_REPLY}) AS kept"""
+
 UNKNOWN_MESSAGES: LiteralString = """
     SELECT r.id
       FROM unnest(%(needed_ids)s::uuid[]) AS r (id)

@@ -19,6 +19,7 @@ MODULES = [
 ]
 # Statements that several modules share.
 _SHARED = {
+    "read_reply",
     "append_messages",
     "add_messages",
     "change_session",
