@@ -13,6 +13,8 @@ from mai_sessions.server.response import Response
 
 # A client gets another second for each LOWEST_RATE bytes that it sends or receives.
 LOWEST_RATE = 16 * 1024
+# A client below this rate, in bytes a second, makes room for others when the worker's memory is short.
+FAIR_RATE = 256 * 1024
 # The longest head, in bytes. gunicorn limits each line of it to MAI_SESSIONS_MAX_HEADER.
 MAX_HEAD = 128 * 1024
 # The most chunks of a body. A body of 64 MiB then has chunks of 512 bytes; typical chunks have 8 KiB.
@@ -43,7 +45,7 @@ class ClientSocket(socket.socket):
         self.setblocking(False)
         self.has_ended = False
         self._max_body = max_body
-        self._timeout = timeout
+        self.client_timeout = timeout
         self._discarded = 0
         self._buffer = bytearray()
         self._start_request()
@@ -66,8 +68,8 @@ class ClientSocket(socket.socket):
         """Give the client these seconds, and with each byte the time that LOWEST_RATE adds, but never a
         longer wait at once.
         """
-        self._longest_wait = seconds
-        self.deadline = self._total_deadline = monotonic() + seconds
+        self.started, self._longest_wait = monotonic(), seconds
+        self.deadline = self._total_deadline = self.started + seconds
 
     @property
     def buffered(self) -> int:
@@ -77,7 +79,7 @@ class ClientSocket(socket.socket):
     def fill_buffer(self) -> None:
         """Receive what has arrived, without waiting. A disconnected client has ended."""
         if not self._buffer:
-            self.start_deadline(self._timeout)
+            self.start_deadline(self.client_timeout)
         self._buffer += self._receive(_RECEIVE if self._body is None else _RECEIVE_BODY)
 
     def send_continue(self) -> None:
@@ -200,7 +202,7 @@ class ClientSocket(socket.socket):
 
     def keep_alive(self, seconds: float) -> None:
         """Set the deadline for the next request: `seconds`, or more if it has begun to arrive."""
-        self.start_deadline(self._timeout if self._buffer else seconds)
+        self.start_deadline(self.client_timeout if self._buffer else seconds)
 
 
 class Client:
@@ -208,6 +210,7 @@ class Client:
 
     __slots__ = (
         "address",
+        "counted",
         "number",
         "queued_since",
         "response",
@@ -226,6 +229,8 @@ class Client:
         # When the main thread first saw it wait for a thread, and whether its request timed out.
         self.queued_since = math.inf
         self.timed_out = False
+        # The bytes that the worker counts for it.
+        self.counted = 0
 
     @property
     def events(self) -> int:
@@ -243,6 +248,15 @@ class Client:
     def is_evictable(self, newest: float) -> bool:
         """Return whether it may be closed for others: not while it is queued, or receives a response."""
         return self.since < newest and self.queued_since == math.inf and self.response is None
+
+    def is_slow(self, now: float) -> bool:
+        """Return whether it has been below FAIR_RATE for longer than the timeout, with its request or its
+        response.
+        """
+        since, moved = self.sock.started, self.sock.buffered
+        if self.response:
+            since, moved = self.since, self.response.size - self.response.unsent
+        return now - since > self.sock.client_timeout + moved / FAIR_RATE
 
     @property
     def held(self) -> int:

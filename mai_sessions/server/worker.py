@@ -23,7 +23,6 @@ upgrade changes one of them:
 
 import errno
 import math
-import resource
 import select
 import socket
 from collections.abc import Callable
@@ -40,7 +39,9 @@ from gunicorn.workers.gthread import ThreadWorker
 from werkzeug.exceptions import RequestTimeout, ServiceUnavailable
 
 from mai_sessions.config import Settings
+from mai_sessions.server.client_memory import ClientMemory
 from mai_sessions.server.client_socket import LOWEST_RATE, Client, ClientSocket
+from mai_sessions.server.open_files import fit_open_files
 from mai_sessions.server.request import BufferedRequest
 from mai_sessions.server.response import ApplicationResponse, error_response
 
@@ -51,12 +52,6 @@ LINGER = 2.0
 SWEEP_INTERVAL = 0.25
 # Seconds for which a connection may be idle while others wait for its place.
 EVICTION_AGE = 1.0
-# The memory limit of all slow clients together: the larger of a number of bytes and a number of bodies of the
-# maximum size.
-MAX_HELD = 256 * 1024 * 1024
-MAX_HELD_BODIES = 4
-# Files that a worker has open beside its clients: log, metrics, database connections, epoll.
-_OTHER_FILES = 64
 # What only gunicorn's own worker does: HTTP/2, uWSGI, the PROXY protocol, TLS, hooks around each request.
 _GTHREAD_SETTINGS = (
     "http_protocols",
@@ -81,12 +76,11 @@ class ClientWorker(ThreadWorker):
         super().__init__(*args, **kwargs)
         # The clients without a thread, by descriptor. The thread that removes one serves or closes it.
         self._idle: dict[int, Client] = {}
-        self._held = 0  # bytes of their buffers
         self._lock = Lock()
         self._lingering: list[Client] = []
         self._swept = 0.0
         self._accepts_from = 0.0
-        self._max_held = max(MAX_HELD, MAX_HELD_BODIES * self.settings.max_body)
+        self._memory = ClientMemory(self.settings)
 
     @classmethod
     def check_config(cls, cfg: Config, log: Logger) -> None:
@@ -100,7 +94,7 @@ class ClientWorker(ThreadWorker):
                 raise SystemExit(f"Error: gunicorn's setting {name} needs MAI_SESSIONS_WORKER=gthread")
         if log.access_log_enabled:
             raise SystemExit("Error: gunicorn's access log needs MAI_SESSIONS_WORKER=gthread")
-        _fit_open_files(cfg, log)
+        fit_open_files(cfg, log)
 
     def init_process(self) -> None:
         """Create the objects of this process, and run."""
@@ -212,13 +206,12 @@ class ClientWorker(ThreadWorker):
         return evicted is not None
 
     def shed_load(self) -> None:
-        """Refuse the clients with the largest buffers, slow ones first, until all buffers together fit."""
-        newest = monotonic() - EVICTION_AGE
-        while self._idle and self._held > self._max_held:
+        """Refuse clients until the memory of all of them is within its limit."""
+        while self._memory.is_short:
             with self._lock:
-                *_, descriptor = max(
-                    (client.since < newest, client.held, fd) for fd, client in self._idle.items()
-                )
+                descriptor = self._memory.find_largest(self._idle)
+            if descriptor is None:
+                return
             self._refuse(descriptor, lambda client: client.held > 0)
 
     def _refuse(self, descriptor: int, condition: Condition) -> None:
@@ -251,6 +244,8 @@ class ClientWorker(ThreadWorker):
             self._drop(client)
             return
         client.sock.start_deadline(LINGER)
+        with self._lock:
+            self._memory.count(client, 0)
         self._lingering.append(client)
         self.poller.register(client.sock, EVENT_READ, partial(self._discard, client))
 
@@ -270,6 +265,8 @@ class ClientWorker(ThreadWorker):
     def _drop(self, client: Client) -> None:
         self.nr_conns -= 1
         client.sock.close()
+        with self._lock:
+            self._memory.count(client, 0)
         if client.response:
             try:
                 raise ConnectionResetError(errno.ECONNRESET, "The client does not take the response")
@@ -332,7 +329,8 @@ class ClientWorker(ThreadWorker):
             if client is None or (condition and not condition(client)):
                 return None
             del self._idle[descriptor]
-            self._held -= client.held
+            if client.response is None:
+                self._memory.count(client, 0)
         return client
 
     def _wait(self, client: Client) -> None:
@@ -340,9 +338,9 @@ class ClientWorker(ThreadWorker):
         client.queued_since = math.inf
         with self._lock:
             self._idle[client.sock.fileno()] = client
-            self._held += client.held
+            self._memory.count(client, client.held)
             self._events.modify(client.sock, client.events)
-        if self._held > self._max_held:
+        if self._memory.is_short:
             self.method_queue.defer(self.shed_load)
 
     def _respond(self, client: Client) -> None:
@@ -364,6 +362,8 @@ class ClientWorker(ThreadWorker):
             try:
                 keep_alive = request.finish() and self.alive and self.cfg.keepalive > 0
                 response.begin(request.method, request.version, keep_alive)
+                with self._lock:
+                    self._memory.admit(client, response.unsent, self._idle)
             except BaseException:
                 response.close()
                 raise
@@ -382,18 +382,3 @@ class ClientWorker(ThreadWorker):
         if self.nr >= self.max_requests and self.alive:
             self.log.info("Enough requests: another worker takes the place of this one")
             self.alive = False
-
-
-def _fit_open_files(cfg: Config, log: Logger) -> None:
-    """Raise the limit of open files as far as the worker's clients need and it may be; else take fewer
-    clients.
-    """
-    others = _OTHER_FILES + 2 * cfg.threads
-    needed = cfg.worker_connections + others
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft in range(needed):
-        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    if soft in range(needed):
-        cfg.set("worker_connections", max(soft - others, cfg.threads + 1))
-        log.warning("ulimit -n is %d: each worker keeps only %d connections", soft, cfg.worker_connections)

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from flask import Flask, Response, request
+from werkzeug.exceptions import ServiceUnavailable
 
 from mai_sessions.telemetry.logs import log_request
 from mai_sessions.telemetry.metrics import Metrics
@@ -64,6 +65,10 @@ class RequestLogMiddleware:
             raise
 
     def _finish(self, record: RequestRecord) -> None:
+        # The server closes the body while it handles the error for which it does not send it, or not whole.
+        error = sys.exc_info()[1]
+        if isinstance(error, ServiceUnavailable):
+            record.status = error.code
         metrics, seconds = self._metrics, time.perf_counter() - record.started
         metrics.request_ends()
         method = record.method if record.method in _METHODS else "other"
@@ -89,8 +94,7 @@ class RequestLogMiddleware:
             "db_ms": round(record.statement_seconds * 1000, 2),
             "bytes": record.size,
         }
-        # If sending failed, the server closes the body while it handles that error.
-        if isinstance(sys.exc_info()[1], OSError):
+        if isinstance(error, OSError):
             fields["disconnected"] = True
         summary = f"{method} {record.route or 'an unknown path'} {record.status} in {fields['ms']} ms"
         if record.outage:
