@@ -66,10 +66,17 @@ DELETE_KEYS_OF_EACH_SHARD: LiteralString = """
      WHERE r.success"""
 
 COUNT_OVERDUE_KEYS: LiteralString = """
-    SELECT /* count_overdue */ count(*)
+    SELECT /* count_overdue_keys */ count(*)
       FROM (SELECT user_id FROM idempotency_keys
              WHERE created_at < now() - interval '25 hours'
              LIMIT 100000) AS k"""
+
+COUNT_OVERDUE_STREAMS: LiteralString = """
+    SELECT /* count_overdue_streams */ count(*)
+      FROM (SELECT user_id FROM messages
+             WHERE status = 'streaming' AND created_at < now() - interval '2 hours'
+               AND coalesce(updated_at, created_at) < now() - interval '2 hours'
+             LIMIT 100000) AS m"""
 
 LIST_USERS: LiteralString = """
     SELECT /* list_old_sessions, the users */ user_id
@@ -141,7 +148,8 @@ class Expiry:
                 self._next_retention = time.monotonic() + RETENTION_INTERVAL
         overdue = self.count_overdue()
         if self.metrics:
-            self.metrics.expiry_overdue.labels("idempotency_keys").set(overdue)
+            for kind, count in overdue.items():
+                self.metrics.expiry_overdue.labels(kind).set(count)
             self.metrics.expiry_last_run.set(time.time())
 
     def purge(self, retention_days: int = 0) -> dict[str, int]:
@@ -155,11 +163,15 @@ class Expiry:
             "sessions": self._expire_sessions(retention_days) if retention_days else 0,
         }
 
-    def count_overdue(self) -> int:
-        """Count the idempotency keys that expired more than an hour ago. Raises Unavailable."""
+    def count_overdue(self) -> dict[str, int]:
+        """Count the rows of each kind that expired more than an hour ago, up to 100,000.
+
+        Sessions are not counted. Raises Unavailable.
+        """
+        statements = {"idempotency_keys": COUNT_OVERDUE_KEYS, "streams": COUNT_OVERDUE_STREAMS}
         with self._database.connection() as conn:
-            row = fetch_one(conn, COUNT_OVERDUE_KEYS, {})
-        return int(row[0]) if row else 0
+            rows = {kind: fetch_one(conn, statement, {}) for kind, statement in statements.items()}
+        return {kind: int(row[0]) if row else 0 for kind, row in rows.items()}
 
     def _expire_keys(self) -> int:
         return self._in_batches("idempotency_keys", self._delete_expired_keys)

@@ -19,6 +19,7 @@ _GaugeMode = Literal["livesum", "livemax", "livemostrecent"]
 GAUGE_INTERVAL = 1.0  # seconds
 _EXPIRY_LAST_RUN = "mai_sessions_expiry_last_run_timestamp_seconds"
 _EXPIRY_OVERDUE = "mai_sessions_expiry_overdue"
+_OVERDUE_KINDS = ("idempotency_keys", "streams")
 _shared: list[str] = []
 
 
@@ -105,12 +106,13 @@ class Metrics:
     def _add_expiry_metrics(self) -> None:
         self.expiry_removed = self._counter("expiry_removed", "Expired rows removed", ["kind"])
         # A series that starts at 0 shows the first removal as an increase.
-        for kind in ("idempotency_keys", "sessions"):
+        for kind in ("idempotency_keys", "streams", "sessions"):
             self.expiry_removed.labels(kind)
         self.expiry_overdue = self._gauge(
             "expiry_overdue", "Rows that expired more than an hour ago", ["kind"], mode="livemostrecent"
         )
-        self.expiry_overdue.labels("idempotency_keys").set(0)
+        for kind in _OVERDUE_KINDS:
+            self.expiry_overdue.labels(kind).set(0)
         self.expiry_last_run = self._gauge(
             "expiry_last_run_timestamp_seconds",
             "Unix time at which a worker last finished removing expired rows",
@@ -167,8 +169,10 @@ class Metrics:
         """Return when a worker last removed expired rows, and how many it found overdue."""
         with self._all_processes() as registry:
             last_run = registry.get_sample_value(_EXPIRY_LAST_RUN)
-            overdue = registry.get_sample_value(_EXPIRY_OVERDUE, {"kind": "idempotency_keys"})
-        return datetime.fromtimestamp(last_run, UTC) if last_run else None, int(overdue or 0)
+            overdue = sum(
+                registry.get_sample_value(_EXPIRY_OVERDUE, {"kind": kind}) or 0 for kind in _OVERDUE_KINDS
+            )
+        return datetime.fromtimestamp(last_run, UTC) if last_run else None, int(overdue)
 
     @contextmanager
     def _all_processes(self) -> Iterator[CollectorRegistry]:

@@ -83,9 +83,15 @@ def test_disabled_expiry_counts_overdue_rows(
     disabled = make_expiry(expiry="off")
     disabled.run_once()
     assert keys_left(conn) == ["due", "overdue"]
-    assert disabled.count_overdue() == 1
+    assert disabled.count_overdue() == {"idempotency_keys": 1, "streams": 0}
+    body = {"messages": [{"role": "assistant", "content": "", "status": "streaming"}]}
+    client.post(SESSIONS, json=body)
+    conn.execute("UPDATE messages SET created_at = now() - interval '3 hours', updated_at = NULL")
+    disabled.run_once()
+    assert disabled.count_overdue() == {"idempotency_keys": 1, "streams": 1}
     make_expiry().run_once()
     assert keys_left(conn) == []
+    assert make_expiry().count_overdue() == {"idempotency_keys": 0, "streams": 0}
 
 
 def test_abandoned_streams_are_interrupted_and_found(

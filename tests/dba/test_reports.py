@@ -16,6 +16,7 @@ from support.scripts import REPORTS, USERS, RunScript
 Conn = psycopg.Connection[Any]
 Chats = dict[str, list[UUID]]
 ANN = USERS[0]
+GIN_HEADING = "GIN indexes, with the pending entries, all of which each search reads"
 
 
 @contextmanager
@@ -85,8 +86,28 @@ def test_indexes_that_are_invalid_and_how_full_they_are(conn: Conn, run_script: 
         conn.execute("DROP INDEX half_built_idx")
 
 
+def indexes_of_search(lines: list[str]) -> set[str]:
+    """The GIN indexes that a report names as those of the search."""
+    rows = [line.split("|") for line in lines]
+    return {row[1] for row in rows if row[2:3] == ["gin"] and row[-1].startswith("search")}
+
+
+SEARCH_INDEXES = {"messages_user_id_words_idx", "session_titles_user_id_words_idx"}
+
+
 @ONE_NODE
-def test_statements_by_the_names_of_our_functions(
+def test_indexes_of_the_search_are_named_with_their_pending_entries(
+    conn: Conn, chats: Chats, run_script: RunScript
+) -> None:
+    with extension(conn, "pgstattuple"):
+        lines = run_script("report/indexes.sql")
+    assert indexes_of_search(lines) == SEARCH_INDEXES
+    pending = {line.split("|")[0]: int(line.split("|")[-1]) for line in lines[lines.index(GIN_HEADING) + 1 :]}
+    assert {name: pending[name] > 0 for name in SEARCH_INDEXES} == dict.fromkeys(SEARCH_INDEXES, True)
+
+
+@ONE_NODE
+def test_statements_have_the_names_of_functions_and_indexes_those_of_statements(
     conn: Conn, client: FlaskClient, run_script: RunScript
 ) -> None:
     preloaded = conn.execute("SHOW shared_preload_libraries").fetchone()
@@ -96,11 +117,54 @@ def test_statements_by_the_names_of_our_functions(
     with extension(conn, "pg_stat_statements"):
         client.post("/api/v1/sessions", json={"title": "x"})
         client.get("/api/v1/sessions")
-        names = {line.split("|")[0] for line in run_script("report/statements.sql", top=1000)}
-    assert {"create_session", "sessions"} <= names
+        lines = run_script("report/statements.sql", top=1000)
+    assert {"create_session", "sessions"} <= {line.split("|")[0] for line in lines}
+    assert indexes_of_search(lines) == SEARCH_INDEXES
 
 
 @ONE_NODE
 def test_health_names_the_schema(conn: Conn, run_script: RunScript) -> None:
     health = dict(line.split("|")[:2] for line in run_script("report/health.sql"))
     assert conn.execute("SELECT max(name) FROM schema_migrations").fetchone() == (health["schema"],)
+
+
+def remark(run_script: RunScript, what: str) -> str:
+    """The remark of the report on health at a value."""
+    [line] = [line for line in run_script("report/health.sql") if line.startswith(f"{what}|")]
+    return line.rsplit("|", 1)[1]
+
+
+@ONE_NODE
+def test_health_remarks_on_dead_rows(conn: Conn, run_script: RunScript) -> None:
+    assert remark(run_script, "dead rows, most") == ""
+    conn.execute("ALTER TABLE users SET (autovacuum_enabled = off)")
+    try:
+        conn.execute("INSERT INTO users SELECT number::text, 0 FROM generate_series(1, 12000) AS number")
+        conn.execute("DELETE FROM users WHERE user_id <> '1'")
+        conn.execute("SELECT pg_stat_force_next_flush()")
+        assert remark(run_script, "dead rows, most") == "see vacuum.sql"
+        conn.execute("VACUUM users")
+        conn.execute("SELECT pg_stat_force_next_flush()")
+        assert remark(run_script, "dead rows, most") == ""
+    finally:
+        conn.execute("ALTER TABLE users RESET (autovacuum_enabled)")
+
+
+OVERDUE = "expiry does not run: see docs/runbook.md"
+
+
+def test_health_remarks_on_overdue_keys(conn: Conn, chats: Chats, run_script: RunScript) -> None:
+    conn.execute("UPDATE idempotency_keys SET created_at = now() - interval '24.5 hours'")
+    assert remark(run_script, "keys older than 25 hours") == ""
+    conn.execute("UPDATE idempotency_keys SET created_at = now() - interval '25.5 hours'")
+    assert remark(run_script, "keys older than 25 hours") == OVERDUE
+
+
+def test_health_remarks_on_overdue_streams(conn: Conn, client: FlaskClient, run_script: RunScript) -> None:
+    body = {"messages": [{"role": "assistant", "content": "", "status": "streaming"}]}
+    assert client.post("/api/v1/sessions", json=body).status_code == 201
+    conn.execute("UPDATE messages SET created_at = now() - interval '3 hours'")
+    conn.execute("UPDATE messages SET updated_at = now() - interval '1.5 hours'")
+    assert remark(run_script, "streams idle for 2 hours") == ""
+    conn.execute("UPDATE messages SET updated_at = now() - interval '2.5 hours'")
+    assert remark(run_script, "streams idle for 2 hours") == OVERDUE

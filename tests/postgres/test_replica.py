@@ -1,6 +1,7 @@
 """The search and the analytics from a streaming replica, and from the primary when that fails."""
 
 import os
+import re
 import shutil
 import signal
 import threading
@@ -14,7 +15,9 @@ import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
+from support.scripts import DBA
 from support.service import wait_until
 
 from mai_sessions.embedded import private_postgres as embedded
@@ -57,6 +60,12 @@ class Replica:
                 psycopg.connect(self.url, autocommit=True) as conn,
             ):
                 return conn.execute(statement.encode()).fetchone()[0]
+
+    def follow(self, primary: str) -> None:
+        """Let it receive from another primary, or from none."""
+        with psycopg.connect(self.url, autocommit=True) as conn:
+            conn.execute(sql.SQL("ALTER SYSTEM SET primary_conninfo = {}").format(primary))
+            conn.execute("SELECT pg_reload_conf()")
 
     def catch_up(self) -> None:
         """Wait until it has all that the primary has."""
@@ -141,6 +150,36 @@ def test_stale_reads_use_the_replica(app: Flask, client: FlaskClient, replica: R
     replica.catch_up()
     assert (found(client, "lighthouse"), found(client, "voyage"), found(client, "journey")) == (1, 0, 1)
     assert client.get("/api/v1/analytics/usage").get_json()["total_messages"] == counted + 1
+
+
+def test_health_report_remarks_on_a_replica_that_is_behind(
+    replica: Replica, run_program: Callable[..., str]
+) -> None:
+    def health(url: str, what: str) -> list[str]:
+        printed = run_program("psql", "-XqAt", "-f", str(DBA / "report/health.sql"), url)
+        return next(row[1:] for row in (line.split("|") for line in printed.splitlines()) if row[0] == what)
+
+    replica.catch_up()
+    wait_until(lambda: health(replica.primary_url, "replicas") == ["1", ""])
+    assert health(replica.url, "behind the primary") == ["no", ""]
+
+    replica.run("SELECT pg_wal_replay_pause()::text")
+    wait_until(lambda: replica.run("SELECT pg_get_wal_replay_pause_state()") == "paused")
+    with psycopg.connect(replica.primary_url, autocommit=True) as conn:
+        conn.execute("CREATE TABLE unseen AS SELECT number FROM generate_series(1, 1000) AS number")
+    wait_until(lambda: health(replica.url, "behind the primary")[1] == "behind")
+    wait_until(lambda: health(replica.primary_url, "replicas")[1] == "behind")
+    assert re.fullmatch(r"1, behind by \d+ kB, 00:00:.*", health(replica.primary_url, "replicas")[0])
+
+    replica.run("SELECT pg_wal_replay_resume()::text")
+    replica.catch_up()
+    assert health(replica.url, "behind the primary") == ["no", ""]
+
+    primary = replica.run("SHOW primary_conninfo")
+    replica.follow("")
+    wait_until(lambda: health(replica.url, "behind the primary")[1] == "not connected to the primary")
+    replica.follow(primary)
+    wait_until(lambda: health(replica.url, "behind the primary") == ["no", ""])
 
 
 def test_a_request_that_has_waited_for_a_thread(app: Flask) -> None:

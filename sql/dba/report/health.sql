@@ -3,7 +3,8 @@
 -- Usage:     psql -X "$DATABASE_URL" -f health.sql
 -- Variables: none
 -- Role:      readonly
--- Safety:    read only; reads catalogs, statistics, and an index of idempotency_keys. Safe while serving.
+-- Safety:    read only; reads catalogs, statistics, and an index each of idempotency_keys and messages. Safe
+--            while serving.
 
 \set ON_ERROR_STOP on
 \set variables ''
@@ -11,9 +12,15 @@
 \ir ../one_node.psql
 
 BEGIN READ ONLY;
--- A query of its own: a query that also names a Citus table may read these catalog views as a superuser only.
-SELECT count(*) AS expired_keys
+-- Queries of their own: one that also names a Citus table may read these catalog views as a superuser only.
+SELECT count(*) AS overdue_keys
   FROM (SELECT 1 FROM idempotency_keys WHERE created_at < now() - interval '25 hours' LIMIT 100000) AS k
+\gset
+SELECT count(*) AS overdue_streams
+  FROM (SELECT 1 FROM messages
+         WHERE status = 'streaming' AND created_at < now() - interval '2 hours'
+           AND coalesce(updated_at, created_at) < now() - interval '2 hours'
+         LIMIT 100000) AS m
 \gset
 SELECT name AS newest_migration FROM schema_migrations ORDER BY version DESC LIMIT 1
 \gset
@@ -37,7 +44,9 @@ tables AS (
       FROM pg_stat_user_tables
      WHERE schemaname = 'public'),
 replicas AS (
-    SELECT count(*) AS replicas, max(replay_lag) AS lag FROM pg_stat_replication),
+    SELECT count(*) AS replicas, max(replay_lag) AS lag,
+           max(pg_wal_lsn_diff(sent_lsn, replay_lsn)) AS bytes
+      FROM pg_stat_replication),
 slots AS (
     SELECT count(*) FILTER (WHERE NOT active) AS idle,
            max(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn()
@@ -52,11 +61,14 @@ dead AS (
      ORDER BY s.n_dead_tup > 10000 AND s.n_dead_tup > 0.3 * s.n_live_tup DESC, s.n_dead_tup DESC
      LIMIT 1),
 expiry AS (
-    SELECT :expired_keys::bigint AS keys),
+    SELECT :overdue_keys AS keys, :overdue_streams AS streams),
 behind AS (
-    SELECT CASE WHEN NOT pg_is_in_recovery() THEN NULL
-                WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() THEN interval '0'
-                ELSE clock_timestamp() - pg_last_xact_replay_timestamp() END AS lag),
+    SELECT pg_is_in_recovery() AS is_replica,
+           pg_wal_lsn_diff(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) AS bytes,
+           -- Null before the first transaction that was replayed since the start.
+           clock_timestamp() - pg_last_xact_replay_timestamp() AS lag,
+           pg_last_wal_receive_lsn() IS NOT NULL
+           AND NOT EXISTS (SELECT FROM pg_stat_wal_receiver) AS is_disconnected),
 invalid AS (
     SELECT string_agg(indexrelid::regclass::text, ', ') AS indexes FROM pg_index WHERE NOT indisvalid)
 SELECT l.what, l.value, l.remark
@@ -102,15 +114,25 @@ SELECT l.what, l.value, l.remark
                CASE WHEN i.indexes IS NULL THEN '' ELSE 'rebuild_indexes.sql' END),
            (18, 'broken pages', coalesce(h.checksum_failures::text, 'no checksums'),
                CASE WHEN h.checksum_failures > 0 THEN 'restore a backup' ELSE '' END),
-           (19, 'replicas', r.replicas || coalesce(', behind by ' || date_trunc('milliseconds', r.lag), ''),
+           (19, 'replicas', concat(r.replicas, ', behind by ' || pg_size_pretty(nullif(r.bytes, 0)),
+                                   ', ' || date_trunc('milliseconds', r.lag)),
                CASE WHEN r.lag > interval '10 seconds' THEN 'behind' ELSE '' END),
            (20, 'slots without a reader', s.idle || coalesce(', keeping ' || pg_size_pretty(s.bytes), ''),
                CASE WHEN s.idle > 0 THEN 'they keep the WAL' ELSE '' END),
-           (21, 'behind the primary', coalesce(date_trunc('milliseconds', b.lag)::text, 'not a replica'),
-               CASE WHEN b.lag > interval '10 seconds' THEN 'behind' ELSE '' END),
+           (21, 'behind the primary',
+               CASE WHEN NOT b.is_replica THEN 'not a replica'
+                    WHEN b.bytes > 0 THEN concat(pg_size_pretty(b.bytes),
+                                                 ', ' || date_trunc('milliseconds', b.lag))
+                    ELSE 'no' END,
+               CASE WHEN b.is_disconnected THEN 'not connected to the primary'
+                    WHEN b.bytes > 0 AND coalesce(b.lag > interval '10 seconds', true) THEN 'behind'
+                    ELSE '' END),
            (22, 'keys older than 25 hours',
                CASE WHEN e.keys < 100000 THEN e.keys::text ELSE '100000 or more' END,
-               CASE WHEN e.keys > 0 THEN 'expiry does not run: see docs/runbook.md' ELSE '' END)
+               CASE WHEN e.keys > 0 THEN 'expiry does not run: see docs/runbook.md' ELSE '' END),
+           (23, 'streams idle for 2 hours',
+               CASE WHEN e.streams < 100000 THEN e.streams::text ELSE '100000 or more' END,
+               CASE WHEN e.streams > 0 THEN 'expiry does not run: see docs/runbook.md' ELSE '' END)
        ) AS l (place, what, value, remark)
  ORDER BY l.place;
 COMMIT;

@@ -1,4 +1,4 @@
--- Which indexes are invalid, unused or bloated.
+-- Which indexes are invalid, unused or bloated, and the statements that each serves.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f indexes.sql
 -- Variables: none
@@ -6,7 +6,8 @@
 -- Safety:    read only. Safe while serving. With the extension pgstattuple it reads each B-tree whole.
 --            "Unused" counts since the last reset of the statistics, on this server alone: run it on the
 --            replicas too. A B-tree in use is 50 to 90 percent full; below that, maintain/rebuild_indexes.sql
---            frees space. The GIN indexes serve the search.
+--            frees space. `serves` names statements as
+--            statements.sql does. Keep an index that serves a rare one, such as count_old_words.
 
 \set ON_ERROR_STOP on
 \set variables ''
@@ -26,8 +27,9 @@ SELECT s.relname AS table, s.indexrelname AS index, a.amname AS kind,
             WHEN s.idx_scan = 0 AND NOT i.indisunique THEN 'unused'
             WHEN a.amname = 'gin' AND b.idx_blks_read > 10000
                  AND b.idx_blks_read > 0.1 * (b.idx_blks_hit + b.idx_blks_read)
-            THEN 'the search reads it from disk: more memory?'
-            ELSE '' END AS remark
+            THEN 'read from disk: more memory?'
+            ELSE '' END AS remark,
+       substring(obj_description(s.indexrelid, 'pg_class') FROM '^Serves ([^;:]*)') AS serves
   FROM pg_stat_user_indexes AS s
   JOIN pg_statio_user_indexes AS b ON b.indexrelid = s.indexrelid
   JOIN pg_index AS i ON i.indexrelid = s.indexrelid
@@ -52,7 +54,7 @@ SELECT c.relname AS index, pg_size_pretty(p.index_size) AS size,
  WHERE c.relnamespace = 'public'::regnamespace
  ORDER BY p.index_size DESC, c.relname;
 
-\echo 'Indexes of the search: what has not entered them yet, which every search reads'
+\echo 'GIN indexes, with the pending entries, all of which each search reads'
 SELECT c.relname AS index, pg_size_pretty(pg_relation_size(c.oid)) AS size,
        (pg_relation_size(c.oid) / nullif(GREATEST(t.reltuples, 0), 0))::bigint AS bytes_per_row,
        pg_size_pretty(p.pending_pages::bigint * current_setting('block_size')::int) AS pending,

@@ -1,4 +1,4 @@
--- The statements that take the most time of the server, by their names in the code.
+-- The statements that take the most time of the server, and the indexes that these read from disk.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f statements.sql
 -- Variables: top  number of statements (default 20)
@@ -37,10 +37,11 @@ SELECT coalesce(substring(s.query FROM '/\* *(.*?) *\*/'),
  ORDER BY sum(s.total_exec_time) DESC
  LIMIT :top;
 
-\echo 'Indexes, by what was read of them from disk; the GIN indexes are those of the search'
+\echo 'Indexes, by what was read of them from disk, and the statements that each serves'
 SELECT b.relname AS table, b.indexrelname AS index, a.amname AS kind, s.idx_scan AS scans,
        pg_size_pretty(b.idx_blks_read * current_setting('block_size')::int) AS read_from_disk,
-       round(100.0 * b.idx_blks_hit / nullif(b.idx_blks_hit + b.idx_blks_read, 0), 1) AS cached_percent
+       round(100.0 * b.idx_blks_hit / nullif(b.idx_blks_hit + b.idx_blks_read, 0), 1) AS cached_percent,
+       substring(obj_description(b.indexrelid, 'pg_class') FROM '^Serves ([^;:]*)') AS serves
   FROM pg_statio_user_indexes AS b
   JOIN pg_stat_user_indexes AS s ON s.indexrelid = b.indexrelid
   JOIN pg_class AS c ON c.oid = b.indexrelid
