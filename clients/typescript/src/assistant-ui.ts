@@ -107,17 +107,33 @@ function historyIn<M, F extends Record<string, unknown>>(
   format: MessageFormatAdapter<M, F>,
 ): GenericThreadHistoryAdapter<M> {
   /** The session of each message, because a run may end while another thread is shown. */
-  const sessions = new Map<string, string>();
-  const sessionOf = async (id: string | null) =>
-    (id && sessions.get(id)) || (await current().initialize()).remoteId;
-
+  const sessions = new Map<string, Promise<string>>();
   // assistant-ui appends the child of a message without waiting for the message.
   const inOrder = sequential();
 
-  async function append(item: MessageFormatItem<M>): Promise<void> {
-    const sessionId = await sessionOf(item.parentId);
-    sessions.set(format.getId(item.message), sessionId);
-    await inOrder(() => client.appendMessage(sessionId, bodyOf(client, format, sessionId, item)));
+  /** The session of a message or of its parent; if neither is known, that of the current thread. */
+  function sessionOf(id: string, parentId: string | null): Promise<string> {
+    const known = sessions.get(id) ?? (parentId === null ? undefined : sessions.get(parentId));
+    if (known) return known;
+    const initialized = current()
+      .initialize()
+      .then(({ remoteId }) => remoteId);
+    initialized.catch(() => sessions.delete(id));
+    return initialized;
+  }
+
+  /** Send a write of a message after those of all earlier calls, even if its thread is initialized later. */
+  function write(
+    { message, parentId }: MessageFormatItem<M>,
+    send: (sessionId: string, storedId: string) => Promise<unknown>,
+  ): Promise<void> {
+    const id = format.getId(message);
+    const session = sessionOf(id, parentId);
+    sessions.set(id, session);
+    return inOrder(async () => {
+      const sessionId = await session;
+      await send(sessionId, storedIdOf(sessionId, id));
+    });
   }
 
   return {
@@ -126,32 +142,32 @@ function historyIn<M, F extends Record<string, unknown>>(
       if (!sessionId) return { messages: [] };
       const session = await client.getSession(sessionId, { branches: "all" });
       const ids = new Map(session.messages.map((stored) => [stored.id, externalId(stored)]));
-      for (const id of ids.values()) sessions.set(id, sessionId);
+      for (const id of ids.values()) sessions.set(id, Promise.resolve(sessionId));
       const messages = session.messages.map((stored) => itemOf(client, format, stored, ids));
       return { headId: session.head_id === null ? null : ids.get(session.head_id)!, messages };
     },
-    append,
-    async update(item) {
-      const id = format.getId(item.message);
-      const sessionId = await sessionOf(sessions.has(id) ? id : item.parentId);
-      const { parts, metadata } = bodyOf(client, format, sessionId, item);
-      try {
-        await inOrder(() =>
-          client.patchMessage(sessionId, storedId(sessionId, id), { parts, metadata } as never),
-        );
-      } catch (error) {
-        if (!isNotFound(error)) throw error;
-        await append(item);
-      }
-    },
-    async delete(items) {
-      for (const { message, parentId } of items) {
-        const id = format.getId(message);
-        const sessionId = await sessionOf(sessions.has(id) ? id : parentId);
-        await inOrder(() => client.deleteMessage(sessionId, storedId(sessionId, id))).catch((error) => {
+    append: (item) =>
+      write(item, (sessionId) => client.appendMessage(sessionId, bodyOf(client, format, sessionId, item))),
+    update: (item) =>
+      write(item, async (sessionId, storedId) => {
+        const body = bodyOf(client, format, sessionId, item);
+        const { parts, metadata } = body;
+        try {
+          await client.patchMessage(sessionId, storedId, { parts, metadata });
+        } catch (error) {
           if (!isNotFound(error)) throw error;
-        });
-      }
+          await client.appendMessage(sessionId, body);
+        }
+      }),
+    async delete(items) {
+      const remove = async (sessionId: string, storedId: string) => {
+        try {
+          await client.deleteMessage(sessionId, storedId);
+        } catch (error) {
+          if (!isNotFound(error)) throw error;
+        }
+      };
+      await Promise.all(items.map((item) => write(item, remove)));
     },
   };
 }
@@ -171,13 +187,13 @@ function bodyOf<M, F extends Record<string, unknown>>(
   format: MessageFormatAdapter<M, F>,
   sessionId: string,
   item: MessageFormatItem<M>,
-): MessageCreate {
+): MessageCreate & { parts: object[]; metadata: object } {
   const { parts, ...rest } = relative(JSON.parse(JSON.stringify(format.encode(item))), client);
   const role = ["system", "user", "assistant", "tool"].includes(rest.role) ? rest.role : "assistant";
   const external_id = format.getId(item.message);
   return {
-    id: storedId(sessionId, external_id),
-    parent_id: item.parentId === null ? null : storedId(sessionId, item.parentId),
+    id: storedIdOf(sessionId, external_id),
+    parent_id: item.parentId === null ? null : storedIdOf(sessionId, item.parentId),
     role,
     ...(Array.isArray(parts) ? { parts } : { parts: [{ parts, ...rest }] }),
     metadata: { external_id, format: format.format, ...(Array.isArray(parts) && { fields: rest }) },
@@ -230,7 +246,7 @@ const threadMessageFormat: MessageFormatAdapter<ThreadMessage, Record<string, un
   },
 };
 
-const storedId = (sessionId: string, id: string): string =>
+const storedIdOf = (sessionId: string, id: string): string =>
   isUuid(id) ? id.toLowerCase() : uuidOf(`${sessionId}/${id}`);
 
 const externalId = ({ id, metadata }: StoredMessage): string =>

@@ -58,6 +58,61 @@ test("an answer appended while its question is under way is stored after it", as
   );
 });
 
+test("messages are stored in the order of the calls, also if a thread takes longer to initialize", async () => {
+  const { id } = await client.createSession();
+  let initialized = Promise.resolve();
+  const history = createHistoryAdapter(client, () => ({
+    getState: () => ({ remoteId: id }),
+    initialize: () => initialized.then(() => ({ remoteId: id })),
+  }));
+  await history.append({ parentId: null, message: messageOf("question", "user", "why?") });
+  initialized = sleep(100);
+  await Promise.all([
+    history.append({ parentId: null, message: messageOf("edited", "user", "why not?") }),
+    history.append({ parentId: "question", message: messageOf("answer", "assistant", "because") }),
+  ]);
+  const { headId, messages } = await history.load();
+  assert.equal(headId, "answer");
+  assert.deepEqual(
+    messages.map(({ message }) => message.id),
+    ["question", "edited", "answer"],
+  );
+});
+
+test("a message can be stored after its thread could not be initialized", async () => {
+  const { id } = await client.createSession();
+  let failures = 1;
+  const history = createHistoryAdapter(client, () => ({
+    getState: () => ({ remoteId: id }),
+    initialize: async () => {
+      if (failures-- > 0) throw new Error("offline");
+      return { remoteId: id };
+    },
+  }));
+  const item = { parentId: null, message: messageOf("question", "user", "why?") };
+  await assert.rejects(history.append(item), { message: "offline" });
+  await history.append(item);
+  assert.equal((await history.load()).headId, "question");
+});
+
+test("an update of a message that is not stored appends it in its place", async () => {
+  const { id } = await client.createSession();
+  const history = createHistoryAdapter(client, () => ({
+    getState: () => ({ remoteId: id }),
+    initialize: async () => ({ remoteId: id }),
+  }));
+  await Promise.all([
+    history.update!({ parentId: null, message: messageOf("question", "user", "why?") }),
+    history.append({ parentId: "question", message: messageOf("answer", "assistant", "because") }),
+  ]);
+  await history.delete!([
+    { parentId: "question", message: messageOf("answer", "assistant", "because") },
+    { parentId: "question", message: messageOf("never stored", "assistant", "") },
+  ]);
+  const { headId, messages } = await history.load();
+  assert.deepEqual([headId, messages.length], ["question", 1]);
+});
+
 test("a message that is not stored does not hold back the next", async () => {
   const { id } = await client.createSession();
   const history = createHistoryAdapter(client, () => ({
