@@ -8,7 +8,7 @@ import type { Browser, BrowserContext, Page } from "playwright-core";
 import type { ChatHistory } from "../src/ai-sdk.js";
 import { createClient } from "../src/index.js";
 import { Service } from "../test/service.js";
-import { launch, Nginx, Pages, skip, test } from "./harness.js";
+import { launch, newContext, Nginx, Pages, skip, test } from "./harness.js";
 import { PDF, PNG } from "./media.js";
 
 declare global {
@@ -43,7 +43,7 @@ after(async () => {
 
 beforeEach(async () => {
   if (skip) return;
-  context = await browser.newContext();
+  context = await newContext(browser);
   page = await context.newPage();
 });
 

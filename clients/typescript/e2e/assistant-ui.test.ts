@@ -9,7 +9,7 @@ import type { AssistantRuntime } from "@assistant-ui/react";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { type Client, createClient } from "../src/index.js";
 import { Service } from "../test/service.js";
-import { launch, Nginx, Pages, skip, test } from "./harness.js";
+import { launch, newContext, Nginx, Pages, skip, test, until } from "./harness.js";
 import { PDF, PNG } from "./media.js";
 
 declare global {
@@ -45,7 +45,7 @@ after(async () => {
 
 beforeEach(async () => {
   if (skip) return;
-  context = await browser.newContext();
+  context = await newContext(browser);
   page = await context.newPage();
   await page.goto(nginx.origin);
   await page.waitForFunction(() => window.runtime?.threads.getState().isLoading === false);
@@ -61,23 +61,31 @@ const texts = () =>
     );
   });
 /** Wait for the text of the last message that is shown. */
-const said = (text: string) =>
-  page.waitForFunction((text) => {
+async function said(text: string): Promise<void> {
+  const shown = page.waitForFunction((text) => {
     const { messages, isRunning } = window.runtime.thread.getState();
     const part = messages.at(-1)?.content.at(-1);
     return !isRunning && part?.type === "text" && part.text === text;
   }, text);
+  await shown.catch(async (error) => {
+    const [thread, list] = await page.evaluate(() => [
+      JSON.stringify(window.runtime.thread.getState().messages.map(({ content }) => content.at(-1))),
+      JSON.stringify(window.runtime.threads.getState()),
+    ]);
+    throw new Error(`"${text}" is not shown, but ${thread} in ${list}`, { cause: error });
+  });
+}
 const remoteId = () => page.evaluate(() => window.runtime.threads.mainItem.getState().remoteId!);
 /** The thread with all branches; links in place of what they lead to. */
 const exported = async () => {
   const repository = await page.evaluate(() => JSON.stringify(window.runtime.thread.export()));
   return JSON.parse(repository.replace(/"(data:[^"]*|[^"]*\/api\/v1\/attachments\/[^"]*)"/g, '"a link"'));
 };
-const storedTimes = (id: string, count: number) =>
-  page.waitForFunction(
-    async ([id, count]) =>
-      (await (await fetch(`/api/v1/sessions/${id}/messages?branches=all&limit=500`)).json()).length === count,
-    [id, count] as const,
+/** Wait until the service has stored `count` messages. */
+const stored = (id: string, count: number) =>
+  until(
+    async () => (await client.listMessages(id, { branches: "all" })).length === count,
+    `${count} stored messages`,
   );
 
 async function ask(text: string): Promise<void> {
@@ -113,14 +121,15 @@ test("a thread with branches is the same after a reload, but for links, and can 
   await ask("one");
   await said("answer 1 to one");
   const id = await remoteId();
-  await storedTimes(id, 2);
+  await stored(id, 2);
   await page.evaluate(() => window.runtime.thread.getMessageByIndex(1).reload());
   await said("answer 2 to one");
   await page.evaluate(() =>
     window.runtime.thread.append({ role: "user", parentId: null, content: [{ type: "text", text: "two" }] }),
   );
   await said("answer 3 to two");
-  await storedTimes(id, 5);
+  await stored(id, 5);
+  await until(async () => (await client.getSession(id)).title === "one", "the title");
   const before = await exported();
   assert.equal(before.messages.length, 5);
 
@@ -141,7 +150,6 @@ test("a thread with branches is the same after a reload, but for links, and can 
     ({ type }) => type === "attachment",
   );
   assert.match(JSON.stringify(picture), /\/api\/v1\/attachments\/[0-9a-f]{64}/);
-  assert.equal((await client.getSession(id)).title, "one");
 
   await page.evaluate((id) => window.runtime.threads.getItemById(id).rename("Renamed"), id);
   await page.evaluate((id) => window.runtime.threads.getItemById(id).archive(), id);

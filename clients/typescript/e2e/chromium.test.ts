@@ -5,7 +5,7 @@ import { after, afterEach, before, beforeEach } from "node:test";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { createClient } from "../src/index.js";
 import { PNG, Service } from "../test/service.js";
-import { LAN_NAME, launch, Pages, skip, test } from "./harness.js";
+import { LAN_NAME, launch, newContext, Pages, skip, test } from "./harness.js";
 
 let pages: Pages;
 let service: Service;
@@ -35,7 +35,7 @@ after(async () => {
 
 beforeEach(async () => {
   if (skip) return;
-  context = await browser.newContext();
+  context = await newContext(browser);
   page = await openTab();
 });
 

@@ -6,7 +6,7 @@ import { after, afterEach, before, beforeEach } from "node:test";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import { createClient } from "../src/index.js";
 import { PNG, Service } from "../test/service.js";
-import { launch, Nginx, skip, test, viteBuild } from "./harness.js";
+import { launch, newContext, Nginx, skip, test, viteBuild } from "./harness.js";
 
 let files: string;
 let service: Service;
@@ -33,7 +33,7 @@ after(async () => {
 
 beforeEach(async () => {
   if (skip) return;
-  context = await browser.newContext();
+  context = await newContext(browser);
   page = await context.newPage();
   await page.goto(nginx.origin);
 });

@@ -9,9 +9,10 @@ import { type AddressInfo, connect, createServer as createSocket } from "node:ne
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test as plainTest } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
-import { type Browser, chromium } from "playwright-core";
+import { type Browser, type BrowserContext, chromium } from "playwright-core";
 
 const CHROMIUM = "/usr/bin/chromium";
 const NGINX = "/usr/sbin/nginx";
@@ -38,6 +39,24 @@ export const launch = (): Promise<Browser> =>
       `--host-resolver-rules=MAP ${LAN_NAME} 127.0.0.1`,
     ],
   });
+
+/** What a test waits for may take a minute on a busy machine. */
+const TIMEOUT = 60_000;
+
+export async function newContext(browser: Browser): Promise<BrowserContext> {
+  const context = await browser.newContext();
+  context.setDefaultTimeout(TIMEOUT);
+  return context;
+}
+
+/** Wait until `condition` resolves to true. Playwright's waitForFunction takes any promise for true. */
+export async function until(condition: () => Promise<boolean>, what: string): Promise<void> {
+  const deadline = Date.now() + TIMEOUT;
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error(`not reached in a minute: ${what}`);
+    await sleep(50);
+  }
+}
 
 const HTML = `<!doctype html>
 <meta charset="utf-8">
@@ -158,6 +177,6 @@ async function listening(port: number): Promise<void> {
     ]).catch(() => false);
     socket.destroy();
     if (isOpen) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await sleep(50);
   }
 }
