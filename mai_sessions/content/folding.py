@@ -75,6 +75,9 @@ _NAMED = {
         + "\N{MALAYALAM SIGN VIRAMA}"
         for consonant in ("NN", "N", "L", "LL", "K", "M", "Y", "LLL")
     },
+    # Often typed as two signs, which look the same.
+    "THAI CHARACTER SARA AE": 2 * "\N{THAI CHARACTER SARA E}",
+    "LAO VOWEL SIGN EI": 2 * "\N{LAO VOWEL SIGN E}",
     "MINUS SIGN": "-",
     "FRACTION SLASH": "/",
     "DIVISION SLASH": "/",
@@ -174,7 +177,7 @@ def fold(text: str) -> str:
     """Return the folded text."""
     if text.isascii() and not _CONTROL.search(text):
         return text.lower()
-    return _sort_marks(_hide_escapes(text).translate(_folds))
+    return _unify_sequences(_hide_escapes(text).translate(_folds))
 
 
 def fold_with_offsets(text: str) -> tuple[str, list[int]]:
@@ -186,7 +189,7 @@ def fold_with_offsets(text: str) -> tuple[str, list[int]]:
         return text.lower(), list(range(len(text) + 1))
     folds = [_folds[ord(character)] for character in _hide_escapes(text)]
     offsets = [index for index, folded in enumerate(folds) for _ in folded]
-    return _sort_marks("".join(folds)), [*offsets, len(text)]
+    return _unify_sequences("".join(folds)), [*offsets, len(text)]
 
 
 def _hide_escapes(text: str) -> str:
@@ -205,6 +208,14 @@ _SORTED_MARKS = "".join(
 _MARK_RUN = re.compile(f"[{_SORTED_MARKS}]{{2,}}")
 
 
-def _sort_marks(folded: str) -> str:
-    """Put runs of marks into canonical order. `unicodedata.normalize` takes quadratic time for that."""
-    return _MARK_RUN.sub(lambda run: "".join(sorted(run[0], key=unicodedata.combining)), folded)
+# Under a consonant, the two letters of Khmer look the same.
+_KHMER_SUBSCRIPT_TA = "\N{KHMER SIGN COENG}\N{KHMER LETTER TA}"
+_KHMER_SUBSCRIPT_DA = "\N{KHMER SIGN COENG}\N{KHMER LETTER DA}"
+
+
+def _unify_sequences(folded: str) -> str:
+    """Write alike what looks alike, in the same number of characters: put runs of marks into canonical order,
+    for which `unicodedata.normalize` takes quadratic time, and replace a subscript of Khmer.
+    """
+    ordered = _MARK_RUN.sub(lambda run: "".join(sorted(run[0], key=unicodedata.combining)), folded)
+    return ordered.replace(_KHMER_SUBSCRIPT_TA, _KHMER_SUBSCRIPT_DA)

@@ -48,21 +48,15 @@ def _first_hit(text: str, term: Term) -> tuple[int, int] | None:
 
 def _show(text: str, start: int, end: int, terms: tuple[Term, ...]) -> str:
     """Show the text from a little before a hit."""
-    begin = max(0, start - _BEFORE)
-    before = text[begin:start]
-    if begin:
-        before = "…" + (before.partition(" ")[2] or before)
-    while len(html.escape(before)) > 2 * _BEFORE:
-        before = before[1:]
-    result = html.escape(before)
-    # What precedes the hit tells whether a word begins with it.
-    place = min(start, _BEFORE)
-    shown = text[start - place : max(start + 2 * MAX_SNIPPET, end + 1)]
-    folded, offsets = fold_with_offsets(shown)
-    for hit in term_pattern(terms, is_ascii=folded.isascii()).finditer(folded):
-        first, last = offsets[hit.start()], _end(shown, offsets[hit.end() - 1])
+    # What precedes the part that is shown tells whether a word begins with it.
+    origin = max(0, start - 2 * _BEFORE)
+    shown = text[origin : max(start + 2 * MAX_SNIPPET, end + 1)]
+    hits = _hits(shown, terms)
+    place = _begin(shown, start - origin, hits)
+    result = "…" if origin + place else ""
+    for first, last in hits:
         if first < place:
-            continue  # One character, such as ¼, is two words.
+            continue  # Before the part that is shown, or one character, such as ¼, is two words.
         plain = _escape(shown[place:first], MAX_SNIPPET - len(result))
         result += plain
         marked = _escape(shown[first:last], MAX_SNIPPET - len(result) - len(_MARK + _END_MARK))
@@ -71,6 +65,29 @@ def _show(text: str, start: int, end: int, terms: tuple[Term, ...]) -> str:
         result += _MARK + marked + _END_MARK
         place = last
     return result + _escape(shown[place:], MAX_SNIPPET - len(result))
+
+
+def _hits(text: str, terms: tuple[Term, ...]) -> list[tuple[int, int]]:
+    """Return where the hits of all terms begin and end."""
+    folded, offsets = fold_with_offsets(text)
+    pattern = term_pattern(terms, is_ascii=folded.isascii())
+    return [(offsets[hit.start()], _end(text, offsets[hit.end() - 1])) for hit in pattern.finditer(folded)]
+
+
+def _begin(text: str, start: int, hits: list[tuple[int, int]]) -> int:
+    """Return where the part before a hit begins: at a word if there is one, and not inside another hit."""
+    begin = max(0, start - _BEFORE)
+    blank = text.find(" ", begin, start - 1)
+    if begin and blank >= 0:
+        begin = blank + 1
+    while begin < start and _marked_length(text, begin, start, hits) > 2 * _BEFORE:
+        begin += 1
+    return next((last for first, last in hits if first < begin < last <= start), begin)
+
+
+def _marked_length(text: str, begin: int, end: int, hits: list[tuple[int, int]]) -> int:
+    marks = sum(begin <= first < end for first, _ in hits)
+    return len(html.escape(text[begin:end])) + marks * len(_MARK + _END_MARK)
 
 
 def _end(text: str, last: int) -> int:

@@ -199,6 +199,8 @@ def test_query_without_word_or_symbol_is_none(q: str) -> None:
     ("q", "text", "marked"),
     [
         ("cafe", "the café\u0301 here", ["café\u0301"]),
+        ("fox elephants", "The fox and a firefox see elephants, fox", ["fox", "elephants", "fox"]),
+        ("ﷺ", "صلى الله عليه وسلم", ["صلى", "الله", "عليه", "وسلم"]),
         ("error", "\x1b[31mERROR\x1b[0m!", ["ERROR"]),
         ("gesamtkonzept", "das Ge\u00adsamt\u00adkon\u00adzept.", ["Ge\u00adsamt\u00adkon\u00adzept"]),
         ("strasse", "Die Straße.", ["Straße"]),
