@@ -278,17 +278,18 @@ def test_dashboard_uses_existing_metrics(service: Site) -> None:
     with closing(service.connect()) as http:
         call(http, "POST", SESSIONS, {})
         call(http, "POST", SESSIONS, {"title": 1})
-    exposed = {
-        line.split("{")[0].split(" ")[0]
-        for line in get(service, "/metrics")[2].decode().splitlines()
-        if line[0] != "#"
-    }
+
+    def exposed() -> set[str]:
+        lines = get(service, "/metrics")[2].decode().splitlines()
+        return {line.split("{")[0].split(" ")[0] for line in lines if line[0] != "#"}
+
     dashboard = json.loads((TREE / "deploy" / "grafana.json").read_text())
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     assert queries
     named = {name for query in queries for name in re.findall(r"\bmai_sessions_\w+", query)}
-    assert named <= exposed
-    families = {re.sub("_(bucket|count|sum)$", "", name) for name in exposed}
+    # A request is counted after its response.
+    wait_until(lambda: named <= exposed())
+    families = {re.sub("_(bucket|count|sum)$", "", name) for name in exposed()}
     assert {re.sub("_(bucket|count|sum)$", "", name) for name in named} == families, (
         "each metric has its place"
     )

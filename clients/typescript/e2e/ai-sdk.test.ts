@@ -61,6 +61,12 @@ const withoutLinks = (messages: UIMessage[]) =>
   JSON.parse(
     JSON.stringify(messages).replace(/"(data:[^"]*|[^"]*\/api\/v1\/attachments\/[^"]*)"/g, '"a link"'),
   );
+/** Wait until an answer is shown completely. */
+const said = (text: string) =>
+  page.waitForFunction((text) => {
+    const { messages, status } = window.chat;
+    return status === "ready" && messages.at(-1)?.parts.some((part) => "text" in part && part.text === text);
+  }, text);
 /** Wait until all is stored. */
 const settled = (chatId: string) =>
   page.evaluate(async (chatId) => window.kept.save(chatId, window.chat.messages), chatId);
@@ -79,6 +85,7 @@ test("a turn with reasoning, tools, a source and files is the same after a reloa
       }),
     [PNG, PDF],
   );
+  await said("answer 1 to What is the weather?");
   await settled(chatId);
   const before = await shown();
   assert.equal(before.length, 2);
@@ -102,9 +109,12 @@ test("editing and regenerating make branches, there and back, also after a reloa
   const chatId = crypto.randomUUID();
   await open(chatId);
   await page.evaluate(() => window.chat.sendMessage({ text: "one" }));
+  await said("answer 1 to one");
   await page.evaluate(() => window.chat.regenerate());
+  await said("answer 2 to one");
   const { id: question } = (await shown())[0]!;
   await page.evaluate((messageId) => window.chat.sendMessage({ text: "two", messageId }), question);
+  await said("answer 3 to two");
   await settled(chatId);
   assert.deepEqual(texts(await shown()), ["two", "answer 3 to two"]);
 
