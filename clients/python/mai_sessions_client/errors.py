@@ -68,6 +68,13 @@ class Stale(ProblemError, status=412):
 class Invalid(ProblemError, status=422):
     """A value of the request is invalid. `errors` names it and the reason."""
 
+    @property
+    def is_too_large(self) -> bool:
+        """Whether the response would exceed the limit of the service. The same request for fewer messages
+        may succeed.
+        """
+        return any(error.get("type") == "too_large" for error in self.errors)
+
 
 class Unavailable(ProblemError, status=503):
     """The service did not become available during `retry_for`."""

@@ -15,12 +15,12 @@ from agents.memory.session_settings import SessionSettings, resolve_session_limi
 
 from mai_sessions_client._async import AsyncClient
 from mai_sessions_client._attachments import data_url_pointers, with_bytes
+from mai_sessions_client._newest import newest_messages
 from mai_sessions_client.bodies import NewMessage
 from mai_sessions_client.errors import NotFound
 from mai_sessions_client.models import Message, Role
 
 _BATCH = 100
-_PAGE = 500
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://openai.github.io/openai-agents-python/sessions")
 # The metadata of a message whose part is an item. `files` holds the JSON pointers of its data URLs.
 _MARK = {"format": "openai-agents"}
@@ -54,11 +54,7 @@ class MaiSession(SessionABC):
         """Return the newest `limit` items, or all, oldest first."""
         limit = resolve_session_limit(limit, self.session_settings)
         try:
-            if limit is None or limit > _PAGE:
-                messages = [message async for message in self._client.messages(self._id)]
-            else:
-                session = await self._client.get_session(self._id, messages_limit=limit)
-                messages = session.messages
+            messages = await newest_messages(self._client, self._id, limit)
         except NotFound:
             return []
         items = [(message, item) for message in messages for item in _items_of(message)]

@@ -28,6 +28,7 @@ from pydantic_ai.messages import (
 
 from mai_sessions_client._async import AsyncClient
 from mai_sessions_client._attachments import data_url_pointers, with_bytes
+from mai_sessions_client._newest import newest_messages
 from mai_sessions_client.bodies import NewMessage, SessionChanges
 from mai_sessions_client.errors import Invalid, NotFound, Stale
 from mai_sessions_client.models import Message, Role, Session
@@ -35,7 +36,6 @@ from mai_sessions_client.models import Message, Role, Session
 _MEMBER = "pydantic_ai"
 _PART = "pydantic_ai_message"
 _BATCH = 100
-_PAGE = 500
 _TITLE = 80
 _REMEMBERED = 10_000
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://ai.pydantic.dev/conversations")
@@ -123,14 +123,10 @@ class MaiConversationStore(ConversationStore):
             return []
         session_id = self._session_ids[head_id]
         try:
-            if limit is None or limit > _PAGE:
-                messages = [message async for message in self._client.messages(session_id, head_id=head_id)]
-            else:
-                page = await self._client.get_session(session_id, messages_limit=limit, head_id=head_id)
-                messages = page.messages
+            messages = await newest_messages(self._client, session_id, limit, head_id=head_id)
         except (NotFound, Invalid):
             raise LookupError(head_id) from None
-        entries = [await self._entry(message) for message in messages[-limit if limit else None :]]
+        entries = [await self._entry(message) for message in messages]
         self._remember(session_id, (entry.id for entry in entries))
         return entries
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,9 @@ from mai_sessions_client import Client
 PROGRAM = Path(os.environ.get("MAI_SESSIONS", Path(__file__).parents[3] / ".venv/bin/mai-sessions"))
 
 
-@pytest.fixture(scope="session")
-def origin() -> Iterator[str]:
-    """Where the service is."""
+@contextmanager
+def serving(**environ: str) -> Iterator[str]:
+    """Run the service, and return where it is."""
     kept = {
         name: value for name, value in os.environ.items() if not re.match("MAI_SESSIONS|DATABASE_URL", name)
     }
@@ -26,7 +27,7 @@ def origin() -> Iterator[str]:
         Path(directory).chmod(0o755)
         process = subprocess.Popen(  # noqa: S603 - the program of this repository
             [PROGRAM, "serve", "--port", "0", "--data-dir", f"{directory}/data"],
-            env=kept,
+            env=kept | environ,
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
@@ -40,6 +41,13 @@ def origin() -> Iterator[str]:
         process.wait(30)
         log.seek(0)
         assert found, log.read()
+
+
+@pytest.fixture(scope="session")
+def origin() -> Iterator[str]:
+    """Where the service is."""
+    with serving() as origin:
+        yield origin
 
 
 @pytest.fixture

@@ -122,7 +122,7 @@ class Chat<M extends UIMessage> {
 
   async load(): Promise<M[]> {
     try {
-      const session = await this.client.getSession(this.#sessionId, { branches: "all" });
+      const session = await this.client.readSession(this.#sessionId, { branches: "all" });
       this.#isStored = true;
       this.#known = session.messages.map((stored) => knownFrom<M>(stored, this.client));
       return this.#show(session.head_id);

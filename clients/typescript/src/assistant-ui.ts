@@ -140,7 +140,7 @@ function historyIn<M, F extends Record<string, unknown>>(
     async load() {
       const sessionId = current().getState().remoteId;
       if (!sessionId) return { messages: [] };
-      const session = await client.getSession(sessionId, { branches: "all" });
+      const session = await client.readSession(sessionId, { branches: "all" });
       const ids = new Map(session.messages.map((stored) => [stored.id, externalId(stored)]));
       for (const id of ids.values()) sessions.set(id, Promise.resolve(sessionId));
       const messages = session.messages.map((stored) => itemOf(client, format, stored, ids));

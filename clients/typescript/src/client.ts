@@ -3,6 +3,7 @@
  * repeated write has no second effect.
  */
 
+import { isTooLarge } from "./errors.js";
 import { uuid } from "./ids.js";
 import {
   type ClientOptions,
@@ -38,6 +39,8 @@ type Query<Path extends keyof paths> = paths[Path] extends { get: { parameters: 
 export type SessionListQuery = Omit<Query<"/api/v1/sessions">, "metadata"> & { metadata?: object };
 export type MessageListQuery = Query<"/api/v1/sessions/{session_id}/messages">;
 export type SessionQuery = Query<"/api/v1/sessions/{session_id}">;
+/** The branch to read: the shown one, the one that ends at `head_id`, or all. */
+export type BranchQuery = Pick<SessionQuery, "head_id" | "branches">;
 export type SearchQuery = Query<"/api/v1/search">;
 export type DatesQuery = Query<"/api/v1/analytics/usage">;
 type Body<Operation extends keyof operations> = operations[Operation] extends {
@@ -113,31 +116,19 @@ export function createClient(options: ClientOptions = {}) {
     path: (url: string) => (root && url.startsWith(`${root}/`) ? url.slice(root.length) : url),
     ...sessionCalls(connection),
     ...messageCalls(connection),
+    ...pagedCalls(connection),
     ...queryCalls(connection),
     ...healthCalls(connection),
   };
 }
 
 function sessionCalls({ request }: Connection) {
-  const listSessions = (query: SessionListQuery = {}, options: RequestOptions = {}) =>
-    request<SessionList>("GET", `${api}/sessions`, { query, ...options });
-
   return {
-    listSessions,
-    /** All pages of the list. Writes in between cause no skipped or repeated session. */
-    async *sessionPages(
-      query: Omit<SessionListQuery, "offset" | "cursor"> = {},
-      options: RequestOptions = {},
-    ) {
-      let cursor: string | null = null;
-      do {
-        const page: SessionList = await listSessions({ ...query, ...(cursor && { cursor }) }, options);
-        yield page.sessions;
-        cursor = page.next_cursor;
-      } while (cursor);
-    },
+    listSessions: (query: SessionListQuery = {}, options: RequestOptions = {}) =>
+      request<SessionList>("GET", `${api}/sessions`, { query, ...options }),
     createSession: (body: SessionCreate = {}, options: CreateOptions = {}) =>
       request<SessionDetail>("POST", `${api}/sessions`, { body, ...create(options) }),
+    /** A session with its messages. If they exceed the limit of a response, use `readSession`. */
     getSession: (id: string, query: SessionQuery = {}, options: RequestOptions = {}) =>
       request<SessionDetail>("GET", session(id), { query, ...options }),
     /** Change the given fields. null means "not given". The reply has no messages. */
@@ -171,6 +162,7 @@ function sessionCalls({ request }: Connection) {
 
 function messageCalls({ request }: Connection) {
   return {
+    /** A page of messages, oldest first. If it exceeds the limit of a response, ask for fewer. */
     listMessages: (id: string, query: MessageListQuery = {}, options: RequestOptions = {}) =>
       request<StoredMessage[]>("GET", `${session(id)}/messages`, { query, ...options }),
     getMessage: (id: string, messageId: string, options: RequestOptions = {}) =>
@@ -200,6 +192,57 @@ function messageCalls({ request }: Connection) {
       request<void>("DELETE", message(id, messageId), change(options)),
     clearMessages: (id: string, options: ChangeOptions = {}) =>
       request<void>("DELETE", `${session(id)}/messages`, change(options)),
+  };
+}
+
+/** Reads of several pages. */
+function pagedCalls(connection: Connection) {
+  const { listSessions, getSession } = sessionCalls(connection);
+  const { listMessages } = messageCalls(connection);
+
+  /** All messages of a branch, oldest first, in pages that become smaller where they are too large. */
+  async function* messagePages(id: string, query: BranchQuery = {}, options: RequestOptions = {}) {
+    let [after_seq, limit] = [0, 500];
+    for (;;) {
+      const page = await listMessages(id, { ...query, after_seq, limit }, options).catch((error) => {
+        if (!isTooLarge(error) || limit === 1) throw error;
+      });
+      if (page) {
+        yield page;
+        if (page.length < limit) return;
+        after_seq = page.at(-1)!.seq;
+      } else limit >>= 1;
+    }
+  }
+
+  return {
+    /** All pages of the list. Writes in between cause no skipped or repeated session. */
+    async *sessionPages(
+      query: Omit<SessionListQuery, "offset" | "cursor"> = {},
+      options: RequestOptions = {},
+    ) {
+      let cursor: string | null = null;
+      do {
+        const page: SessionList = await listSessions({ ...query, ...(cursor && { cursor }) }, options);
+        yield page.sessions;
+        cursor = page.next_cursor;
+      } while (cursor);
+    },
+    messagePages,
+    /** A session with all its messages: in one response, or in pages if they exceed its limit. */
+    async readSession(id: string, query: BranchQuery = {}, options: RequestOptions = {}) {
+      try {
+        return await getSession(id, query, options);
+      } catch (error) {
+        if (!isTooLarge(error)) throw error;
+      }
+      const session = await getSession(id, { ...query, messages_limit: 0 }, options);
+      // Messages that are appended meanwhile do not move the branch.
+      const head_id = query.branches ? undefined : (query.head_id ?? session.head_id ?? undefined);
+      for await (const page of messagePages(id, { ...query, ...(head_id && { head_id }) }, options))
+        session.messages.push(...page);
+      return session;
+    },
   };
 }
 

@@ -35,3 +35,7 @@ export class StorageError extends Error {
 }
 
 export const isNotFound = (error: unknown): boolean => error instanceof ProblemError && error.status === 404;
+
+/** Whether a response would exceed the limit of the service: ask for fewer messages. */
+export const isTooLarge = (error: unknown): boolean =>
+  error instanceof ProblemError && error.errors.some(({ type }) => type === "too_large");

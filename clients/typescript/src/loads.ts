@@ -113,7 +113,7 @@ export class Loads {
     const { client, writes, retryFor } = this.options;
     const result = this.#counted("loadSession", sessionId, async () => {
       try {
-        const session = await client.getSession(sessionId, { branches: "all" }, { retryFor, onRetry });
+        const session = await client.readSession(sessionId, { branches: "all" }, { retryFor, onRetry });
         const messages = session.messages.map((message) => messageFrom(message, client.url));
         writes.confirmations.add(sessionId);
         this.gone.delete(sessionId);

@@ -9,6 +9,7 @@ import httpx
 from mai_sessions_client._async.base import AsyncBaseClient
 from mai_sessions_client._http import UNSET, Unset, body, condition_headers, new_key, query
 from mai_sessions_client.bodies import NewMessage, SessionChanges
+from mai_sessions_client.errors import Invalid
 from mai_sessions_client.models import AppendedMessages, Message, Role, Status
 
 _PAGE = 100
@@ -95,6 +96,7 @@ class AsyncMessages(AsyncBaseClient):
         """Return a page of messages, oldest first.
 
         `max_tokens` selects the system messages and the newest others that fit, from a user message on.
+        Raises Invalid with `is_too_large` if the page exceeds the limit of a response; `messages()` does not.
         """
         response = await self._send(
             "GET",
@@ -114,15 +116,24 @@ class AsyncMessages(AsyncBaseClient):
     async def messages(
         self, session_id: str, *, head_id: str | None = None, all_branches: bool = False
     ) -> AsyncIterator[Message]:
-        """Iterate over the messages of a branch, oldest first, a page at a time."""
-        after_seq = 0
+        """Iterate over the messages of a branch, oldest first, a page at a time.
+
+        The pages become smaller where they exceed the limit of a response.
+        """
+        after_seq, limit = 0, _PAGE
         while True:
-            page = await self.list_messages(
-                session_id, limit=_PAGE, after_seq=after_seq, head_id=head_id, all_branches=all_branches
-            )
+            try:
+                page = await self.list_messages(
+                    session_id, limit=limit, after_seq=after_seq, head_id=head_id, all_branches=all_branches
+                )
+            except Invalid as error:
+                if not error.is_too_large or limit == 1:
+                    raise
+                limit //= 2
+                continue
             for message in page:
                 yield message
-            if len(page) < _PAGE:
+            if len(page) < limit:
                 return
             after_seq = page[-1].seq
 

@@ -10,6 +10,7 @@ import httpx
 from mai_sessions_client._sync.base import BaseClient
 from mai_sessions_client._http import UNSET, Unset, body, condition_headers, new_key, query
 from mai_sessions_client.bodies import NewMessage, SessionChanges
+from mai_sessions_client.errors import Invalid
 from mai_sessions_client.models import AppendedMessages, Message, Role, Status
 
 _PAGE = 100
@@ -96,6 +97,7 @@ class Messages(BaseClient):
         """Return a page of messages, oldest first.
 
         `max_tokens` selects the system messages and the newest others that fit, from a user message on.
+        Raises Invalid with `is_too_large` if the page exceeds the limit of a response; `messages()` does not.
         """
         response = self._send(
             "GET",
@@ -115,15 +117,24 @@ class Messages(BaseClient):
     def messages(
         self, session_id: str, *, head_id: str | None = None, all_branches: bool = False
     ) -> Iterator[Message]:
-        """Iterate over the messages of a branch, oldest first, a page at a time."""
-        after_seq = 0
+        """Iterate over the messages of a branch, oldest first, a page at a time.
+
+        The pages become smaller where they exceed the limit of a response.
+        """
+        after_seq, limit = 0, _PAGE
         while True:
-            page = self.list_messages(
-                session_id, limit=_PAGE, after_seq=after_seq, head_id=head_id, all_branches=all_branches
-            )
+            try:
+                page = self.list_messages(
+                    session_id, limit=limit, after_seq=after_seq, head_id=head_id, all_branches=all_branches
+                )
+            except Invalid as error:
+                if not error.is_too_large or limit == 1:
+                    raise
+                limit //= 2
+                continue
             for message in page:
                 yield message
-            if len(page) < _PAGE:
+            if len(page) < limit:
                 return
             after_seq = page[-1].seq
 

@@ -106,7 +106,9 @@ class Sessions(BaseClient):
     ) -> SessionDetail:
         """Return a session with its messages, or with the newest `messages_limit` of them.
 
-        `known` is an earlier result of the same call. It is returned if nothing has changed since.
+        `known` is an earlier result of the same call. It is returned if nothing has changed since. Raises
+        Invalid with `is_too_large` if the messages exceed the limit of a response: read them with
+        `messages()`.
         """
         branches = "all" if all_branches else None
         response = self._send(
