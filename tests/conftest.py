@@ -182,6 +182,10 @@ def _as_app(url: str) -> str:
     return make_conninfo(url, user="mai_sessions_app", password="mai_sessions_app")
 
 
+# No expiry: its thread would remove rows in the middle of a test.
+_APPLICATION: dict[str, Any] = {"migrate": "check", "expiry": "off"}
+
+
 @contextmanager
 def _application(settings: Settings) -> Iterator[Flask]:
     app = create_app(settings)
@@ -193,14 +197,14 @@ def _application(settings: Settings) -> Iterator[Flask]:
 @pytest.fixture(scope="session")
 def shared_app(database_url: str) -> Iterator[Flask]:
     """The application over this worker's database, with the role that has the least privileges."""
-    with _application(Settings(database_url=_as_app(database_url), migrate="check")) as app:
+    with _application(Settings(database_url=_as_app(database_url), **_APPLICATION)) as app:
         yield app
 
 
 @pytest.fixture
 def make_app(database_url: str, conn: psycopg.Connection[Any]) -> Iterator[Callable[..., Flask]]:
     """Makes applications over this worker's database, with other settings."""
-    defaults = {"database_url": _as_app(database_url), "migrate": "check"}
+    defaults = {"database_url": _as_app(database_url), **_APPLICATION}
     with ExitStack() as made:
         yield lambda **settings: made.enter_context(_application(Settings(**{**defaults, **settings})))
 
