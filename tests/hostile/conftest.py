@@ -2,15 +2,19 @@
 
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from typing import Any
 
 import pytest
 from attackers import MAX_BODY, Fault, beside_another
+from measured import Measured
+from support.adversarial import TEXTS
+from support.chats import SESSIONS
+from support.costs import Meter
 from support.figures import Figures
 from support.nginx import UNLIMITED, Site, behind_nginx
-from support.service import Service, most_memory, running, wait_until, workers_of
+from support.service import Service, call, most_memory, running, wait_until, workers_of
 
 from mai_sessions.config import Settings
 
@@ -67,3 +71,30 @@ def fault(service: Service, record_property: Callable[[str, Any], None]) -> Faul
         record_property("figures", {**asdict(figures), "statuses": dict(figures.statuses)})
 
     return fault
+
+
+@pytest.fixture(scope="module")
+def measured(
+    make_migrated_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Measured]:
+    """One thread serves, so that what it costs is the request's own.
+
+    Texts of each kind are there to be found.
+    """
+    log = tmp_path_factory.mktemp("growth") / "log"
+    settings = {
+        "MAI_SESSIONS_WORKERS": "1",
+        "MAI_SESSIONS_THREADS": "1",
+        "MAI_SESSIONS_STATEMENT_TIMEOUT": "60",
+        "MAI_SESSIONS_GRACEFUL_TIMEOUT": "70",
+    }
+    with running(make_migrated_database(), log, **settings) as service, closing(service.connect()) as http:
+        session = call(http, "POST", SESSIONS, {"title": "x"})[1]["id"]
+        path = f"{SESSIONS}/{session}/messages"
+        for make in TEXTS.values():
+            for size in (4_000, 48_000):
+                assert call(http, "POST", path, {"role": "user", "content": make(size)})[0] == 201
+        message = call(http, "POST", path, {"role": "user", "content": "x"})[1]["id"]
+        ids = {"{session_id}": session, "{message_id}": message, "{sha256}": "0" * 64}
+        appended = call(http, "POST", SESSIONS, {"title": "x"})[1]["id"]
+        yield Measured(service, Meter(service, http), ids, appended)

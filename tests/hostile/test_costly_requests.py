@@ -9,9 +9,9 @@ from urllib.parse import quote
 import psycopg
 import pytest
 from attackers import MAX_BODY, Fault
+from support.adversarial import TEXTS
 from support.chats import SESSIONS
 from support.service import Service, call
-from test_growth import TEXTS
 
 CLIENTS = 8
 MEGABYTE = 1024**2
