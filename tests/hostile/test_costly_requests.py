@@ -77,7 +77,7 @@ def test_costly_searches_do_not_block_others(ask: Ask, messages: str, fault: Fau
 def test_sessions_that_are_read_whole(ask: Ask, messages: str, fault: Fault) -> None:
     for _ in range(20):
         assert ask("POST", messages, {"role": "user", "content": "x" * 1_000_000}) == 201
-    # All together less than a worker holds for its clients: above that it closes the slowest ones.
+    # All together less than a worker holds for its clients: above that it refuses some.
     with fault(f"{CLIENTS} readers of a session of 20 MB", 400 * MEGABYTE, refusals=True) as figures:
         figures.statuses.update(map(str, together(ask, "GET", messages.removesuffix("/messages"))))
     assert set(figures.statuses) <= {"200", "503"}
@@ -98,7 +98,8 @@ def test_reads_above_the_limit_of_a_response(
             "UPDATE messages SET content = repeat('x', 3925000) WHERE session_id = %s",
             [session.rpartition("/")[2]],
         )
-    with fault(f"{CLIENTS} readers of a session of 157 MB: {suffix or 'whole'}") as figures:
+    # PostgreSQL reads as much of each as fits into a response, so a slow machine may refuse some.
+    with fault(f"{CLIENTS} readers of a session of 157 MB: {suffix or 'whole'}", refusals=True) as figures:
         figures.statuses.update(map(str, together(ask, "GET", f"{session}{suffix}")))
-    assert set(figures.statuses) == {"422"}
+    assert set(figures.statuses) - {"503"} == {"422"}
     assert ask("GET", f"{session}?messages_limit=1") == 200

@@ -57,11 +57,11 @@ class Meter:
             self._pids = self._find_processes()
         # Reset the peak of memory to the present size.
         Path(f"/proc/{self._worker}/clear_refs").write_text("5")
-        memory, cpu = _memory(self._worker, "VmRSS"), _cpu_seconds(self._pids)
+        memory, cpu = _memory(self._worker, "VmRSS"), cpu_seconds(self._pids)
         self._http.request(request.method, request.path, request.body, headers)
         response = self._http.getresponse()
         response.read()
-        cpu = _cpu_seconds(self._pids) - cpu
+        cpu = cpu_seconds(self._pids) - cpu
         most, kept = (_memory(self._worker, name) - memory for name in ("VmHWM", "VmRSS"))
         return Cost(response.status, cpu, most, kept)
 
@@ -72,7 +72,8 @@ def query(path: str, name: str, value: str, **others: str) -> str:
     return f"{path}?" + "&".join(f"{key}={quote(text, safe='')}" for key, text in pairs.items())
 
 
-def _cpu_seconds(pids: Iterable[int]) -> float:
+def cpu_seconds(pids: Iterable[int]) -> float:
+    """Sum up the CPU time of processes, in seconds."""
     seconds = 0.0
     for pid in pids:
         # The process of a connection may have ended.
