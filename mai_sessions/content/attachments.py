@@ -36,6 +36,10 @@ IMAGE_TYPES = frozenset(_MAGIC)
 _LETTERS = str.maketrans("-_", "+/", " \t\r\n\f\v")
 
 
+# The longest name of a download, in characters.
+MAX_FILE_NAME = 255
+
+
 class Attachment(NamedTuple):
     """An image or file.
 

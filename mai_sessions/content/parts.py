@@ -9,7 +9,14 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from mai_sessions.content.attachments import LINK, Attachment, is_data_url, linked_sha256, read_data_url
+from mai_sessions.content.attachments import (
+    LINK,
+    MAX_FILE_NAME,
+    Attachment,
+    is_data_url,
+    linked_sha256,
+    read_data_url,
+)
 
 # Characters from which on a data URL is stored apart.
 MIN_DATA_URL = 1024
@@ -17,7 +24,6 @@ MIN_DATA_URL = 1024
 MAX_PARTS = 256 * 1024
 TEXT_TYPES = ("text", "input_text", "output_text")
 _NAME_KEYS = ("filename", "file_name", "fileName", "name")
-_MAX_FILE_NAME = 255
 
 Path = tuple[str | int, ...]
 
@@ -133,7 +139,7 @@ def _file_name(container: Any) -> str | None:
         return None
     names = (container.get(key) for key in _NAME_KEYS)
     name = next((name for name in names if isinstance(name, str) and name.strip()), None)
-    return None if name is None else name[:_MAX_FILE_NAME]
+    return None if name is None else name[:MAX_FILE_NAME]
 
 
 def _text(parts: list[dict[str, Any]]) -> str:

@@ -3,11 +3,11 @@
 import base64
 import binascii
 import re
-from hashlib import sha256
 
+from mai_sessions.content.attachments import MAX_FILE_NAME, Attachment, read_data_url
 from mai_sessions.importers import tree
 from mai_sessions.importers.container import Files
-from mai_sessions.importers.model import Conversation, File, Image, Json, Message
+from mai_sessions.importers.model import Conversation, Image, Json, Message
 from mai_sessions.importers.values import mapping, number, objects, sequence, text, timestamp
 
 _DATA_URL = re.compile(r"data:([^,;]{0,200})[^,]{0,200};base64,")
@@ -77,13 +77,13 @@ def _image(data: str) -> Image:
     return Image("image", lambda: _decode(data) or b"")
 
 
-def _file(raw: object) -> File | None:
+def _file(raw: object) -> Attachment | None:
     """Read a file that parts link to: a data URL, and its name."""
-    url = _DATA_URL.match(text(mapping(raw).get("url")))
-    content = _decode(url.string[url.end() :]) if url else None
-    if url is None or content is None:
+    value = mapping(raw)
+    try:
+        return read_data_url(text(value.get("url")), text(value.get("name"))[:MAX_FILE_NAME] or None)
+    except ValueError:
         return None
-    return File(sha256(content).hexdigest(), url[1], content, text(mapping(raw).get("name")) or None)
 
 
 def _decode(data: str) -> bytes | None:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from mai_sessions.content.attachments import Attachment
+
 Json = dict[str, Any]
 
 
@@ -22,16 +24,6 @@ class Image:
 
     name: str
     load: Callable[[], bytes]
-
-
-@dataclass(slots=True)
-class File:
-    """A file that the parts of messages link to, by its SHA-256 in hexadecimal."""
-
-    sha256: str
-    content_type: str
-    content: bytes
-    name: str | None = None
 
 
 @dataclass(slots=True)
@@ -82,5 +74,5 @@ class Conversation:
     origin: Json = field(default_factory=dict)
     head_id: str | None = None
     messages: list[Message] = field(default_factory=list)
-    files: list[File] = field(default_factory=list)
+    files: list[Attachment] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

@@ -43,12 +43,7 @@ class Preparation:
         self._count_tokens = count_tokens
         self._now = datetime.now(UTC)
         self._is_own = conversation.source == "mai"
-        self._files = {
-            file.sha256: Attachment(
-                file.sha256, image_type(file.content) or file.content_type, file.content, file.name
-            )
-            for file in conversation.files
-        }
+        self._files = {file.sha256: file for file in conversation.files}
         self.session_id = self._id(conversation.id)
         self.ids = {message.id: self._id(conversation.id, message.id) for message in conversation.messages}
         self.created_at = self._past(conversation.created_at) or min(

@@ -233,6 +233,23 @@ def test_librechat_tree_of_3000_levels_is_read(tmp_path: Path) -> None:
     assert conversation.head_id == "m2999"
 
 
+@pytest.mark.parametrize(
+    ("url", "name", "stored"),
+    [
+        ("data:text/plain;base64,YQ==", "a" * 300, ("text/plain", "a" * 255)),
+        ("data:text/plain;charset=utf-8;base64,YQ==", "", ("text/plain", None)),
+        ("data:no type;base64,YQ==", "a", ("application/octet-stream", "a")),
+        (f"data:{'x' * 300}/y;base64,YQ==", "a", ("application/octet-stream", "a")),
+    ],
+)
+def test_mai_file_of_any_name_and_type_can_be_stored(
+    tmp_path: Path, url: str, name: str, stored: tuple[str, str | None]
+) -> None:
+    session = {"id": "c", "agent_name": "chat", "message_count": 0, "messages": []}
+    conversation = read(write(tmp_path, {**session, "attachments": [{"url": url, "name": name}]}))
+    assert [(file.content_type, file.file_name) for file in conversation.files] == [stored]
+
+
 @pytest.mark.parametrize("source", ["chatgpt", "claude", "openwebui", "librechat", "mai"])
 @pytest.mark.parametrize("junk", [None, 1, "x", [], {}, [None, 1, "x", {}], {"x": None}])
 def test_members_of_any_type_are_read_or_refused(tmp_path: Path, source: str, junk: object) -> None:

@@ -11,8 +11,9 @@ import pytest
 from support.races import at_once
 from support.samples import png
 
+from mai_sessions.content.attachments import Attachment
 from mai_sessions.importers import writer
-from mai_sessions.importers.model import Conversation, File, Image, Message
+from mai_sessions.importers.model import Conversation, Image, Message
 from mai_sessions.importers.prepare import Preparation
 from mai_sessions.importers.reader import Export
 from mai_sessions.importers.writer import Outcome, store
@@ -182,7 +183,7 @@ def test_runs_at_once_store_everything_once(conn: Connection, database_url: str)
 
 def test_images_and_files_are_stored_once_and_counted(conn: Connection) -> None:
     given = conversation(2)
-    link = File("a" * 64, "application/pdf", b"%PDF", "a.pdf")
+    link = Attachment("a" * 64, "application/pdf", b"%PDF", "a.pdf")
     given.messages[0].images = [Image("a.png", png), Image("b.png", png), Image("c.doc", lambda: b"no image")]
     given.messages[1].images = [Image("a.png", png)]
     given.messages[1].parts = [{"type": "file", "url": f"/api/v1/attachments/{link.sha256}"}]
