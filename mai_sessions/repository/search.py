@@ -1,18 +1,4 @@
-"""The statement that searches titles and messages.
-
-Results are read in windows. A window is the newest 200 messages and the newest 200 titles that match and are
-older than the window before; in a window titles come first, then the best by ts_rank, then the newest.
-What is written after the first page was read is left out of the pages that follow.
-
-A word in most messages makes a search slow if every row that matches is read to find the newest. So the
-statement takes the first of these ways that finds 200 messages:
-
-1. For a user with many sessions or messages of which a sample of the newest often matches, it reads the
-   newest messages, or titles, of the newest sessions. Such a search has one window.
-2. It asks the index for messages of the last eight to sixteen days, which have a key of their week.
-3. It asks the index for all messages.
-
-The titles are found before they are put into order: by an index of their age all of a user's would be read.
+"""Search titles and messages: run the statement, compare texts where needed, and make the page.
 
 The index knows words. Where a query needs more (see `content.query`), the texts of a window are compared
 here, newest first, as many as MAX_COMPARED characters allow; a window ends where they do.
@@ -21,7 +7,7 @@ here, newest first, as many as MAX_COMPARED characters allow; a window ends wher
 import sys
 from datetime import datetime
 from itertools import islice
-from typing import LiteralString, NamedTuple
+from typing import NamedTuple
 from uuid import UUID
 
 import orjson
@@ -31,6 +17,7 @@ from mai_sessions.content.query import Query, parse_query
 from mai_sessions.content.snippets import snippet
 from mai_sessions.pagination import ALWAYS, NEVER, SearchPosition, search_cursor
 from mai_sessions.postgres.connection import Connection, fetch_all
+from mai_sessions.repository.search_statement import SEARCH, WINDOW
 
 ROLES = ("user", "assistant", "system", "tool")
 NOTHING_TO_SEARCH_FOR = "The query holds no word and no symbol to search for."
@@ -39,192 +26,10 @@ NOTHING_TO_SEARCH_FOR = "The query holds no word and no symbol to search for."
 MAX_WINDOWS = 3
 MAX_COMPARED = 1_000_000
 MIN_LOOKED_THROUGH = 4_000
-_WINDOW: LiteralString = "200"
-WINDOW = int(_WINDOW)
-
 
 START = SearchPosition()
 # The position before all results of a window.
 _BEST = START[:3]
-
-_MESSAGE_COLUMNS: LiteralString = "m.id, m.session_id, m.seq, m.role, m.created_at, m.content, m.words"
-# The columns that _MESSAGE_FILTER reads.
-_FILTERED_COLUMNS: LiteralString = "m.id, m.session_id, m.role, m.agent_name, m.model_id, m.created_at"
-_MESSAGE_FILTER: LiteralString = """
-               m.session_id = coalesce(%(session_id)s::uuid, m.session_id)
-           AND m.role = ANY (%(roles)s)
-           AND m.agent_name IS NOT DISTINCT FROM coalesce(%(agent_name)s, m.agent_name)
-           AND m.model_id IS NOT DISTINCT FROM coalesce(%(model_id)s, m.model_id)
-           AND m.created_at >= %(since)s AND m.created_at < %(until)s
-           AND (m.created_at, m.id) < (%(messages_before)s, %(message_before)s)"""
-
-_TITLE_FILTER: LiteralString = """
-               t.session_id = coalesce(%(session_id)s::uuid, t.session_id)
-           AND t.created_at >= %(since)s AND t.created_at < %(until)s
-           AND (t.created_at, t.session_id) < (%(titles_before)s, %(title_before)s)
-           AND (%(agent_name)s::text IS NULL AND %(model_id)s::text IS NULL OR EXISTS (
-               SELECT FROM sessions AS s
-                WHERE s.user_id = %(user_id)s AND s.id = t.session_id
-                  AND s.agent_name = coalesce(%(agent_name)s, s.agent_name)
-                  AND s.model_id IS NOT DISTINCT FROM coalesce(%(model_id)s, s.model_id)))"""
-
-SEARCH: LiteralString = f"""
-    WITH /* search */ latest_sessions AS MATERIALIZED (
-        SELECT id, message_count, updated_at
-          FROM sessions
-         WHERE user_id = %(user_id)s AND NOT archived
-         ORDER BY updated_at DESC, id DESC
-         LIMIT 64),
-    newest_week AS MATERIALIZED (
-        SELECT floor(extract(epoch FROM least(%(until)s, %(messages_before)s, greatest(
-                   (SELECT max(updated_at) FROM latest_sessions),
-                   (SELECT max(updated_at) FROM sessions WHERE user_id = %(user_id)s
-                    AND archived)))) / 691200)::int AS week),
-    size AS MATERIALIZED (
-        SELECT %(may_be_common)s
-               AND ((SELECT session_count > 500 FROM users WHERE user_id = %(user_id)s)
-                    OR (SELECT sum(message_count) > 5000 FROM latest_sessions)) AS has_many),
-    sample AS MATERIALIZED (
-        SELECT count(*) FILTER (WHERE {_MESSAGE_FILTER}
-                                  AND m.words @@ %(query)s::tsquery) * 4 >= greatest(count(*), 4) AS is_common
-          FROM (SELECT id FROM latest_sessions LIMIT 8) AS s
-         CROSS JOIN LATERAL (
-               SELECT {_FILTERED_COLUMNS}, m.words
-                 FROM messages AS m
-                WHERE m.user_id = %(user_id)s AND m.session_id = s.id
-                ORDER BY m.seq DESC
-                LIMIT 3) AS m
-         WHERE (SELECT has_many FROM size)),
-    title_sample AS MATERIALIZED (
-        SELECT count(*) FILTER (WHERE t.words @@ %(query)s::tsquery) * 4 >= greatest(count(*), 4) AS is_common
-          FROM (SELECT id FROM latest_sessions LIMIT 16) AS s
-         CROSS JOIN LATERAL (
-               SELECT t.words
-                 FROM session_titles AS t
-                WHERE t.user_id = %(user_id)s AND t.session_id = s.id
-               OFFSET 0) AS t
-         WHERE (SELECT has_many FROM size) AND %(with_titles)s),
-    common_messages AS MATERIALIZED (
-        SELECT {_MESSAGE_COLUMNS}
-          FROM (SELECT {_FILTERED_COLUMNS}, m.seq, m.content, m.words
-                  FROM (SELECT id
-                          FROM sessions
-                         WHERE user_id = %(user_id)s AND NOT archived
-                         ORDER BY updated_at DESC, id DESC
-                         LIMIT 400) AS s
-                 CROSS JOIN LATERAL (
-                       SELECT {_FILTERED_COLUMNS}, m.seq, m.content, m.words
-                         FROM messages AS m
-                        WHERE m.user_id = %(user_id)s AND m.session_id = s.id
-                        ORDER BY m.seq DESC
-                        LIMIT 500) AS m
-                 LIMIT 10000) AS m
-         WHERE (SELECT is_common FROM sample)
-           AND {_MESSAGE_FILTER}
-           AND m.words @@ %(query)s::tsquery
-         LIMIT {_WINDOW}),
-    recent_messages AS MATERIALIZED (
-        SELECT {_MESSAGE_COLUMNS}
-          FROM messages AS m
-         WHERE m.user_id = %(user_id)s AND {_MESSAGE_FILTER}
-           AND m.words @@ (
-               SELECT format(%(recent_query)s, to_hex(week), to_hex(week - 1), week,
-                             week - 1)::tsquery FROM newest_week)
-           AND (SELECT count(*) FROM common_messages) < {_WINDOW}
-         ORDER BY m.created_at DESC, m.id DESC
-         LIMIT {_WINDOW}),
-    all_messages AS MATERIALIZED (
-        SELECT {_MESSAGE_COLUMNS}
-          FROM messages AS m
-         WHERE m.user_id = %(user_id)s AND {_MESSAGE_FILTER}
-           AND m.words @@ %(query)s::tsquery
-           AND (SELECT count(*) FROM common_messages) < {_WINDOW}
-           AND (SELECT count(*) FROM recent_messages) < {_WINDOW}
-         ORDER BY m.created_at DESC, m.id DESC
-         LIMIT {_WINDOW}),
-    found_messages AS (
-        SELECT {_MESSAGE_COLUMNS}, sum(octet_length(m.content)) OVER newest_first AS compared,
-               row_number() OVER newest_first AS place
-          FROM (SELECT {_MESSAGE_COLUMNS}
-                  FROM common_messages AS m
-                 WHERE (SELECT count(*) FROM common_messages) = {_WINDOW}
-                 UNION ALL
-                SELECT {_MESSAGE_COLUMNS}
-                  FROM recent_messages AS m
-                 WHERE (SELECT count(*) FROM recent_messages) = {_WINDOW}
-                 UNION ALL
-                SELECT {_MESSAGE_COLUMNS}
-                  FROM all_messages AS m) AS m
-        WINDOW newest_first AS (ORDER BY m.created_at DESC, m.id DESC)),
-    messages_in_window AS MATERIALIZED (
-        SELECT {_MESSAGE_COLUMNS}
-          FROM found_messages AS m
-         WHERE m.compared <= %(max_compared)s OR m.place = 1),
-    common_titles AS MATERIALIZED (
-        SELECT t.session_id, t.created_at, t.words
-          FROM (SELECT id
-                  FROM sessions
-                 WHERE user_id = %(user_id)s AND NOT archived
-                 ORDER BY updated_at DESC, id DESC
-                 LIMIT 2000) AS s
-         CROSS JOIN LATERAL (
-               SELECT t.session_id, t.created_at, t.words
-                 FROM session_titles AS t
-                WHERE t.user_id = %(user_id)s AND t.session_id = s.id
-               OFFSET 0) AS t
-         WHERE (SELECT is_common FROM title_sample)
-           AND t.words @@ %(query)s::tsquery AND {_TITLE_FILTER}
-         LIMIT {_WINDOW}),
-    found_titles AS MATERIALIZED (
-        SELECT t.session_id, t.created_at, t.words
-          FROM (SELECT t.session_id, t.created_at, t.words
-                  FROM session_titles AS t
-                 WHERE t.user_id = %(user_id)s AND t.words @@ %(query)s::tsquery
-                   AND %(with_titles)s AND (SELECT count(*) FROM common_titles) < {_WINDOW}
-                OFFSET 0) AS t
-         WHERE {_TITLE_FILTER}
-         ORDER BY t.created_at DESC, t.session_id DESC
-         LIMIT {_WINDOW}),
-    titles AS (
-        SELECT session_id, created_at, words
-          FROM common_titles
-         WHERE (SELECT count(*) FROM common_titles) = {_WINDOW}
-         UNION ALL
-        SELECT session_id, created_at, words
-          FROM found_titles),
-    ranked AS (
-        SELECT session_id AS id, session_id, NULL::int AS seq, NULL AS role, created_at, NULL AS content,
-               1 + ts_rank(words, %(query)s::tsquery)::float8 AS rank
-          FROM titles
-         UNION ALL
-        SELECT id, session_id, seq, role, created_at, content, ts_rank(words, %(query)s::tsquery)::float8
-          FROM messages_in_window),
-    page AS (
-        SELECT id, session_id, seq, role, created_at, content, rank
-          FROM ranked
-         WHERE (rank, created_at, id) < (%(after_rank)s, %(after_created_at)s, %(after_id)s)
-         ORDER BY rank DESC, created_at DESC, id DESC
-         LIMIT %(limit)s + 1),
-    window_end AS (
-        SELECT (SELECT count(*) FROM common_messages) = {_WINDOW}
-            OR (SELECT count(*) FROM common_titles) = {_WINDOW} AS is_last,
-               m.created_at AS messages_before, m.id AS message_before,
-               t.created_at AS titles_before, t.session_id AS title_before
-          FROM (SELECT) AS one
-          LEFT JOIN (SELECT created_at, id FROM messages_in_window
-                      WHERE (SELECT count(*) = {_WINDOW}
-                             OR count(*) > (SELECT count(*) FROM messages_in_window) FROM found_messages)
-                      ORDER BY created_at, id LIMIT 1) AS m ON true
-          LEFT JOIN (SELECT created_at, session_id FROM titles
-                      WHERE (SELECT count(*) FROM titles) = {_WINDOW}
-                      ORDER BY created_at, session_id LIMIT 1) AS t ON true)
-    SELECT e.is_last, e.messages_before, e.message_before, e.titles_before, e.title_before, now(), p.rank,
-           p.created_at, p.id, p.session_id,
-           (SELECT s.title FROM sessions AS s WHERE s.user_id = %(user_id)s AND s.id = p.session_id),
-           p.seq, p.role, left(p.content, %(max_characters)s), to_json(p.created_at)
-      FROM window_end AS e
-      LEFT JOIN page AS p ON true
-     ORDER BY p.rank DESC, p.created_at DESC, p.id DESC"""
 
 
 class WindowEnd(NamedTuple):

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 
 from mai_sessions.content.lexemes import message_vector, title_vector
+from mai_sessions.pagination import parse_search_cursor
 from mai_sessions.postgres.connection import Connection
 from mai_sessions.postgres.session_settings import PLANS
 from mai_sessions.repository import search, session_list
@@ -92,6 +93,59 @@ def test_search_of_a_user_with_many_sessions_reads_few_rows(conn: Connection, q:
         assert len(found) == results
 
     assert rows_read(conn, call) <= 3 * search.WINDOW
+
+
+LAYOUTS = {
+    "in order": "sessions SET archived = false",
+    "archived": "sessions SET archived = true",
+    "partly archived": "sessions SET archived = right(id::text, 1) > '5'",
+    "written at one time": "sessions SET updated_at = '2026-09-01'",
+    "little out of order": "sessions SET updated_at = created_at + interval '1h' * ascii(reverse(id::text))",
+    "in another order": "sessions SET updated_at = created_at + interval '99h' * ascii(reverse(id::text))",
+    "with long ones": "sessions SET message_count = 5000, last_seq = 5000 WHERE right(id::text, 1) = '7'",
+    "said to be few": "users SET session_count = 20",
+}
+
+
+@pytest.fixture(params=LAYOUTS)
+def layout_conn(conn: Connection, request: pytest.FixtureRequest) -> Iterator[Connection]:
+    """The connection, in a transaction in which the sessions are another way round."""
+    with conn.transaction(force_rollback=True):
+        conn.execute(f"UPDATE {LAYOUTS[request.param]}".encode())
+        yield conn
+
+
+@pytest.mark.parametrize(
+    ("q", "words"),
+    [
+        ("note", ["note"]),
+        ("perhaps", ["perhaps"]),
+        ("tenth", ["tenth"]),
+        ("perhaps 1", ["perhaps", r"\m1"]),
+        ('"recent tenth"', ["recent tenth"]),
+    ],
+)
+def test_search_pages_find_every_match_once(layout_conn: Connection, q: str, words: list[str]) -> None:
+    expected = {
+        row
+        for (row,) in layout_conn.execute(
+            """SELECT id FROM sessions WHERE title ~ ALL (%s)
+                UNION ALL
+               SELECT id FROM messages WHERE content ~ ALL (%s)""",
+            [words, words],
+        )
+    }
+    found = []
+    after = search.START
+    while True:
+        page = orjson.loads(search.search(layout_conn, USER, q=q, limit=150, after=after))
+        found += [UUID(result["message_id"] or result["session"]["id"]) for result in page["results"]]
+        if page["next_cursor"] is None:
+            break
+        after = parse_search_cursor(page["next_cursor"])
+    assert len(found) == len(set(found))
+    assert set(found) == expected
+    assert not page["truncated"]
 
 
 # Parts of titles: of a few, of the newest and the oldest half, of every tenth, and of all.

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -68,7 +69,9 @@ def test_statement_fits_the_schema(conn: psycopg.Connection[Any], module: Module
 @pytest.mark.parametrize(("module", "statement"), STATEMENTS)
 def test_statement_names_its_function(module: ModuleType, statement: str) -> None:
     [name] = re.findall(r"/\* (\w+) \*/", statement)
-    assert name in _SHARED or inspect.isfunction(getattr(module, name))
+    # The longest statement has a module of its own, for the one of its function.
+    user = sys.modules[module.__name__.removesuffix("_statement")]
+    assert name in _SHARED or inspect.isfunction(getattr(user, name))
 
 
 @pytest.mark.parametrize(("module", "statement"), STATEMENTS)
