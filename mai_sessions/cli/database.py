@@ -88,14 +88,18 @@ def migrated_connections(
 
 
 @contextmanager
-def reachable_database(data_dir: Path | None, *, make: bool = False) -> Generator[tuple[str, Path | None]]:
+def reachable_database(
+    data_dir: Path | None, *, make: bool = False, direct: bool = False
+) -> Generator[tuple[str, Path | None]]:
     """Yield the URI of the database, and the directory of PostgreSQL's programs, or None for the PATH.
 
     That is DATABASE_URL, or else the private PostgreSQL, which is started if it does not run. Raises
-    StartupError for a data directory without data, unless `make`.
+    StartupError for a data directory without data, unless `make`, and with `direct` for a pooler.
     """
     exit_on_signals()
     if database_url := command_settings().database_url:
+        if direct:
+            migrations.refuse_pooler(database_url)
         yield database_url, None
         return
     embedded = private_postgres()

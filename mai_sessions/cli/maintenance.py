@@ -151,7 +151,7 @@ def purge(retention_days: int | None, data_dir: Path | None) -> None:
 def psql_(ctx: click.Context, script: str | None, variables: tuple[str, ...], data_dir: Path | None) -> None:
     """Run a SCRIPT of sql/dba/ on the database, such as health.sql, or without one a shell."""
     path = psql.find_script(script) if script else None
-    with reachable_database(data_dir) as (database_url, programs):
+    with reachable_database(data_dir, direct=True) as (database_url, programs):
         ctx.exit(psql.run_psql(database_url, path, variables, programs=programs))
 
 

@@ -1,13 +1,20 @@
 """The commands that run the service, and that print and check its configuration."""
 
 import os
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import click
 from flask import Flask, current_app, has_app_context
 
-from mai_sessions.cli.database import DATA_DIR, command_settings, exit_on_signals, serving_database
+from mai_sessions.cli.database import (
+    DATA_DIR,
+    command_settings,
+    exit_on_signals,
+    reachable_database,
+    serving_database,
+)
 from mai_sessions.cli.groups import main
 from mai_sessions.config import Settings
 from mai_sessions.postgres import migrations
@@ -99,9 +106,11 @@ def _routed_app() -> Flask:
 
 
 @main.command()
-def check() -> None:
+@DATA_DIR
+def check(data_dir: Path | None) -> None:
     """Check the settings, the connection to PostgreSQL and the schema; exit with 1 if one is wrong."""
-    settings = command_settings()
-    Database(settings).check_session_settings()
-    migrations.migrate(settings.database_url, "check")
+    with reachable_database(data_dir) as (database_url, _):
+        with closing(Database(replace(command_settings(), database_url=database_url))) as database:
+            database.check_session_settings()
+        migrations.migrate(database_url, "check")
     click.echo("ok")

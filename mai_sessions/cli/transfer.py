@@ -36,7 +36,7 @@ _FILE = click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 def backup_(file: Path, data_dir: Path | None, force: bool) -> None:
     """Back up DATABASE_URL, or else the private PostgreSQL, to FILE, whether or not the service runs."""
-    with reachable_database(data_dir) as (database_url, programs):
+    with reachable_database(data_dir, direct=True) as (database_url, programs):
         backup.backup(database_url, file, programs=programs, force=force, progress=show_progress)
     click.echo(f"{file}: {file.stat().st_size:,} bytes", err=True)
 
@@ -47,7 +47,7 @@ def backup_(file: Path, data_dir: Path | None, force: bool) -> None:
 @click.option("--force", is_flag=True, help="Replace all rows of the database.")
 def restore(file: Path, data_dir: Path | None, force: bool) -> None:
     """Restore the backup in FILE, and apply the migrations that are newer than it."""
-    with reachable_database(data_dir, make=True) as (database_url, programs):
+    with reachable_database(data_dir, make=True, direct=True) as (database_url, programs):
         backup.restore(database_url, file, programs=programs, force=force, progress=show_progress)
         migrations.migrate(database_url, command_settings().migrate)
     click.echo(f"{file} is restored", err=True)

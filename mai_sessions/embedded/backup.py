@@ -29,8 +29,10 @@ _PORTABLE = ["--no-owner", "--no-privileges"]
 
 # On a cluster, read all rows of a node over one connection, so that the rows of a user are consistent.
 _ONE_CONNECTION_A_NODE = "-c citus.max_adaptive_executor_pool_size=1"
-# The extension Citus belongs to the server, so that an archive of a cluster can be restored anywhere.
-_EXTENSION_CITUS = re.compile(r"(EXTENSION - |COMMENT - EXTENSION )citus")
+# Of the extensions in an archive, only the one of the migrations is created. The others belong to the server,
+# such as Citus or pg_stat_statements, which a role without superuser rights cannot create. Only the owner of
+# an extension may comment on it.
+_EXTENSION_OF_THE_SERVER = re.compile(r" EXTENSION - (?!btree_gin )| COMMENT - EXTENSION ")
 
 # psql's \gexec runs each row as a statement.
 _DROP_TABLES = """
@@ -131,7 +133,7 @@ def restore(
         with _program(programs, "pg_restore", "--list", str(file), stdout=subprocess.PIPE) as lister:
             assert lister.stdout
             entries = lister.stdout.read().decode().splitlines(keepends=True)
-        contents.writelines(entry for entry in entries if not _EXTENSION_CITUS.search(entry))
+        contents.writelines(entry for entry in entries if not _EXTENSION_OF_THE_SERVER.search(entry))
         contents.flush()
 
         def sections(*names: str) -> AbstractContextManager[_Process]:

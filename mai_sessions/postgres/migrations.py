@@ -253,6 +253,15 @@ def _connection(database_url: str) -> Generator[Connection]:
             raise StartupError(f"migrations: {first_line(error)}") from error
 
 
+def refuse_pooler(database_url: str) -> None:
+    """Raise StartupError for a pooler, where the settings of a program of PostgreSQL, such as the empty
+    search_path of pg_dump, would remain in a session that the service uses next.
+    """
+    with _connection(database_url) as conn:
+        if not is_direct(conn):
+            raise StartupError("DATABASE_URL leads to a pooler: this command needs PostgreSQL's own address")
+
+
 def _refuse_indirect(conn: Connection) -> None:
     """Raise StartupError for a pooler, where the lock and the settings would stay on a session that is given
     to others, and for a worker node.

@@ -13,7 +13,8 @@
 -- Role:      administrator: a superuser, or a role with CREATEROLE that owns the database
 -- Safety:    writes; the first run locks each table exclusively for a moment, and gives up after 5 s. Safe
 --            while serving. Run it before the first migration, and again after each migration that creates a
---            table. An existing role of the name gets the rights.
+--            table. An existing role of the name gets the rights. The former owner of the tables becomes a
+--            member of the owner, so that a service that connects as it goes on.
 
 \set ON_ERROR_STOP on
 \set variables 'owner maintenance app readonly statement_timeout'
@@ -45,13 +46,48 @@ SELECT format('CREATE ROLE %I LOGIN', name)
  WHERE to_regrole(quote_ident(name)) IS NULL
 \gexec
 
--- Without superuser rights, an administrator can give a table only to a role it is a member of: join it until
--- the end.
-SELECT NOT pg_has_role(current_user, :'owner', 'USAGE') AS joins_owner
+-- The existing tables, the rights that the service needs on each, and the role that owns it.
+SELECT coalesce(json_agg(json_build_object('name', t.name, 'privileges', t.privileges,
+                                           'owner', p.tableowner)), '[]') AS tables,
+       count(*) AS table_count, count(*) FILTER (WHERE p.tableowner <> :'owner') AS moved_count
+  FROM (VALUES ('users',             'SELECT, INSERT, UPDATE'),
+               ('sessions',          'SELECT, INSERT, UPDATE, DELETE'),
+               ('session_titles',    'SELECT, INSERT, UPDATE'),
+               ('messages',          'SELECT, INSERT, UPDATE, DELETE'),
+               ('daily_usage',       'SELECT, INSERT, UPDATE, DELETE'),
+               ('attachments',       'SELECT, INSERT, UPDATE, DELETE'),
+               ('idempotency_keys',  'SELECT, INSERT, DELETE'),
+               ('schema_migrations', 'SELECT')) AS t (name, privileges)
+  JOIN pg_tables AS p ON p.schemaname = 'public' AND p.tablename = t.name
 \gset
-\if :joins_owner
-GRANT :"owner" TO CURRENT_USER;
-\endif
+
+-- Extended statistics have an owner of their own.
+SELECT coalesce(json_agg(json_build_object('name', s.stxname, 'owner', pg_get_userbyid(s.stxowner))), '[]')
+           AS statistics
+  FROM pg_statistic_ext AS s
+  JOIN json_to_recordset(:'tables') AS t (name text) ON s.stxrelid = format('public.%I', t.name)::regclass
+\gset
+
+-- Without superuser rights, an administrator can give a table only from and to roles it is a member of: join
+-- these until the end.
+SELECT coalesce(json_agg(name), '[]') AS joined
+  FROM (SELECT :'owner'
+         UNION
+        SELECT owner FROM json_to_recordset(:'tables') AS t (owner text)
+         UNION
+        SELECT owner FROM json_to_recordset(:'statistics') AS s (owner text)) AS r (name)
+ WHERE NOT pg_has_role(current_user, name, 'USAGE')
+\gset
+SELECT format('GRANT %I TO CURRENT_USER', name) FROM json_array_elements_text(:'joined') AS name
+\gexec
+-- A service that connects as the former owner goes on until it is restarted as another role.
+SELECT coalesce(json_agg(DISTINCT t.owner), '[]') AS former_owners
+  FROM json_to_recordset(:'tables') AS t (owner text)
+  JOIN pg_roles AS r ON r.rolname = t.owner AND NOT r.rolsuper
+ WHERE t.owner NOT IN (:'owner', :'maintenance', :'app', :'readonly')
+\gset
+SELECT format('GRANT %I TO %I', :'owner', name) FROM json_array_elements_text(:'former_owners') AS name
+\gexec
 
 SELECT format('GRANT CONNECT ON DATABASE %I TO %I, %I, %I, %I',
               current_database(), :'owner', :'maintenance', :'app', :'readonly')
@@ -112,24 +148,13 @@ ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public GRANT SELECT ON TABL
 ALTER DEFAULT PRIVILEGES FOR ROLE :"owner" IN SCHEMA public GRANT MAINTAIN ON TABLES TO :"maintenance";
 \endif
 
--- The existing tables, the rights that the service needs on each, and whether another role owns it.
-SELECT coalesce(json_agg(json_build_object('name', t.name, 'privileges', t.privileges,
-                                           'moves', p.tableowner <> :'owner')), '[]') AS tables,
-       count(*) AS table_count, count(*) FILTER (WHERE p.tableowner <> :'owner') AS moved_count
-  FROM (VALUES ('users',             'SELECT, INSERT, UPDATE'),
-               ('sessions',          'SELECT, INSERT, UPDATE, DELETE'),
-               ('session_titles',    'SELECT, INSERT, UPDATE'),
-               ('messages',          'SELECT, INSERT, UPDATE, DELETE'),
-               ('daily_usage',       'SELECT, INSERT, UPDATE, DELETE'),
-               ('attachments',       'SELECT, INSERT, UPDATE, DELETE'),
-               ('idempotency_keys',  'SELECT, INSERT, DELETE'),
-               ('schema_migrations', 'SELECT')) AS t (name, privileges)
-  JOIN pg_tables AS p ON p.schemaname = 'public' AND p.tablename = t.name
-\gset
-
 SELECT format('ALTER TABLE public.%I OWNER TO %I', name, :'owner')
-  FROM json_to_recordset(:'tables') AS t (name text, moves boolean)
- WHERE moves
+  FROM json_to_recordset(:'tables') AS t (name text, owner text)
+ WHERE owner <> :'owner'
+\gexec
+SELECT format('ALTER STATISTICS public.%I OWNER TO %I', name, :'owner')
+  FROM json_to_recordset(:'statistics') AS s (name text, owner text)
+ WHERE owner <> :'owner'
 \gexec
 SELECT format(command, t.name)
   FROM json_to_recordset(:'tables') AS t (name text, privileges text)
@@ -146,9 +171,10 @@ SELECT format(command, t.name)
  ORDER BY t.name, c.place
 \gexec
 
-\if :joins_owner
-REVOKE :"owner" FROM CURRENT_USER;
-\endif
+SELECT format('REVOKE %I FROM CURRENT_USER', name)
+  FROM json_array_elements_text(:'joined') AS name
+ WHERE NOT (name = :'owner' AND :'former_owners'::jsonb ? current_user)
+\gexec
 
 COMMIT;
 
@@ -166,6 +192,12 @@ SELECT what, which
                                    ELSE '; statistics only after GRANT pg_monitor by somebody who may' END)),
        (6, 'everybody', 'no temporary tables'
                          || CASE WHEN :'is_superuser' THEN ', no large objects'
-                                 ELSE '; large objects are revoked only when a superuser runs this' END))
+                                 ELSE '; large objects are revoked only when a superuser runs this' END),
+       (7, 'former owner', (
+           SELECT format('%1$s keeps its rights as a member of %2$I; when nothing connects as %1$s: '
+                         'REVOKE %2$I FROM %1$s', string_agg(quote_ident(name), ', '), :'owner')
+             FROM json_array_elements_text(:'former_owners') AS name
+           HAVING count(*) > 0)))
        AS r (place, what, which)
+ WHERE which IS NOT NULL
  ORDER BY place;

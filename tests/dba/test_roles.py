@@ -1,6 +1,8 @@
 """The service under the role `app`, and the limits of the roles."""
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -12,11 +14,12 @@ from support.samples import base64_of, png
 from support.scripts import DBA, RunScript
 
 from mai_sessions.errors import StartupError
-from mai_sessions.postgres.migrations import migrate
+from mai_sessions.postgres.migrations import apply, migrate
 
 Conn = psycopg.Connection[Any]
 SCRIPT = "roles.sql"
 SESSIONS = "/api/v1/sessions"
+MIGRATIONS_OF_0_1_0 = 8
 
 
 def login(url: str, role: str) -> str:
@@ -178,16 +181,18 @@ def test_roles_make_no_temporary_tables(new_database: str, run_script: RunScript
 
 
 def test_administrator_with_createrole_makes_the_roles(
-    new_database: str, run_program: Callable[..., str], make_app: Callable[..., Flask]
+    new_database: str, run_program: Callable[..., str], make_app: Callable[..., Flask], tmp_path: Path
 ) -> None:
-    """On a managed PostgreSQL there is no superuser, and its administrator may have migrated before."""
+    """A managed PostgreSQL has no superuser; here the service of 0.1.0 connects as the administrator."""
     names = {role: f"managed_{role}" for role in ("owner", "maintenance", "app", "readonly")}
     with psycopg.connect(new_database, autocommit=True) as conn:
         conn.execute("CREATE ROLE managed_admin LOGIN CREATEROLE PASSWORD 'managed_admin'")
         conn.execute(f'ALTER DATABASE "{conn.info.dbname}" OWNER TO managed_admin'.encode())
     try:
         admin = make_conninfo(new_database, user="managed_admin", password="managed_admin")
-        migrate(admin, "on")
+        for migration in (DBA.parent / "migrations").glob("000[1-8]_*.sql"):
+            shutil.copy(migration, tmp_path)
+        assert len(list(apply(admin, tmp_path))) == MIGRATIONS_OF_0_1_0
         sets = [f"--set={role}={name}" for role, name in names.items()]
         for created in (
             "managed_owner, managed_maintenance, managed_app, managed_readonly",
@@ -196,7 +201,12 @@ def test_administrator_with_createrole_makes_the_roles(
             printed = run_program("psql", "-XAtf", str(DBA / SCRIPT), *sets, admin)
             assert f"roles created|{created}" in printed.splitlines()
         with psycopg.connect(admin, autocommit=True) as conn:
-            conn.execute("ALTER ROLE managed_app PASSWORD 'managed_app'")
+            # A service that connects as the former owner goes on.
+            conn.execute("DELETE FROM messages")
+            for role in ("owner", "app"):
+                conn.execute(f"ALTER ROLE managed_{role} PASSWORD 'managed_{role}'".encode())
+            conn.execute("REVOKE managed_owner FROM managed_admin")
+        migrate(make_conninfo(new_database, user="managed_owner", password="managed_owner"), "on")
         url = make_conninfo(new_database, user="managed_app", password="managed_app")
         tour(make_app(database_url=url, migrate="check"))
     finally:

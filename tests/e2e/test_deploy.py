@@ -114,20 +114,26 @@ def test_service_runs_as_a_role_that_cannot_change_the_schema(bare_root: Path) -
     before = "\n".join(line[4:] for line in own_database.splitlines() if line)
     assert before in host
     roles = commands("With roles")
-    database, _, rest = roles.partition("psql -X \"$ADMIN_URL\" -c '\\password mai_sessions_owner'\n")
-    assert rest
-    password = (
-        "runuser -u postgres -- psql -X -c \"ALTER ROLE mai_sessions_owner PASSWORD 'secret'\"\n"
-        "OWNER_URL=postgresql://mai_sessions_owner:secret@127.0.0.1/mai_sessions\n"
-        "echo MAI_SESSIONS_MIGRATE=check >> /etc/mai-sessions/environment\n"
-    )
+    database, check, rest = roles.partition("echo 'MAI_SESSIONS_MIGRATE=check'")
+    migrate, _, _ = rest.partition('psql -X "$ADMIN_URL"')
     checks = """
         ! runuser -u mai-sessions -- psql -X -d mai_sessions -c 'DROP TABLE messages'
         mai-sessions migrate --check
     """
-    walked = [host.replace(before, database), password, rest]
+    walked = [host.replace(before, database), check + migrate]
     walked += [walk("Start it without systemd", "The first request"), checks]
     assert FIRST_REQUEST in run_in(bare_root, "\n".join(walked))
+
+
+@full_with_systemd
+def test_page_leads_through_pgbouncer_while_commands_connect_directly(bare_root: Path) -> None:
+    with booted(bare_root) as run:
+        run(walk("On one host", "Start it with systemd", "The first request"))
+        run(commands("Through PgBouncer").partition('DATABASE_URL="')[0])
+        assert FIRST_REQUEST in run(commands("The first request"))
+        run("journalctl -u mai-sessions -o cat | grep 'database mai_sessions on 127.0.0.1'")
+        run("systemctl start mai-sessions-backup; test -s /var/lib/mai-sessions-backup/chats-*.dump")
+        assert run("mai-sessions psql check_all.sql") == "OK: no check found a row\n"
 
 
 @full_with_systemd

@@ -1,6 +1,5 @@
 """The programs of PostgreSQL that backup and restore run: roles, missing and failing programs, passwords."""
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -8,13 +7,12 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
-from support.backups import rows, run
+from support.backups import client_path, rows, run
 from support.chats import SESSIONS
 from support.scripts import DBA
 
 from mai_sessions import create_app
 from mai_sessions.config import Settings
-from mai_sessions.embedded import private_postgres as embedded
 from mai_sessions.embedded.backup import backup
 from mai_sessions.errors import StartupError
 
@@ -33,9 +31,7 @@ def test_restore_works_on_a_server_with_roles(
     source = make_migrated_database()
     with psycopg.connect(source) as conn:
         conn.execute("INSERT INTO users VALUES ('ann', 0)")
-        major = conn.info.server_version // 10000
-    # The embedded programs are of PostgreSQL 18.
-    path = f"{embedded.PROGRAMS}:{os.environ['PATH']}" if major == 18 else os.environ["PATH"]
+        path = client_path(conn)
     file = tmp_path / "x"
     run("backup", file, DATABASE_URL=as_role("readonly", source), PATH=path)
     run_program("psql", "--no-psqlrc", "-f", str(DBA / "roles.sql"), new_database)
@@ -50,6 +46,23 @@ def test_restore_works_on_a_server_with_roles(
     assert run("backup", tmp_path / "y", DATABASE_URL=source, PATH=str(tmp_path)) == (
         "Error: pg_dump is missing: install PostgreSQL's client programs, of the server's version\n"
     )
+
+
+def test_owner_restores_into_a_database_whose_extensions_another_role_owns(
+    make_migrated_database: Callable[[], str], tmp_path: Path
+) -> None:
+    """The superuser of the suite has created them; the owner may create pgstattuple nowhere."""
+    source = make_migrated_database()
+    with psycopg.connect(source, autocommit=True) as conn:
+        conn.execute("INSERT INTO users VALUES ('ann', 0)")
+        conn.execute("CREATE EXTENSION pgstattuple")
+        path = client_path(conn)
+    file = tmp_path / "x"
+    run("backup", file, DATABASE_URL=source, PATH=path)
+    for target in (source, make_migrated_database()):
+        owner = make_conninfo(target, user="mai_sessions_owner", password="mai_sessions_owner")
+        assert run("restore", file, "--force", DATABASE_URL=owner, PATH=path) == f"{file} is restored\n"
+        assert rows(target)["users"] == rows(source)["users"]
 
 
 @pytest.fixture

@@ -1,14 +1,17 @@
 """The service behind a pooler: refused starts, and failures of the pooler."""
 
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from support.backups import COMMAND, ENVIRON
 from support.pgbouncer import PgBouncer, pgbouncer
 
 from mai_sessions.errors import StartupError
@@ -81,6 +84,26 @@ def test_migration_through_a_pooler_is_refused(new_database: str) -> None:
         # Without pending migrations the start is not refused.
         migrate(pooler.url, "on")
         migrate(pooler.url, "check")
+
+
+@pytest.mark.parametrize("arguments", [("backup", "archive"), ("restore", "archive"), ("psql", "health.sql")])
+def test_programs_of_postgresql_are_refused(
+    pooler: PgBouncer, client: FlaskClient, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """Their settings, such as an empty search_path, would remain in a session that the service uses next."""
+    (tmp_path / "archive").touch()
+    done = subprocess.run(
+        [COMMAND, *arguments, *["--force"] * (arguments[0] != "psql")],
+        cwd=tmp_path,
+        env=ENVIRON | {"DATABASE_URL": pooler.url},
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: DATABASE_URL leads to a pooler")
+    for _ in range(9):
+        assert client.get(SESSIONS).status_code == 200
 
 
 def test_read_without_a_connection_is_a_503(pooler: PgBouncer, client: FlaskClient) -> None:

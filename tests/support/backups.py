@@ -8,6 +8,9 @@ from typing import Any
 
 import psycopg
 
+from mai_sessions.embedded import private_postgres as embedded
+from mai_sessions.embedded.data_directory import MAJOR
+
 COMMAND = Path(sys.executable).with_name("mai-sessions")
 
 
@@ -16,6 +19,12 @@ ENVIRON = {
     for name, value in os.environ.items()
     if not name.startswith(("MAI_SESSIONS_", "DATABASE_URL"))
 }
+
+
+def client_path(conn: psycopg.Connection[Any]) -> str:
+    """A PATH with the client programs of the server's version: the embedded ones, or Debian's."""
+    is_embedded = conn.info.server_version // 10000 == int(MAJOR)
+    return f"{embedded.PROGRAMS}:{os.environ['PATH']}" if is_embedded else os.environ["PATH"]
 
 
 def run(command: str, *arguments: Any, **environ: str) -> str:
