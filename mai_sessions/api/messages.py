@@ -60,7 +60,7 @@ def append_messages(payload: dict[str, Any], session_id: UUID) -> Response:
     changes: SessionChanges = payload["session"]
     body = {"messages": given, "session": changes} if is_batch else given[0]
     key = idempotency_key(f"sessions/{session_id}/messages", body)
-    with_lexemes = [with_words(message, current_user_id(), session_id) for message in given]
+    with_lexemes = with_words(given, current_user_id(), session_id)
     with connection() as conn:
         reply = appends.append_messages(
             conn,

@@ -53,7 +53,7 @@ def create_session(payload: dict[str, Any]) -> Response:
     messages, head_id = payload.pop("messages", ()), payload.pop("head_id", None)
     session = NewSession(**{**payload, "id": payload["id"] or new_id()})
     given = [with_tokens(message, current_state().count_tokens) for message in messages]
-    with_lexemes = [with_words(message, current_user_id(), session.id) for message in given]
+    with_lexemes = with_words(given, current_user_id(), session.id)
     with connection() as conn:
         reply = creations.create_session(
             conn,

@@ -69,7 +69,8 @@ _TOKEN = re.compile(
 _ASCII_WORD = re.compile("[0-9a-z]+")
 _ASCII_OPERATORS = re.compile(f"[{OPERATORS}]{{2,}}")
 _RUN = re.compile("[0-9]+|[^0-9]+")
-_CHARACTER = re.compile(f".[{TRAILING}]*", re.DOTALL)
+# No writing has more marks or vowels on a character, and PostgreSQL limits a lexeme to 2 kB.
+_CHARACTER = re.compile(f".[{TRAILING}]{{0,8}}", re.DOTALL)
 _IS_DECOMPOSED = re.compile(f"[{TRAILING}]")
 # The weight of a lexeme by the number of its occurrences.
 _WEIGHTS = {"A": range(16, MAX_CHARACTERS), "B": range(6, 16), "C": range(3, 6)}

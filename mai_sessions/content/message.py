@@ -7,9 +7,13 @@ from typing import Final, NamedTuple, TypedDict
 from uuid import UUID
 
 from mai_sessions.content.attachments import Attachment
-from mai_sessions.content.lexemes import message_vector
-from mai_sessions.content.long_text import Content, LongText
+from mai_sessions.content.lexemes import MAX_CHARACTERS, message_vector
+from mai_sessions.content.long_text import Content, LongText, head
 from mai_sessions.content.metadata import NO_METADATA, Metadata
+
+# The searchable characters of all messages of a request together. The words of a hundred messages of
+# MAX_CHARACTERS would take half a minute.
+MAX_SEARCHABLE = 1_000_000
 
 
 class Unset(Enum):
@@ -63,16 +67,34 @@ def has_long_text(messages: Sequence[NewMessage]) -> bool:
     return any(isinstance(message.content, LongText) for message in messages)
 
 
-def with_words(message: NewMessage, user_id: str, session_id: UUID) -> NewMessage:
-    """Extract the lexemes of a message that is to be added now, as a tsvector. A streaming message gets them
-    when it ends.
+def with_words(messages: Sequence[NewMessage], user_id: str, session_id: UUID) -> list[NewMessage]:
+    """Extract the lexemes of messages that are to be added now, each as a tsvector. A streaming message gets
+    them when it ends.
 
-    A long text takes up to a tenth of a second, so it is called before a connection is checked out.
+    A long text takes up to a fifth of a second, so it is called before a connection is checked out. Of the
+    longest messages only the beginning is read, so that all together have at most MAX_SEARCHABLE characters.
     """
-    if message.status == "streaming":
-        return message._replace(words="")
-    created_at = message.created_at or datetime.now(UTC)
-    return message._replace(words=message_vector(user_id, session_id, created_at, message.content))
+    texts = [head(message.content, MAX_CHARACTERS) for message in messages]
+    limit = _fair_limit([len(text) for text in texts], MAX_SEARCHABLE)
+    now = datetime.now(UTC)
+    return [
+        message._replace(
+            words=""
+            if message.status == "streaming"
+            else message_vector(user_id, session_id, message.created_at or now, text[:limit])
+        )
+        for message, text in zip(messages, texts, strict=True)
+    ]
+
+
+def _fair_limit(sizes: Sequence[int], total: int) -> int:
+    """Return the limit for each size with which all together are at most `total`."""
+    for place, size in enumerate(sorted(sizes)):
+        share = total // (len(sizes) - place)
+        if size > share:
+            return share
+        total -= size
+    return max(sizes, default=0)
 
 
 class MessageChanges(TypedDict, total=False):

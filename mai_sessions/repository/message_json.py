@@ -48,7 +48,7 @@ def message_rows(
 
 def message_words(message: NewMessage, user_id: str, session_id: UUID) -> str | None:
     """Return the lexemes of a message, and extract them if that has not been done."""
-    return message.words if message.words is not None else with_words(message, user_id, session_id).words
+    return message.words if message.words is not None else with_words([message], user_id, session_id)[0].words
 
 
 def content_param(content: Content) -> str | Utf8:

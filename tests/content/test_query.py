@@ -14,6 +14,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from support.adversarial import TEXTS
 
 from mai_sessions.content.folding import fold
 from mai_sessions.content.lexemes import (
@@ -21,6 +22,7 @@ from mai_sessions.content.lexemes import (
     count_lexemes,
     message_vector,
 )
+from mai_sessions.content.message import MAX_SEARCHABLE, NewMessage, with_words
 from mai_sessions.content.query import parse_query, split_terms
 from mai_sessions.content.snippets import snippet
 
@@ -256,6 +258,24 @@ def test_vector_of_any_text_is_bounded() -> None:
     many = "".join(map(chr, range(0x20000, 0x2A6D0))) * 3
     assert len(count_lexemes(many)) == MAX_LEXEMES
     assert len(message_vector("user", uuid4(), datetime.now(UTC), many).encode()) < 1_000_000
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_lexeme_of_any_text_fits_into_the_index(kind: str) -> None:
+    """PostgreSQL refuses a lexeme of more than 2,046 bytes, that of its user included."""
+    assert [lexeme for lexeme in count_lexemes(TEXTS[kind](40_000)) if len(lexeme.encode()) > 1000] == []
+
+
+def test_longest_messages_of_a_request_are_cut() -> None:
+    """The words of 100 long messages are those of a tenth of their characters; short ones keep theirs."""
+    text = "".join(chr(0x4E00 + number * 7919 % 20_000) for number in range(100_000))
+    messages = [NewMessage("user", "short"), *[NewMessage("user", text)] * 40]
+    short, *long = [message.words or "" for message in with_words(messages, "user", uuid4())]
+    share = (MAX_SEARCHABLE - 5) // 40
+    assert "short" in short
+    assert {words.count(text[share - 2 : share]) for words in long[:1]} == {1}
+    [alone] = with_words(messages[1:2], "user", uuid4())
+    assert len(alone.words or "") > len(long[0])
 
 
 def test_repeated_lexeme_has_one_position() -> None:

@@ -29,6 +29,8 @@ TEXTS: dict[str, Callable[[int], str]] = {
         chr(0x4E00 + number % 20_000) for number in range(max(1, size // 3))
     ),
     "Hangul jamo": repeat("\u1112\u1161\u11ab"),
+    "one kana with voicing marks": lambda size: "か" + repeat("\u3099")(size),
+    "one syllable of many vowels": lambda size: "\u1112" + repeat("\u1161")(size),
     "quotes": repeat('"a" '),
     "opened quotes": repeat('"a '),
     "emoji with modifiers": repeat("👩🏽\u200d🚀"),
