@@ -120,6 +120,37 @@ def test_key_is_forgotten_after_a_day(client: FlaskClient, conn: Conn, messages:
         assert ids[1] == ids[2] != ids[0]
 
 
+@pytest.mark.parametrize("deleted", ["message", "session"])
+def test_key_is_forgotten_with_what_it_created(client: FlaskClient, messages: str, deleted: str) -> None:
+    """A replay never tells of a row that is gone: the request is a new one."""
+    headers, message = {"Idempotency-Key": "k"}, {"role": "user", "content": "x"}
+    path, body = (messages, message) if deleted == "message" else (SESSIONS, {"messages": [message]})
+    first = client.post(path, json=body, headers=headers)
+    assert client.delete(first.headers["Location"]).status_code == 204
+    again = client.post(path, json=body, headers=headers)
+    assert (again.status_code, again.headers.get("Idempotency-Replayed")) == (201, None)
+    assert again.get_json()["id"] != first.get_json()["id"]
+    assert client.get(again.headers["Location"]).status_code == 200
+
+
+def test_key_of_a_batch_is_forgotten_with_its_first_message(client: FlaskClient, messages: str) -> None:
+    body = {"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]}
+    headers = {"Idempotency-Key": "k"}
+    first, second = client.post(messages, json=body, headers=headers).get_json()["messages"]
+    client.delete(f"{messages}/{second['id']}")
+    assert client.post(messages, json=body, headers=headers).headers["Idempotency-Replayed"] == "true"
+    client.delete(f"{messages}/{first['id']}")
+    assert "Idempotency-Replayed" not in client.post(messages, json=body, headers=headers).headers
+    assert len(client.get(messages).get_json()) == 2
+
+
+def test_key_of_a_message_in_a_deleted_session_is_a_404(client: FlaskClient, messages: str) -> None:
+    request: Any = {"json": {"role": "user", "content": "x"}, "headers": {"Idempotency-Key": "k"}}
+    assert client.post(messages, **request).status_code == 201
+    client.delete(messages.removesuffix("/messages"))
+    assert client.post(messages, **request).status_code == 404
+
+
 @pytest.mark.parametrize(
     "extra",
     [

@@ -1,6 +1,7 @@
 """Repeated requests cause no error in PostgreSQL. Otherwise its log would grow with each retry."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -9,12 +10,16 @@ import psycopg
 import pytest
 from flask.testing import FlaskClient
 from support.chats import SESSIONS
-from support.service import wait_until
+from support.races import at_once
+from support.service import TREE, wait_until
 
 from mai_sessions import create_app
 from mai_sessions.config import Settings
+from mai_sessions.content.tokens import load_tokenizer
 from mai_sessions.embedded.private_postgres import postgresql
+from mai_sessions.importers.run import Import, import_files
 from mai_sessions.postgres import migrations
+from mai_sessions.postgres.connection import Connection
 
 SESSION_ID = str(uuid4())
 MESSAGE = {"role": "user", "content": "x"}
@@ -46,6 +51,18 @@ def site(data_dir: Path) -> Iterator[tuple[FlaskClient, str, Path]]:
         app.extensions["mai_sessions"].close()
 
 
+@contextmanager
+def no_errors(url: str, data_dir: Path) -> Iterator[None]:
+    """Check that PostgreSQL logs no error for the length of a `with`."""
+    before = errors(data_dir)
+    yield
+    # A last error, made by the test, shows that errors are logged.
+    with psycopg.connect(url) as conn, pytest.raises(psycopg.errors.DivisionByZero):
+        conn.execute("SELECT 1 / 0")
+    wait_until(lambda: errors(data_dir) > before)
+    assert errors(data_dir) == before + 1
+
+
 def errors(data_dir: Path) -> int:
     """Count the errors in the logs of PostgreSQL."""
     return sum(path.read_text(errors="replace").count("ERROR:") for path in data_dir.rglob("*.log"))
@@ -56,11 +73,26 @@ def test_repeated_request_makes_no_error_in_the_log(site: tuple[FlaskClient, str
     client, url, data_dir = site
     path, body, headers = REPEATABLE[name]
     client.post(SESSIONS, json={"id": SESSION_ID})
-    before = errors(data_dir)
-    for _ in range(3):
-        assert client.post(path, json=body, headers=headers).status_code in (200, 201)
-    # A last error, made by the test, shows that errors are logged.
-    with psycopg.connect(url) as conn, pytest.raises(psycopg.errors.DivisionByZero):
-        conn.execute("SELECT 1 / 0")
-    wait_until(lambda: errors(data_dir) > before)
-    assert errors(data_dir) == before + 1
+    with no_errors(url, data_dir):
+        for _ in range(3):
+            assert client.post(path, json=body, headers=headers).status_code in (200, 201)
+
+
+@pytest.mark.parametrize(
+    "file", ["chatgpt.json", "claude.json", "librechat.json", "openwebui.json", "mai.ndjson"]
+)
+def test_repeated_import_makes_no_error_in_the_log(site: tuple[FlaskClient, str, Path], file: str) -> None:
+    """Also while two imports of the same file meet."""
+    _, url, data_dir = site
+    path = TREE / "tests" / "importers" / "files" / file
+
+    def run_import(_number: int) -> None:
+        with (
+            Connection.connect(url, autocommit=True) as first,
+            Connection.connect(url, autocommit=True) as second,
+        ):
+            import_files([first, second], [path], Import("ann", load_tokenizer("words")))
+
+    with no_errors(url, data_dir):
+        at_once(2, run_import)
+        run_import(0)
