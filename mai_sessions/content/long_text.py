@@ -119,9 +119,6 @@ def restore_long_texts(value: Any, texts: dict[str, bytes]) -> None:
                 container[key] = text if _may_be_content((*path, key)) else _shortened(text)
             if isinstance(key, str) and key in texts:
                 container[_shortened(_decode(texts.pop(key), path))] = container.pop(key)
-    # Of two members of one name, the last counts.
-    for literal in texts.values():
-        _decode(literal, ())
 
 
 def _may_be_content(path: Path) -> bool:

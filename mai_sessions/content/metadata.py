@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from mai_sessions.content.json_text import check_strings, is_deeper
+from mai_sessions.content.json_text import check_keys, check_strings, is_deeper
 from mai_sessions.content.parts import BrokenValue, dump_json
 
 # Bytes of the compact JSON, and levels of arrays and objects.
@@ -28,10 +28,11 @@ NO_METADATA = Metadata(b"{}", b"{}", ())
 def read_metadata(value: dict[str, Any]) -> Metadata:
     """Read metadata.
 
-    Raises BrokenValue for text that PostgreSQL cannot hold, for more than MAX_DEPTH levels, and for more than
-    MAX_METADATA bytes.
+    Raises BrokenValue for text that PostgreSQL cannot hold, for a repeated key, of which jsonb would keep the
+    last value, for more than MAX_DEPTH levels, and for more than MAX_METADATA bytes.
     """
     check_strings(value)
+    check_keys(value)
     if is_deeper(value, MAX_DEPTH):
         raise BrokenValue((), f"Nested deeper than {MAX_DEPTH}.", "too_deep")
     compact = dump_json(value)

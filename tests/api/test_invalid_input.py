@@ -42,9 +42,21 @@ def test_unknown_keys_and_parameters_are_ignored(client: FlaskClient) -> None:
         assert client.get(f"{path}?unknown=%00&limit[]=x&_=1").status_code == 200
 
 
-def test_last_of_duplicate_json_keys_counts(client: FlaskClient) -> None:
+def test_last_of_repeated_keys_counts_and_parts_keep_all(client: FlaskClient) -> None:
     made = client.post(SESSIONS, data=b'{"title": "a", "title": "b"}', content_type="application/json")
     assert made.get_json()["title"] == "b"
+    parts = b'[{"type":"text","text":"a","text":"b"},{"x":{"y":[],"y":{"z":0,"z":1}}}]'
+    for place, status in ((b"parts", 201), (b"metadata", 422)):
+        body = b'{"role":"user","content":"c","%b":%b}' % (place, parts if status == 201 else parts[1:38])
+        added = client.post(
+            f"{SESSIONS}/{made.get_json()['id']}/messages", data=body, content_type="application/json"
+        )
+        assert added.status_code == status
+        if status == 201:
+            assert parts in added.data
+            assert parts in client.get(added.headers["Location"]).data
+        else:
+            assert added.get_json()["errors"][0]["loc"] == ["body", "metadata", "text"]
 
 
 # Refused input

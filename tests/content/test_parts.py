@@ -35,6 +35,33 @@ def test_number_keeps_its_digits(number: float) -> None:
     assert parse_json(read_parts(parse_json(json.dumps([{"n": number}]).encode())).json) == [{"n": number}]
 
 
+def test_text_that_looks_like_a_key_is_no_key() -> None:
+    value = {"a": 'of {"a": 1, "a" :2}', "b": [{"a": '":'}, {"a": ":"}], "c": {"a": {"a": {}}}}
+    assert parse_json(json.dumps(value).encode()) == value
+    assert parse_json(json.dumps({"big": 2**70, "value": value}).encode()) == {"big": 2**70, "value": value}
+
+
+def test_repeated_keys_of_parts_are_kept_in_their_places() -> None:
+    text = b'[{"type":"text","text":"one","text":"two","x":{"a":[1],"b":{},"a":[1]},"x":5}]'
+    parts = read_parts(parse_json(text))
+    assert (parts.json, parts.text) == (text, "two")
+    assert parse_json(b'{"title":"one","title":"two"}')["title"] == "two"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "path"),
+    [
+        (b'{"a":1,"b":2,"a":3}', ("a",)),
+        (b'{"":0,"":null}', ("",)),
+        (b'{"a":[0,{"b" :{"k\\u0041":1, "kA"\n:1}}]}', ("a", 1, "b", "kA")),
+    ],
+)
+def test_repeated_key_of_metadata_is_named_by_its_path(metadata: bytes, path: tuple[Any, ...]) -> None:
+    with pytest.raises(BrokenValue) as caught:
+        read_metadata(parse_json(metadata))
+    assert (caught.value.path, caught.value.reason) == (path, "repeated")
+
+
 def test_large_data_urls_become_links_in_their_places() -> None:
     parts: list[Any] = [
         {"type": "text", "text": "see"},
@@ -107,6 +134,7 @@ def test_broken_part_is_named_by_its_path(parts: list[Any], path: tuple[Any, ...
         (b"[NaN]", (), "json"),
         (b"1e400", (), "json"),
         (b"1" * 5000, (), "json"),
+        (b'{"a":1,"a":' + b"[" * 1000 + b"]" * 1000 + b"}", (), "too_deep"),
     ],
 )
 def test_broken_json_is_named_by_its_path(body: bytes, path: tuple[Any, ...], reason: str) -> None:
