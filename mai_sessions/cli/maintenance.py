@@ -132,6 +132,7 @@ def purge(retention_days: int | None, data_dir: Path | None) -> None:
         settings = replace(settings, database_url=database_url, read_url="", threads=1)
         database = Database(settings)
         try:
+            database.check_session_settings()
             removed = Expiry(database, settings).purge(days)
         except Unavailable as error:
             raise StartupError(str(error)) from None

@@ -113,3 +113,21 @@ def test_every_command_works(target: Target) -> None:
     assert "MAI_SESSIONS_THREADS=4\n" in run("config", has_database=False)
     assert "/api/v1/sessions" in run("routes", has_database=False)
     assert target.used == set(main.commands)
+
+
+@pytest.mark.parametrize("command", ["check", "reindex", "purge", "export"])
+def test_session_that_the_service_cannot_use_is_named_in_one_line(
+    database_url: str, tmp_path: Path, command: str
+) -> None:
+    """Without a pooler, the role of the tests does not have the settings that roles.sql gives to `app`."""
+    done = subprocess.run(
+        [COMMAND, command, *["--user=ann"] * (command == "export")],
+        cwd=tmp_path,
+        env=ENVIRON | {"DATABASE_URL": database_url, "MAI_SESSIONS_PREPARE": "off"},
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("Error: PostgreSQL cannot be used: the session has statement_timeout 0")

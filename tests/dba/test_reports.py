@@ -1,7 +1,7 @@
 """Every report runs as readonly, and shows its subject."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import sleep
 from typing import Any
@@ -10,8 +10,9 @@ from uuid import UUID
 import psycopg
 import pytest
 from flask.testing import FlaskClient
+from psycopg.conninfo import make_conninfo
 from support.citus import ONE_NODE
-from support.scripts import REPORTS, USERS, RunScript
+from support.scripts import DBA, REPORTS, USERS, RunScript
 
 Conn = psycopg.Connection[Any]
 Chats = dict[str, list[UUID]]
@@ -148,6 +149,19 @@ def test_health_remarks_on_dead_rows(conn: Conn, run_script: RunScript) -> None:
         assert remark(run_script, "dead rows, most") == ""
     finally:
         conn.execute("ALTER TABLE users RESET (autovacuum_enabled)")
+
+
+@ONE_NODE
+@pytest.mark.parametrize("report", ["activity", "health", "vacuum"])
+def test_report_says_what_is_hidden_from_a_role_without_statistics(
+    database_url: str, run_program: Callable[..., str], report: str
+) -> None:
+    def first_line(role: str) -> str:
+        url = make_conninfo(database_url, user=f"mai_sessions_{role}", password=f"mai_sessions_{role}")
+        return run_program("psql", "-XqAt", "-f", str(DBA / f"report/{report}.sql"), url).partition("\n")[0]
+
+    assert first_line("app").startswith("The sessions of other roles are hidden from this one")
+    assert not first_line("readonly").startswith("The sessions")
 
 
 OVERDUE = "expiry does not run: see docs/runbook.md"

@@ -129,11 +129,12 @@ def test_service_runs_as_a_role_that_cannot_change_the_schema(bare_root: Path) -
 def test_page_leads_through_pgbouncer_while_commands_connect_directly(bare_root: Path) -> None:
     with booted(bare_root) as run:
         run(walk("On one host", "Start it with systemd", "The first request"))
-        run(commands("Through PgBouncer").partition('DATABASE_URL="')[0])
+        run(commands("Through PgBouncer").partition("export ")[0])
         assert FIRST_REQUEST in run(commands("The first request"))
         run("journalctl -u mai-sessions -o cat | grep 'database mai_sessions on 127.0.0.1'")
         run("systemctl start mai-sessions-backup; test -s /var/lib/mai-sessions-backup/chats-*.dump")
         assert run("mai-sessions psql check_all.sql") == "OK: no check found a row\n"
+        run("mai-sessions purge; mai-sessions reindex; mai-sessions check")
 
 
 @full_with_systemd

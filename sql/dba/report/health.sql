@@ -53,6 +53,9 @@ slots AS (
                                ELSE pg_current_wal_lsn() END,
                                restart_lsn)) AS bytes
       FROM pg_replication_slots),
+archiver AS (
+    SELECT last_archived_time AS last, last_failed_time > coalesce(last_archived_time, '-infinity') AS fails
+      FROM pg_stat_archiver),
 dead AS (
     SELECT s.relname || ', ' || round(100.0 * s.n_dead_tup / (s.n_live_tup + s.n_dead_tup)) || ' %' AS table,
            s.n_dead_tup AS rows, s.n_dead_tup > 10000 AND s.n_dead_tup > 0.3 * s.n_live_tup AS are_many
@@ -77,6 +80,7 @@ SELECT l.what, l.value, l.remark
  CROSS JOIN tables AS t
  CROSS JOIN replicas AS r
  CROSS JOIN slots AS s
+ CROSS JOIN archiver AS a
  CROSS JOIN invalid AS i
  CROSS JOIN expiry AS e
  CROSS JOIN behind AS b
@@ -119,7 +123,11 @@ SELECT l.what, l.value, l.remark
                CASE WHEN r.lag > interval '10 seconds' THEN 'behind' ELSE '' END),
            (20, 'slots without a reader', s.idle || coalesce(', keeping ' || pg_size_pretty(s.bytes), ''),
                CASE WHEN s.idle > 0 THEN 'they keep the WAL' ELSE '' END),
-           (21, 'behind the primary',
+           (21, 'WAL archived',
+               CASE WHEN current_setting('archive_mode') = 'off' THEN 'off'
+                    ELSE coalesce('until ' || date_trunc('second', a.last), 'none yet') END,
+               CASE WHEN a.fails THEN 'archive_command fails: the WAL stays' ELSE '' END),
+           (22, 'behind the primary',
                CASE WHEN NOT b.is_replica THEN 'not a replica'
                     WHEN b.bytes > 0 THEN concat(pg_size_pretty(b.bytes),
                                                  ', ' || date_trunc('milliseconds', b.lag))
@@ -127,10 +135,10 @@ SELECT l.what, l.value, l.remark
                CASE WHEN b.is_disconnected THEN 'not connected to the primary'
                     WHEN b.bytes > 0 AND coalesce(b.lag > interval '10 seconds', true) THEN 'behind'
                     ELSE '' END),
-           (22, 'keys older than 25 hours',
+           (23, 'keys older than 25 hours',
                CASE WHEN e.keys < 100000 THEN e.keys::text ELSE '100000 or more' END,
                CASE WHEN e.keys > 0 THEN 'expiry does not run: see docs/runbook.md' ELSE '' END),
-           (23, 'streams idle for 2 hours',
+           (24, 'streams idle for 2 hours',
                CASE WHEN e.streams < 100000 THEN e.streams::text ELSE '100000 or more' END,
                CASE WHEN e.streams > 0 THEN 'expiry does not run: see docs/runbook.md' ELSE '' END)
        ) AS l (place, what, value, remark)
