@@ -20,7 +20,8 @@ from mai_sessions.errors import StartupError
 
 log = logging.getLogger(__name__)
 
-_BEARER = re.compile(r"Bearer +([A-Za-z0-9._~+/=-]+) *", re.IGNORECASE).fullmatch
+# One blank: with more, one token would be several callers for a proxy that counts their requests.
+_BEARER = re.compile(r"Bearer ([A-Za-z0-9._~+/=-]+) *", re.IGNORECASE).fullmatch
 # How far the clock of the identity provider may be ahead, in seconds.
 NOT_BEFORE_LEEWAY = 10.0
 _SAFE_ERRORS = (jwt.InvalidAudienceError, jwt.MissingRequiredClaimError, jwt.PyJWKClientError)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from psycopg.rows import dict_row
 
 from mai_sessions.api.analytics import model_name
+from mai_sessions.schemas.messages import MAX_RESPONSE_TIME_MS
 
 USER = "default-user"
 Conn = psycopg.Connection[Any]
@@ -236,6 +237,25 @@ def grouped(pairs: Any) -> list[tuple[str, list[Row]]]:
 USAGE = """
     SELECT session_id, day, part, agent_name, model_id, message_count, token_count, error_count, timed_count
       FROM daily_usage"""
+
+
+def test_sums_of_the_largest_numbers_are_returned(client: FlaskClient) -> None:
+    session = client.post("/api/v1/sessions", json={}).get_json()["id"]
+    largest = {
+        "role": "assistant",
+        "content": "",
+        "model_id": "m",
+        "token_count": 2**31 - 1,
+        "response_time_ms": MAX_RESPONSE_TIME_MS,
+    }
+    body = {"messages": [largest] * 100}
+    for _ in range(3):
+        assert client.post(f"/api/v1/sessions/{session}/messages", json=body).status_code == 201
+    for name in ("usage", "agents", "models", "summary"):
+        sums = client.get(f"/api/v1/analytics/{name}")
+        assert sums.status_code == 200
+        assert str(300 * (2**31 - 1)) in sums.text
+        assert name == "models" or f"{MAX_RESPONSE_TIME_MS:.0f}" in sums.text
 
 
 def test_concurrent_writers_keep_the_sums_true(client: FlaskClient, conn: Conn) -> None:

@@ -95,6 +95,25 @@ def test_blank_search_does_not_filter(client: FlaskClient, blank: str) -> None:
     assert titles(client, search=blank) == ["t w o", "one"]
 
 
+@pytest.mark.parametrize(
+    ("title", "search"),
+    [
+        ("Cafe\u0301 plans", "caf\u00e9"),
+        ("Caf\u00e9 plans", "cafe\u0301 p"),
+        ("\u1112\u1161\u11ab글", "\ud55c"),
+        ("\u304b\u3099 kana", "\u304c"),
+        ("Trip to Rome", "Trip to "),
+        ("Trip", "trip \t"),
+        ("Trip", "trip\u3000"),
+    ],
+)
+def test_search_compares_in_nfc_and_without_blanks_at_the_end(
+    client: FlaskClient, title: str, search: str
+) -> None:
+    client.post(SESSIONS, json={"title": title})
+    assert titles(client, search=search) == [title]
+
+
 # Any text that PostgreSQL can hold. Of the letters only those of ASCII: the case of the others is the
 # database's own knowledge.
 _titles = st.text(

@@ -76,6 +76,16 @@ def test_only_the_owner_reaches_the_socket(data_dir: Path) -> None:
     assert not sockets.exists()
 
 
+def test_log_is_bounded(data_dir: Path) -> None:
+    """A file for each day of the week, which is overwritten, without statements."""
+    with postgresql(data_dir) as uri, psycopg.connect(uri) as conn:
+        assert setting(conn, "logging_collector") == setting(conn, "log_truncate_on_rotation") == "on"
+        assert setting(conn, "log_filename") == "postgresql-%a.log"
+        assert (setting(conn, "log_rotation_age"), setting(conn, "log_rotation_size")) == ("1d", "0")
+        assert setting(conn, "log_error_verbosity") == "terse"
+        assert setting(conn, "log_min_error_statement") == "panic"
+
+
 def test_options_go_before_ours(data_dir: Path) -> None:
     with postgresql(data_dir, {"fsync": "off", "cluster_name": "a 'b'"}) as uri, psycopg.connect(uri) as conn:
         assert setting(conn, "fsync") == "off"

@@ -1,13 +1,16 @@
 """The worker and gthread: settings of gunicorn, sockets, connections, and replaced workers."""
 
+import re
 import socket
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, chdir, closing
 from pathlib import Path
 
 import pytest
+from gunicorn.config import Config
 from support.raw_http import GET, POST, connect, is_live, read_response
-from support.service import Service, free_port, running, wait_until, workers_of
+from support.service import TREE, Service, free_port, running, wait_until, workers_of
 
 
 def test_longest_idle_connection_makes_room(
@@ -137,6 +140,18 @@ def test_unix_peer_has_no_address(unix_services: dict[str, Path], worker: str, b
             b"GET /api/v1/sessions HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-User: ann\r\n\r\n"
         )
         assert b" 401 " in connection.recv(65536)
+
+
+@pytest.mark.parametrize("worker", ["epoll", "gthread"])
+def test_unix_socket_is_for_its_owner_and_group(unix_services: dict[str, Path], worker: str) -> None:
+    assert stat.S_IMODE(unix_services[worker].stat().st_mode) == 0o660
+
+
+def test_unit_allows_more_files_than_clients() -> None:
+    unit = (TREE / "deploy" / "mai-sessions.service").read_text()
+    limit = re.search(r"(?m)^LimitNOFILE=(\d+)$", unit)
+    assert limit
+    assert int(limit[1]) >= 2 * Config().worker_connections
 
 
 @pytest.fixture(scope="module")
