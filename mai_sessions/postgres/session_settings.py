@@ -36,12 +36,14 @@ MEANING = {
 # One plan for each prepared statement: they are written so that the values make no difference, and planning
 # the search again costs more than running it, as compiling it (jit) or running it in parallel would. Such a
 # plan takes a page for a tenth of what it is a page of: where a user has most of the rows, it would read and
-# sort them all if pages in the order of an index cost four times as much as others.
+# sort them all if pages in the order of an index cost four times as much as others. And it is kept while the
+# tables grow, so it uses an index although the tables were small when it was made.
 PLANS = {
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",
     "max_parallel_workers_per_gather": "0",
     "random_page_cost": "1.1",
+    "enable_seqscan": "off",
 }
 
 # Each row is a setting, its value, and a regular expression of the values that the service works with.
@@ -73,7 +75,8 @@ CHECK_SESSION_SETTINGS = r"""
            ('jit',                           current_setting('jit'),                           'off'),
            ('max_parallel_workers_per_gather', current_setting('max_parallel_workers_per_gather'), '0'),
            ('random_page_cost',              current_setting('random_page_cost'),
-            '1(\.[0-9]+)?'))
+            '1(\.[0-9]+)?'),
+           ('enable_seqscan',                current_setting('enable_seqscan'),                'off'))
            AS s (name, value, pattern)
      WHERE s.value IS NULL OR s.value !~ ('^(' || s.pattern || ')$')"""
 

@@ -132,7 +132,8 @@ SELECT format('ALTER ROLE %I SET %I = %L', :'app', s.name, s.value)
                         THEN 'auto' ELSE 'force_generic_plan' END),
                ('jit',                           'off'),
                ('max_parallel_workers_per_gather', '0'),
-               ('random_page_cost',              '1.1')) AS s (name, value)
+               ('random_page_cost',              '1.1'),
+               ('enable_seqscan',                'off')) AS s (name, value)
  WHERE NOT EXISTS (
        SELECT FROM pg_db_role_setting AS r
         WHERE r.setrole = to_regrole(quote_ident(:'app')) AND r.setdatabase = 0

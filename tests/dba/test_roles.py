@@ -132,6 +132,7 @@ def test_roles_may_have_other_names(new_database: str, run_script: RunScript) ->
             "jit=off",
             "max_parallel_workers_per_gather=0",
             "random_page_cost=1.1",
+            "enable_seqscan=off",
         ]
         conn.execute("DELETE FROM pg_extension WHERE extname = 'citus'")
         conn.execute('REASSIGN OWNED BY "owner of ""test\'s" TO current_user')

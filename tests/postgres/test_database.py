@@ -60,6 +60,7 @@ UNFIT = {
     "jit": "on",
     "max_parallel_workers_per_gather": "2",
     "random_page_cost": "4",
+    "enable_seqscan": "on",
     "statement_timeout": "0",
 }
 
