@@ -57,7 +57,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     },
     "If-None-Match": {
         "schema": _TEXT,
-        "description": "Entity tags of the caller: a `304` without a body if the current one is among them",
+        "description": "Entity tags of the caller: a `304` without a body if the current one is among them. "
+        "In a POST, `*`: a `412` if the id exists",
     },
     "Range": {"schema": _TEXT, "description": "The part of the content to send, as `bytes=0-1023`"},
     "X-Request-ID": {
@@ -174,8 +175,11 @@ def _complete(operation: dict[str, Any], method: str, *, is_private: bool, has_i
             "description": "The caller has this version already",
             "headers": _headers("ETag", "X-Request-ID"),
         }
-    if is_versioned and method in ("patch", "delete"):
+    if is_versioned and (method in ("patch", "delete") or operation["operationId"] == "append_messages"):
         parameters.append("If-Match")
+        problems.append(412)
+    if operation["operationId"] == "create_session":
+        parameters.append("If-None-Match")
         problems.append(412)
     if is_versioned and method == "post":
         parameters.append("Idempotency-Key")
