@@ -12,8 +12,10 @@ from typing import Any
 
 import httpx
 
-# After a proxy's 502 or 504 it is unknown whether the service got the request. The key makes the retry safe.
-_REPEATED = (429, 502, 503, 504)
+# The request had no effect.
+_WITHOUT_EFFECT = (408, 429)
+# It is unknown whether the request had an effect.
+_UNKNOWN = (502, 503, 504)
 _RUNNING = 409
 _FIRST_PAUSE = 0.2
 _LONGEST_PAUSE = 10.0
@@ -36,18 +38,17 @@ UNSET = Unset()
 class Retries:
     """Decides how long to wait before a request is sent again, and when to give up.
 
-    `deadline` is a time of `time.monotonic()`.
+    `deadline` is a time of `time.monotonic()`. A repeated deletion finds nothing, whatever its condition.
     """
 
     deadline: float
+    is_deletion: bool = False
     attempts: int = 0
 
     def pause(self, outcome: httpx.Response | httpx.TransportError, now: float) -> float | None:
         """Return the seconds before the next attempt, or None if there is no next attempt."""
-        if isinstance(outcome, httpx.Response):
-            is_running = outcome.status_code == _RUNNING and "Idempotency-Key" in outcome.request.headers
-            if outcome.status_code not in _REPEATED and not is_running:
-                return None
+        if not self._is_temporary(outcome):
+            return None
         self.attempts += 1
         # Without jitter, clients that failed together would retry together.
         jitter = random.uniform(0.5, 1)  # noqa: S311 - only spreads the retries
@@ -55,6 +56,21 @@ class Retries:
         wanted = _retry_after(outcome) if isinstance(outcome, httpx.Response) else None
         pause = max(backoff, wanted or 0)
         return pause if now + pause <= self.deadline else None
+
+    def _is_temporary(self, outcome: httpx.Response | httpx.TransportError) -> bool:
+        """Return whether the same request may succeed later, without a second effect."""
+        headers = outcome.request.headers
+        has_key = "Idempotency-Key" in headers
+        # Without a key, a change makes its own condition untrue: the repetition would be Stale.
+        is_repeatable = has_key or self.is_deletion or "If-Match" not in headers
+        if isinstance(outcome, httpx.TransportError):
+            return is_repeatable
+        status = outcome.status_code
+        return (
+            status in _WITHOUT_EFFECT
+            or (status in _UNKNOWN and is_repeatable)
+            or (status == _RUNNING and has_key)
+        )
 
 
 def _retry_after(response: httpx.Response) -> float | None:
@@ -79,6 +95,14 @@ def condition_headers(
     """Return the headers of a conditional request, or of a write with a key."""
     headers = {"Idempotency-Key": key, "If-Match": if_match, "If-None-Match": if_none_match}
     return {name: value for name, value in headers.items() if value is not None}
+
+
+def range_header(byte_range: tuple[int, int | None] | None) -> dict[str, str]:
+    """Return the header that asks for a range of bytes."""
+    if byte_range is None:
+        return {}
+    first, last = byte_range
+    return {"Range": f"bytes={first}-{'' if last is None else last}"}
 
 
 def query(**values: Any) -> dict[str, str]:

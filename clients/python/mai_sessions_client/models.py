@@ -1,6 +1,6 @@
 """The results of calls. Members that a newer service adds are ignored."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from types import NoneType, UnionType
@@ -48,6 +48,20 @@ class Message(_Model):
     etag: str | None = None
 
 
+class MessagePage(list[Message]):
+    """Messages, oldest first. `has_older` and `has_newer` tell whether the branch has messages before and
+    after them. `etag` is for `known`.
+    """
+
+    def __init__(
+        self, messages: Iterable[Message], *, etag: str | None, has_older: bool, has_newer: bool
+    ) -> None:
+        super().__init__(messages)
+        self.etag = etag
+        self.has_older = has_older
+        self.has_newer = has_newer
+
+
 @dataclass(frozen=True, slots=True)
 class Session(_Model):
     """A session without its messages. `etag` is for `if_match`."""
@@ -80,13 +94,14 @@ class SessionDetail(Session):
 
 @dataclass(frozen=True, slots=True)
 class SessionPage(_Model):
-    """A page of the list. `next_cursor` is None on the last page."""
+    """A page of the list. `next_cursor` is None on the last page. `etag` is for `known`."""
 
     sessions: list[Session]
     total: int
     limit: int
     offset: int
     next_cursor: str | None = None
+    etag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +224,34 @@ class Attachment:
 
     content: bytes
     content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceInfo(_Model):
+    """The service. `docs` is the path of its documentation."""
+
+    name: str
+    version: str
+    docs: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health(_Model):
+    """A sign of life."""
+
+    status: str
+    timestamp: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DetailedHealth(_Model):
+    """The state of the service and of what it needs: `services["postgres"]`."""
+
+    status: Literal["healthy", "degraded", "unhealthy"]
+    services: dict[str, Json]
+    total_latency_ms: float
+    timestamp: datetime
+    version: str
 
 
 _known_converters: dict[type[_Model], dict[str, Callable[[Any], Any]]] = {}

@@ -79,15 +79,16 @@ def test_write_is_repeated_under_one_key(pauses: list[float]) -> None:
         problem(503),
         problem(409),
         problem(429),
+        problem(408),
         httpx.Response(201, json=SESSION),
     )
     created = network.client().create_session(title="x")
     assert created.id == SESSION["id"]
-    assert len(network.requests) == 7
+    assert len(network.requests) == 8
     assert len(set(network.headers("Idempotency-Key"))) == 1
     assert None not in network.headers("Idempotency-Key")
     assert len({request.content for request in network.requests}) == 1
-    assert len(pauses) == 6
+    assert len(pauses) == 7
 
 
 def test_each_write_has_a_key_of_its_own() -> None:
@@ -156,6 +157,44 @@ def test_error_page_of_a_proxy_is_a_problem_without_detail() -> None:
 def test_conflict_without_a_key_is_not_repeated() -> None:
     with pytest.raises(ProblemError):
         Network(problem(409)).client().update_session("x", title="y")
+
+
+@pytest.mark.parametrize("outcome", [httpx.ReadTimeout("lost"), problem(502), problem(503), problem(504)])
+def test_conditional_change_is_not_repeated_if_its_effect_is_unknown(outcome: Outcome) -> None:
+    network = Network(outcome)
+    with pytest.raises((ProblemError, httpx.TransportError)):
+        network.client().update_session("x", title="y", if_match='"v"')
+    with pytest.raises((ProblemError, httpx.TransportError)):
+        Network(outcome).client().clear_messages("x", if_match='"v"')
+    assert len(network.requests) == 1
+
+
+def test_conditional_request_that_had_no_effect_is_repeated(pauses: list[float]) -> None:
+    network = Network(problem(429), problem(408), httpx.Response(200, json=SESSION))
+    network.client().update_session("x", title="y", if_match='"v"')
+    assert network.headers("If-Match") == ['"v"'] * 3
+
+
+def test_conditional_append_and_deletion_are_repeated(pauses: list[float]) -> None:
+    lost = httpx.ReadTimeout("lost")
+    Network(lost, httpx.Response(201, json={"messages": [], "session": SESSION})).client().append_messages(
+        "x", [], if_match='"v"'
+    )
+    Network(lost, problem(404)).client().delete_session("x", if_match='"v"')
+    assert len(pauses) == 2
+
+
+def test_export_begins_again_until_it_streams(pauses: list[float]) -> None:
+    network = Network(problem(503), httpx.Response(200, text='{"id":"x"}\n'))
+    assert list(network.client().export()) == [{"id": "x"}]
+    with pytest.raises(NotFound):
+        list(Network(problem(404)).client().export(session_id="x"))
+
+
+def test_service_that_is_not_ready_is_reported_at_once(pauses: list[float]) -> None:
+    with pytest.raises(Unavailable):
+        Network(problem(503)).client().ready()
+    assert pauses == []
 
 
 def test_delete_whose_response_was_lost_succeeds(pauses: list[float]) -> None:

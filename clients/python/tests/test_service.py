@@ -159,6 +159,53 @@ def test_session_that_has_not_changed_is_not_read_again(client: Client) -> None:
     assert client.get_session(session.id, known=session).message_count == 1
 
 
+def test_pages_and_messages_that_have_not_changed_are_not_read_again(client: Client) -> None:
+    session = client.create_session()
+    first = client.append_message(session.id, "user", "1")
+    client.append_message(session.id, "assistant", "2")
+    sessions, message = client.list_sessions(), client.get_message(session.id, first.id)
+    page = client.list_messages(session.id, limit=1)
+    assert (page.has_older, page.has_newer) == (False, True)
+    assert client.list_messages(session.id, max_tokens=1).has_older
+    assert client.list_sessions(known=sessions) is sessions
+    assert client.list_messages(session.id, limit=1, known=page) is page
+    assert client.get_message(session.id, first.id, known=message) is message
+    client.update_message(session.id, first.id, content="one")
+    assert client.list_sessions(known=sessions) is not sessions
+    assert client.list_messages(session.id, limit=1, known=page)[0].content == "one"
+    assert client.get_message(session.id, first.id, known=message).content == "one"
+    empty_id = client.create_session().id
+    empty = client.list_messages(empty_id)
+    assert client.list_messages(empty_id, known=empty) is empty
+
+
+def test_part_of_an_attachment_is_read(client: Client) -> None:
+    session = client.create_session()
+    [url] = client.append_message(session.id, "user", "", images=[GIF]).images
+    assert client.get_attachment(url, byte_range=(0, 5)).content == GIF[:6]
+    assert client.get_attachment(url, byte_range=(6, None)).content == GIF[6:]
+
+
+def test_messages_are_cleared_under_a_condition(client: Client) -> None:
+    session = client.create_session()
+    client.append_message(session.id, "user", "1")
+    with pytest.raises(Stale):
+        client.clear_messages(session.id, if_match=session.etag)
+    client.clear_messages(session.id, if_match=client.get_session(session.id).etag)
+    assert client.list_messages(session.id) == []
+
+
+def test_state_of_the_service_is_read(client: Client) -> None:
+    assert client.service().name == "mai-sessions"
+    assert client.health().timestamp.tzinfo is not None
+    client.live()
+    client.ready()
+    detailed = client.detailed_health()
+    assert (detailed.status, detailed.version) == ("healthy", client.service().version)
+    assert detailed.services["postgres"]["ok"]
+    assert "mai_sessions_http_requests" in client.metrics()
+
+
 def test_existing_session_is_refused_if_it_must_be_new(client: Client) -> None:
     session = client.create_session()
     assert client.create_session(id=session.id).id == session.id

@@ -49,9 +49,19 @@ type Body<Operation extends keyof operations> = operations[Operation] extends {
   ? B
   : never;
 
-export interface CreateOptions extends RequestOptions {
+export interface ReadOptions<T extends object> extends RequestOptions {
+  /** An earlier reply of the same call. It is returned if nothing has changed since. */
+  known?: T | undefined;
+}
+
+export interface WriteOptions extends RequestOptions {
   /** The same for every attempt of one write, across page loads too. Default: a new key. */
   idempotencyKey?: string;
+}
+
+export interface CreateOptions extends WriteOptions {
+  /** Reject with ProblemError 412 if the id exists. */
+  onlyNew?: boolean;
 }
 
 export interface ChangeOptions extends RequestOptions {
@@ -59,12 +69,15 @@ export interface ChangeOptions extends RequestOptions {
   ifMatch?: string | undefined;
 }
 
-export interface AppendOptions extends CreateOptions, ChangeOptions {}
+export interface AppendOptions extends WriteOptions, ChangeOptions {}
 
-const etags = new WeakMap<object, string>();
+const replyHeaders = new WeakMap<object, Headers>();
+
+/** The headers of a reply: `Link` of a page, `Idempotency-Replayed` of a write, and so on. */
+export const headersOf = (reply: object): Headers => replyHeaders.get(reply) ?? new Headers();
 
 /** The ETag of a reply, for `ifMatch`. */
-export const etagOf = (reply: object): string | undefined => etags.get(reply);
+export const etagOf = (reply: object): string | undefined => headersOf(reply).get("ETag") ?? undefined;
 
 export type Client = ReturnType<typeof createClient>;
 
@@ -73,23 +86,38 @@ interface Connection {
   root: string;
   send: Requester;
   /** Send a request, and parse the JSON of the reply. */
-  request<T>(method: string, path: string, outbound: Outbound): Promise<T>;
+  request<T>(method: string, path: string, outbound: Outbound & { known?: object | undefined }): Promise<T>;
 }
 
 const api = "/api/v1";
 const session = (id: string) => `${api}/sessions/${encodeURIComponent(id)}`;
 const message = (id: string, messageId: string) => `${session(id)}/messages/${encodeURIComponent(messageId)}`;
 
-const create = ({ idempotencyKey = uuid(), ...rest }: CreateOptions) => ({
-  headers: { "Idempotency-Key": idempotencyKey },
+const write = ({ idempotencyKey = uuid(), headers, ...rest }: WriteOptions) => ({
+  headers: { ...headers, "Idempotency-Key": idempotencyKey },
   ...rest,
 });
-const append = ({ ifMatch, ...rest }: AppendOptions) => {
-  const { headers, ...options } = create(rest);
-  // The service returns stored messages before it checks the condition, so a repetition is safe.
-  return { headers: { ...headers, "If-Match": ifMatch }, repeatable: true, ...options };
+const create = ({ onlyNew, ...options }: CreateOptions) => {
+  const { headers, ...rest } = write(options);
+  return { headers: { ...headers, "If-None-Match": onlyNew ? "*" : undefined }, ...rest };
 };
-const change = ({ ifMatch, ...rest }: ChangeOptions) => ({ headers: { "If-Match": ifMatch }, ...rest });
+const append = ({ ifMatch, ...options }: AppendOptions) => {
+  const { headers, ...rest } = write(options);
+  // The service returns what it has stored before it checks the condition, so a repetition is safe.
+  return { headers: { ...headers, "If-Match": ifMatch }, repeatable: true, ...rest };
+};
+/** With an id, a repetition stores a message once. With a given key it would be another body each time. */
+const identified = (message: MessageCreate, { idempotencyKey }: WriteOptions): MessageCreate =>
+  idempotencyKey === undefined ? { id: uuid(), ...message } : message;
+const change = ({ ifMatch, headers, ...rest }: ChangeOptions) => ({
+  headers: { ...headers, "If-Match": ifMatch },
+  ...rest,
+});
+const read = <T extends object>({ known, headers, ...rest }: ReadOptions<T>) => ({
+  headers: { ...headers, "If-None-Match": known && etagOf(known) },
+  known,
+  ...rest,
+});
 
 /** Make a client. Every call rejects with ProblemError, NetworkError, or the reason of its `signal`. */
 export function createClient(options: ClientOptions = {}) {
@@ -97,12 +125,16 @@ export function createClient(options: ClientOptions = {}) {
   const root = baseUrl.replace(/\/$/, "");
   const send = createRequester(options);
 
-  async function request<T>(method: string, path: string, outbound: Outbound): Promise<T> {
+  async function request<T>(
+    method: string,
+    path: string,
+    { known, ...outbound }: Outbound & { known?: object | undefined },
+  ): Promise<T> {
     const reply = await send(method, root + path, outbound);
+    if (reply.status === 304) return known as T;
     const text = textOf(reply);
     const value = text ? JSON.parse(text) : undefined;
-    const etag = reply.headers.get("ETag");
-    if (etag && value) etags.set(value, etag);
+    if (value) replyHeaders.set(value, reply.headers);
     return value;
   }
 
@@ -124,13 +156,13 @@ export function createClient(options: ClientOptions = {}) {
 
 function sessionCalls({ request }: Connection) {
   return {
-    listSessions: (query: SessionListQuery = {}, options: RequestOptions = {}) =>
-      request<SessionList>("GET", `${api}/sessions`, { query, ...options }),
+    listSessions: (query: SessionListQuery = {}, options: ReadOptions<SessionList> = {}) =>
+      request<SessionList>("GET", `${api}/sessions`, { query, ...read(options) }),
     createSession: (body: SessionCreate = {}, options: CreateOptions = {}) =>
       request<SessionDetail>("POST", `${api}/sessions`, { body, ...create(options) }),
     /** A session with its messages. If they exceed the limit of a response, use `readSession`. */
-    getSession: (id: string, query: SessionQuery = {}, options: RequestOptions = {}) =>
-      request<SessionDetail>("GET", session(id), { query, ...options }),
+    getSession: (id: string, query: SessionQuery = {}, options: ReadOptions<SessionDetail> = {}) =>
+      request<SessionDetail>("GET", session(id), { query, ...read(options) }),
     /** Change the given fields. null means "not given". The reply has no messages. */
     patchSession: (id: string, body: SessionPatch, options: ChangeOptions = {}) =>
       request<SessionDetail>("PATCH", session(id), {
@@ -150,12 +182,12 @@ function sessionCalls({ request }: Connection) {
       });
     },
     deleteSession: (id: string, options: ChangeOptions = {}) =>
-      request<void>("DELETE", session(id), change(options)),
+      request<void>("DELETE", session(id), { repeatable: true, ...change(options) }),
     /** Delete, archive or unarchive up to 500 sessions, all or none. */
-    batchSessions: (ids: string[], action: SessionBatch["action"], options: CreateOptions = {}) =>
+    batchSessions: (ids: string[], action: SessionBatch["action"], options: WriteOptions = {}) =>
       request<SessionBatchResult>("POST", `${api}/sessions/batch`, {
         body: { ids, action },
-        ...create(options),
+        ...write(options),
       }),
   };
 }
@@ -163,14 +195,14 @@ function sessionCalls({ request }: Connection) {
 function messageCalls({ request }: Connection) {
   return {
     /** A page of messages, oldest first. If it exceeds the limit of a response, ask for fewer. */
-    listMessages: (id: string, query: MessageListQuery = {}, options: RequestOptions = {}) =>
-      request<StoredMessage[]>("GET", `${session(id)}/messages`, { query, ...options }),
-    getMessage: (id: string, messageId: string, options: RequestOptions = {}) =>
-      request<StoredMessage>("GET", message(id, messageId), options),
-    /** Append a message. Without an `id` it gets a new one, so that a repetition stores it once. */
+    listMessages: (id: string, query: MessageListQuery = {}, options: ReadOptions<StoredMessage[]> = {}) =>
+      request<StoredMessage[]>("GET", `${session(id)}/messages`, { query, ...read(options) }),
+    getMessage: (id: string, messageId: string, options: ReadOptions<StoredMessage> = {}) =>
+      request<StoredMessage>("GET", message(id, messageId), read(options)),
+    /** Append a message. Without an `id` and an `idempotencyKey`, it gets a new id. */
     appendMessage: (id: string, body: MessageCreate, options: AppendOptions = {}) =>
       request<StoredMessage>("POST", `${session(id)}/messages`, {
-        body: { id: uuid(), ...body },
+        body: identified(body, options),
         ...append(options),
       }),
     /** Append up to 100 messages, all or none, and change the session with them. */
@@ -181,7 +213,7 @@ function messageCalls({ request }: Connection) {
       options: AppendOptions = {},
     ) => {
       const body = {
-        messages: messages.map((message) => ({ id: uuid(), ...message })),
+        messages: messages.map((message) => identified(message, options)),
         ...(changes && { session: changes }),
       };
       return request<MessageBatchResult>("POST", `${session(id)}/messages`, { body, ...append(options) });
@@ -189,7 +221,7 @@ function messageCalls({ request }: Connection) {
     patchMessage: (id: string, messageId: string, body: MessagePatch, options: ChangeOptions = {}) =>
       request<StoredMessage>("PATCH", message(id, messageId), { body, ...change(options) }),
     deleteMessage: (id: string, messageId: string, options: ChangeOptions = {}) =>
-      request<void>("DELETE", message(id, messageId), change(options)),
+      request<void>("DELETE", message(id, messageId), { repeatable: true, ...change(options) }),
     clearMessages: (id: string, options: ChangeOptions = {}) =>
       request<void>("DELETE", `${session(id)}/messages`, change(options)),
   };
@@ -248,11 +280,8 @@ function pagedCalls(connection: Connection) {
 
 function queryCalls({ root, send, request }: Connection) {
   return {
-    /** The bytes of an attachment, by its link in a message or by its SHA-256. */
-    async getAttachment(
-      link: string,
-      { headers, ...options }: RequestOptions & { headers?: { Range?: string } } = {},
-    ): Promise<Blob> {
+    /** The bytes of an attachment, or a `Range` of them, by its link in a message or by its SHA-256. */
+    async getAttachment(link: string, { headers, ...options }: RequestOptions = {}): Promise<Blob> {
       const path = /^[0-9a-f]{64}$/.test(link) ? `${api}/attachments/${link}` : link;
       const url = path.startsWith("/") ? root + path : path;
       const reply = await send("GET", url, { ...options, headers: { Accept: "*/*", ...headers } });
@@ -268,8 +297,8 @@ function queryCalls({ root, send, request }: Connection) {
      * before the first session.
      */
     async *exportSessions(query: { session_id?: string } = {}, options: RequestOptions = {}) {
-      const headers = { Accept: "*/*" };
-      const reply = await send("GET", `${root}${api}/export`, { query, headers, ...options });
+      const headers = { ...options.headers, Accept: "*/*" };
+      const reply = await send("GET", `${root}${api}/export`, { query, ...options, headers });
       for (const line of textOf(reply).split("\n")) if (line) yield JSON.parse(line) as SessionDetail;
     },
 
@@ -297,6 +326,8 @@ function healthCalls({ root, send, request }: Connection) {
       request<Body<"get_detailed">>("GET", "/health/detailed", options),
     /** The metrics in the text format of Prometheus. */
     getMetrics: async (options: RequestOptions = {}) =>
-      textOf(await send("GET", `${root}/metrics`, { ...options, headers: { Accept: "*/*" } })),
+      textOf(
+        await send("GET", `${root}/metrics`, { ...options, headers: { ...options.headers, Accept: "*/*" } }),
+      ),
   };
 }

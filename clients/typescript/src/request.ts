@@ -22,17 +22,19 @@ export interface ClientOptions {
 export interface RequestOptions {
   signal?: AbortSignal;
   retryFor?: number;
+  /** Further headers, such as `traceparent`. */
+  headers?: Record<string, string>;
   /** Called before each repetition, with the error. */
   onRetry?: (error: ProblemError | NetworkError) => void;
 }
 
-export interface Outbound extends RequestOptions {
+export interface Outbound extends Omit<RequestOptions, "headers"> {
   query?: object;
   body?: unknown;
   headers?: Record<string, string | undefined>;
   /**
-   * Whether a repetition has no further effect if an earlier attempt arrived. Default: true without a
-   * condition.
+   * Whether a repetition has no further effect if an earlier attempt arrived. Default: true without
+   * `If-Match`.
    */
   repeatable?: boolean;
 }
@@ -41,7 +43,7 @@ const MAX_BACKOFF = 10_000;
 
 export type Requester = (method: string, url: string, outbound: Outbound) => Promise<Reply>;
 
-/** Make the function that sends all requests of a client. It resolves to a reply with a 2xx. */
+/** Make the function that sends all requests of a client. It resolves to a reply with a 2xx or a 304. */
 export function createRequester({
   token,
   retryFor = 10_000,
@@ -55,7 +57,7 @@ export function createRequester({
   return async (method, url, { query = {}, body, signal, onRetry, ...options }) => {
     const json = body === undefined ? null : jsonOf(body);
     const headers = headersOf(json, options.headers);
-    const { repeatable = !isConditional(headers) } = options;
+    const { repeatable = !headers.has("If-Match") } = options;
     const outgoing: Outgoing = { method, headers, body: json, signal, timeout };
 
     let deadline: number | undefined;
@@ -74,7 +76,7 @@ export function createRequester({
           signal?.throwIfAborted();
           throw new NetworkError("No response from the service", { cause: error });
         });
-        if (reply.status >= 200 && reply.status < 300) return reply;
+        if ((reply.status >= 200 && reply.status < 300) || reply.status === 304) return reply;
         // An earlier attempt deleted it.
         if (method === "DELETE" && reply.status === 404 && mayHaveArrived) return withoutBody(reply);
         failure = problem(reply);
@@ -83,7 +85,7 @@ export function createRequester({
           continue;
         }
         if (!isTemporary(reply.status, headers, repeatable)) throw failure;
-        wait += 1000 * Number(reply.headers.get("Retry-After")) || 0;
+        wait += retryAfter(reply);
         if (reply.status === 429) resumeAt = Math.max(resumeAt, Date.now() + wait);
       } catch (error) {
         // The first attempt may have arrived and made the condition untrue.
@@ -113,7 +115,12 @@ function headersOf(json: string | null, given: Outbound["headers"] = {}): Header
   return headers;
 }
 
-const isConditional = (headers: Headers): boolean => headers.has("If-Match") || headers.has("If-None-Match");
+/** The milliseconds of `Retry-After`, which is a number of seconds or a date. */
+function retryAfter({ headers }: Reply): number {
+  const value = headers.get("Retry-After") ?? "";
+  const milliseconds = /^\d+$/.test(value) ? 1000 * Number(value) : Date.parse(value) - Date.now();
+  return Math.max(0, milliseconds) || 0;
+}
 
 function queryString(query: object): string {
   const given = Object.entries(query).filter(([, value]) => value !== undefined && value !== null);
@@ -136,8 +143,8 @@ function problem(reply: Reply): ProblemError {
 function isTemporary(status: number, headers: Headers, repeatable: boolean): boolean {
   // 409: an earlier attempt with this key is still under way.
   if (status === 409) return headers.has("Idempotency-Key");
-  // 408, 429, 503: the request had no effect. 502, 504: unknown.
-  return [408, 429, 503].includes(status) || ([502, 504].includes(status) && repeatable);
+  // 408, 429: the request had no effect. 502, 503, 504: unknown.
+  return [408, 429].includes(status) || ([502, 503, 504].includes(status) && repeatable);
 }
 
 /** Limits the concurrent requests, in order of arrival. The timeout does not run while a request waits. */

@@ -1051,7 +1051,7 @@ export interface components {
         "Idempotency-Key": string;
         /** @description Entity tags: nothing is changed unless the current one is among them */
         "If-Match": string;
-        /** @description Entity tags of the caller: a `304` without a body if the current one is among them */
+        /** @description Entity tags of the caller: a `304` without a body if the current one is among them. In a POST, `*`: a `412` if the id exists */
         "If-None-Match": string;
         /** @description The part of the content to send, as `bytes=0-1023` */
         Range: string;
@@ -1275,7 +1275,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Entity tags of the caller: a `304` without a body if the current one is among them */
+                /** @description Entity tags of the caller: a `304` without a body if the current one is among them. In a POST, `*`: a `412` if the id exists */
                 "If-None-Match"?: components["parameters"]["If-None-Match"];
                 /** @description The part of the content to send, as `bytes=0-1023` */
                 Range?: components["parameters"]["Range"];
@@ -1433,7 +1433,7 @@ export interface operations {
                 max_tokens?: number | null;
             };
             header?: {
-                /** @description Entity tags of the caller: a `304` without a body if the current one is among them */
+                /** @description Entity tags of the caller: a `304` without a body if the current one is among them. In a POST, `*`: a `412` if the id exists */
                 "If-None-Match"?: components["parameters"]["If-None-Match"];
                 /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
@@ -1514,6 +1514,8 @@ export interface operations {
             header?: {
                 /** @description Makes retries safe: the same key and body again get the first response again, and nothing is written */
                 "Idempotency-Key"?: components["parameters"]["Idempotency-Key"];
+                /** @description Entity tags: nothing is changed unless the current one is among them */
+                "If-Match"?: components["parameters"]["If-Match"];
                 /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
             };
@@ -1561,6 +1563,7 @@ export interface operations {
             406: components["responses"]["NotAcceptable"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["Conflict"];
+            412: components["responses"]["PreconditionFailed"];
             413: components["responses"]["ContentTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["UnprocessableContent"];
@@ -1605,7 +1608,7 @@ export interface operations {
         parameters: {
             query?: never;
             header?: {
-                /** @description Entity tags of the caller: a `304` without a body if the current one is among them */
+                /** @description Entity tags of the caller: a `304` without a body if the current one is among them. In a POST, `*`: a `412` if the id exists */
                 "If-None-Match"?: components["parameters"]["If-None-Match"];
                 /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
@@ -1876,7 +1879,7 @@ export interface operations {
                 metadata?: string | null;
             };
             header?: {
-                /** @description Entity tags of the caller: a `304` without a body if the current one is among them */
+                /** @description Entity tags of the caller: a `304` without a body if the current one is among them. In a POST, `*`: a `412` if the id exists */
                 "If-None-Match"?: components["parameters"]["If-None-Match"];
                 /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
@@ -1946,6 +1949,8 @@ export interface operations {
             header?: {
                 /** @description Makes retries safe: the same key and body again get the first response again, and nothing is written */
                 "Idempotency-Key"?: components["parameters"]["Idempotency-Key"];
+                /** @description Entity tags of the caller: a `304` without a body if the current one is among them. In a POST, `*`: a `412` if the id exists */
+                "If-None-Match"?: components["parameters"]["If-None-Match"];
                 /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];
             };
@@ -2094,6 +2099,7 @@ export interface operations {
             406: components["responses"]["NotAcceptable"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["Conflict"];
+            412: components["responses"]["PreconditionFailed"];
             413: components["responses"]["ContentTooLarge"];
             415: components["responses"]["UnsupportedMediaType"];
             422: components["responses"]["UnprocessableContent"];
@@ -2112,7 +2118,7 @@ export interface operations {
                 messages_limit?: number | null;
             };
             header?: {
-                /** @description Entity tags of the caller: a `304` without a body if the current one is among them */
+                /** @description Entity tags of the caller: a `304` without a body if the current one is among them. In a POST, `*`: a `412` if the id exists */
                 "If-None-Match"?: components["parameters"]["If-None-Match"];
                 /** @description An id for the request in the log and the response; a malformed one is replaced */
                 "X-Request-ID"?: components["parameters"]["X-Request-ID"];

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, beforeEach, test } from "node:test";
-import { type Client, createClient, etagOf, NetworkError, ProblemError } from "../src/index.js";
+import { type Client, createClient, etagOf, headersOf, NetworkError, ProblemError } from "../src/index.js";
 import { first, Proxy, Service } from "./service.js";
 
 let service: Service;
@@ -43,6 +43,9 @@ test("a deletion whose response is lost succeeds", async () => {
   await client.deleteSession(id);
   assert.equal(proxy.of("DELETE").length, 2);
   await assert.rejects(client.deleteSession(id), { status: 404, detail: "Session not found" });
+  const session = await client.createSession();
+  proxy.fate = first(1, "DELETE", "cut");
+  await client.deleteSession(session.id, { ifMatch: etagOf(session) });
 });
 
 for (const status of [429, 502, 503, 504]) {
@@ -92,6 +95,49 @@ test("a stale change is refused, and one whose outcome is unknown is not repeate
   await assert.rejects(client.patchSession(session.id, { title: "first" }, { ifMatch }), NetworkError);
   await assert.rejects(client.patchSession(session.id, { title: "second" }, { ifMatch }), { status: 412 });
   assert.equal((await client.getSession(session.id)).title, "first");
+  proxy.fate = first(1, "PATCH", 503);
+  const current = etagOf(await client.getSession(session.id));
+  await assert.rejects(client.patchSession(session.id, { title: "third" }, { ifMatch: current }), {
+    status: 503,
+  });
+  assert.equal((await client.getSession(session.id)).title, "third");
+});
+
+test("an earlier reply is returned if nothing has changed since", async () => {
+  const { id } = await client.createSession();
+  const { id: messageId } = await client.appendMessage(id, { role: "user", content: "1" });
+  const reads = [
+    (known?: object) => client.listSessions({}, { known: known as never }),
+    (known?: object) => client.getSession(id, {}, { known: known as never }),
+    (known?: object) => client.listMessages(id, {}, { known: known as never }),
+    (known?: object) => client.getMessage(id, messageId, { known: known as never }),
+  ];
+  const earlier = await Promise.all(reads.map((read) => read()));
+  for (const [n, read] of reads.entries()) assert.equal(await read(earlier[n]), earlier[n]);
+  await client.patchMessage(id, messageId, { content: "2" });
+  for (const [n, read] of reads.entries()) assert.notEqual(await read(earlier[n]), earlier[n]);
+});
+
+test("the headers of a reply can be read, and further ones sent", async () => {
+  const { id } = await client.createSession();
+  const idempotencyKey = crypto.randomUUID();
+  const message = { role: "user", content: "1" } as const;
+  const stored = await client.appendMessage(id, message, { idempotencyKey });
+  const again = await client.appendMessage(id, message, { idempotencyKey });
+  assert.deepEqual(again, stored);
+  assert.equal(headersOf(again).get("Idempotency-Replayed"), "true");
+  await client.appendMessage(id, { role: "user", content: "2" }, { headers: { "X-Request-ID": "mine" } });
+  assert.equal(proxy.requests.at(-1)!.headers["x-request-id"], "mine");
+  assert(proxy.requests.at(-1)!.headers["idempotency-key"]);
+  assert.match(headersOf(await client.listMessages(id, { limit: 1 })).get("Link")!, /rel="next"/);
+});
+
+test("an existing session is refused if it must be new, but not to a repetition", async () => {
+  const id = crypto.randomUUID();
+  proxy.fate = first(1, "POST", "cut");
+  assert.equal((await client.createSession({ id }, { onlyNew: true })).id, id);
+  await assert.rejects(client.createSession({ id }, { onlyNew: true }), { status: 412 });
+  assert.equal((await client.createSession({ id })).id, id);
 });
 
 test("a merge patch clears a field", async () => {

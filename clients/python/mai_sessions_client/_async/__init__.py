@@ -2,10 +2,11 @@
 
 from mai_sessions_client._async.messages import AsyncMessages
 from mai_sessions_client._async.queries import AsyncQueries
+from mai_sessions_client._async.service import AsyncService
 from mai_sessions_client._async.sessions import AsyncSessions
 
 
-class AsyncClient(AsyncSessions, AsyncMessages, AsyncQueries):
+class AsyncClient(AsyncSessions, AsyncMessages, AsyncQueries, AsyncService):
     """A client of one service, as one user. Use it in `async with`, or call `aclose()`.
 
     `base_url` is where the service is mounted, without `/api/v1`. `token` is a bearer token, or a function

@@ -10,7 +10,7 @@ from mai_sessions_client._async.base import AsyncBaseClient
 from mai_sessions_client._http import UNSET, Unset, body, condition_headers, new_key, query
 from mai_sessions_client.bodies import NewMessage, SessionChanges
 from mai_sessions_client.errors import Invalid
-from mai_sessions_client.models import AppendedMessages, Message, Role, Status
+from mai_sessions_client.models import AppendedMessages, Message, MessagePage, Role, Status
 
 _PAGE = 100
 
@@ -92,11 +92,13 @@ class AsyncMessages(AsyncBaseClient):
         max_tokens: int | None = None,
         head_id: str | None = None,
         all_branches: bool = False,
-    ) -> list[Message]:
+        known: MessagePage | None = None,
+    ) -> MessagePage:
         """Return a page of messages, oldest first.
 
         `max_tokens` selects the system messages and the newest others that fit, from a user message on.
-        Raises Invalid with `is_too_large` if the page exceeds the limit of a response; `messages()` does not.
+        `known` is an earlier result of the same call. It is returned if nothing has changed since. Raises
+        Invalid with `is_too_large` if the page exceeds the limit of a response; `messages()` does not.
         """
         response = await self._send(
             "GET",
@@ -110,8 +112,16 @@ class AsyncMessages(AsyncBaseClient):
                 head_id=head_id,
                 branches="all" if all_branches else None,
             ),
+            headers=condition_headers(if_none_match=known.etag if known is not None else None),
         )
-        return [Message.from_json(message) for message in response.json()]
+        if known is not None and response.status_code == httpx.codes.NOT_MODIFIED:
+            return known
+        return MessagePage(
+            [Message.from_json(message) for message in response.json()],
+            etag=response.headers.get("ETag"),
+            has_older="prev" in response.links,
+            has_newer="next" in response.links,
+        )
 
     async def messages(
         self, session_id: str, *, head_id: str | None = None, all_branches: bool = False
@@ -137,9 +147,16 @@ class AsyncMessages(AsyncBaseClient):
                 return
             after_seq = page[-1].seq
 
-    async def get_message(self, session_id: str, message_id: str) -> Message:
-        """Return a message."""
-        return _message(await self._send("GET", f"sessions/{session_id}/messages/{message_id}"))
+    async def get_message(self, session_id: str, message_id: str, *, known: Message | None = None) -> Message:
+        """Return a message. `known` is an earlier result, and is returned if nothing has changed since."""
+        response = await self._send(
+            "GET",
+            f"sessions/{session_id}/messages/{message_id}",
+            headers=condition_headers(if_none_match=known.etag if known else None),
+        )
+        if known and response.status_code == httpx.codes.NOT_MODIFIED:
+            return known
+        return _message(response)
 
     async def update_message(
         self,
@@ -184,9 +201,10 @@ class AsyncMessages(AsyncBaseClient):
         """Delete a message. Its children move to its parent."""
         await self._delete(f"sessions/{session_id}/messages/{message_id}", if_match)
 
-    async def clear_messages(self, session_id: str) -> None:
+    async def clear_messages(self, session_id: str, *, if_match: str | None = None) -> None:
         """Delete all messages of a session."""
-        await self._send("DELETE", f"sessions/{session_id}/messages")
+        headers = condition_headers(if_match=if_match)
+        await self._send("DELETE", f"sessions/{session_id}/messages", headers=headers)
 
 
 def _message(response: httpx.Response) -> Message:

@@ -6,8 +6,7 @@ from datetime import date
 import httpx
 
 from mai_sessions_client._async.base import AsyncBaseClient
-from mai_sessions_client._http import query
-from mai_sessions_client.errors import ProblemError
+from mai_sessions_client._http import query, range_header
 from mai_sessions_client.models import (
     AgentsUsage,
     Attachment,
@@ -112,15 +111,18 @@ class AsyncQueries(AsyncBaseClient):
         """Return the totals of the last 30 days."""
         return Summary.from_json((await self._send("GET", "analytics/summary")).json())
 
-    async def get_attachment(self, url: str) -> Attachment:
+    async def get_attachment(
+        self, url: str, *, byte_range: tuple[int, int | None] | None = None
+    ) -> Attachment:
         """Return an attachment, by its URL in a message or by its SHA-256.
 
+        `byte_range` selects the bytes from the first to the last one, both included; None for the end.
         Raises ValueError for a URL of another host.
         """
         absolute = self._http.base_url.join(url if "/" in url else f"attachments/{url}")
         if absolute.netloc != self._http.base_url.netloc:
             raise ValueError(f"not an attachment of this service: {url}")
-        response = await self._send("GET", str(absolute))
+        response = await self._send("GET", str(absolute), headers=range_header(byte_range))
         return Attachment(response.content, response.headers.get("Content-Type", "application/octet-stream"))
 
     async def export(self, *, session_id: str | None = None) -> AsyncIterator[Json]:
@@ -128,12 +130,8 @@ class AsyncQueries(AsyncBaseClient):
 
         Raises httpx.TransportError if the stream breaks off. The client does not resume it.
         """
-        request = self._http.build_request("GET", "export", params=query(session_id=session_id))
-        response = await self._attempt(request, stream=True)
+        response = await self._send("GET", "export", params=query(session_id=session_id), stream=True)
         try:
-            if response.is_error:
-                await response.aread()
-                raise ProblemError.of(response)
             async for line in response.aiter_lines():
                 if line:
                     yield httpx.Response(200, content=line).json()

@@ -24,10 +24,12 @@ class AsyncSessions(AsyncBaseClient):
         limit: int | None = None,
         offset: int | None = None,
         cursor: str | None = None,
+        known: SessionPage | None = None,
     ) -> SessionPage:
         """Return a page of sessions, newest first.
 
-        `metadata` selects the sessions whose metadata contain it.
+        `metadata` selects the sessions whose metadata contain it. `known` is an earlier result of the same
+        call. It is returned if nothing has changed since.
         """
         response = await self._send(
             "GET",
@@ -35,8 +37,11 @@ class AsyncSessions(AsyncBaseClient):
             params=query(
                 search=search, archived=archived, metadata=metadata, limit=limit, offset=offset, cursor=cursor
             ),
+            headers=condition_headers(if_none_match=known.etag if known else None),
         )
-        return SessionPage.from_json(response.json())
+        if known and response.status_code == httpx.codes.NOT_MODIFIED:
+            return known
+        return SessionPage.from_json(response.json(), etag=response.headers.get("ETag"))
 
     async def sessions(
         self,

@@ -3,10 +3,11 @@
 
 from mai_sessions_client._sync.messages import Messages
 from mai_sessions_client._sync.queries import Queries
+from mai_sessions_client._sync.service import Service
 from mai_sessions_client._sync.sessions import Sessions
 
 
-class Client(Sessions, Messages, Queries):
+class Client(Sessions, Messages, Queries, Service):
     """A client of one service, as one user. Use it in `with`, or call `close()`.
 
     `base_url` is where the service is mounted, without `/api/v1`. `token` is a bearer token, or a function

@@ -48,7 +48,7 @@ class BaseClient:
         self._http.close()
 
     def _delete(self, path: str, if_match: str | None) -> None:
-        retries = Retries(time.monotonic() + self._retry_for)
+        retries = Retries(time.monotonic() + self._retry_for, is_deletion=True)
         try:
             self._send("DELETE", path, headers=condition_headers(if_match=if_match), retries=retries)
         except NotFound:
@@ -65,19 +65,21 @@ class BaseClient:
         json: object = None,
         headers: Mapping[str, str] | None = None,
         retries: Retries | None = None,
+        stream: bool = False,
     ) -> httpx.Response:
         """Send a request until it succeeds, fails for good, or the time for retries ends.
 
-        Raises ProblemError and httpx.TransportError.
+        With `stream`, the caller reads and closes the response. Raises ProblemError and httpx.TransportError.
         """
         retries = retries or Retries(time.monotonic() + self._retry_for)
         request = self._http.build_request(method, path, params=params, json=json, headers=headers)
         while True:
             outcome: httpx.Response | httpx.TransportError
             try:
-                outcome = self._attempt(request)
+                outcome = self._attempt(request, stream=stream)
                 if outcome.is_success or outcome.status_code == httpx.codes.NOT_MODIFIED:
                     return outcome
+                outcome.read()
             except httpx.TransportError as error:
                 outcome = error
             pause = retries.pause(outcome, time.monotonic())
@@ -85,7 +87,7 @@ class BaseClient:
                 raise ProblemError.of(outcome) if isinstance(outcome, httpx.Response) else outcome
             time.sleep(pause)
 
-    def _attempt(self, request: httpx.Request, *, stream: bool = False) -> httpx.Response:
+    def _attempt(self, request: httpx.Request, *, stream: bool) -> httpx.Response:
         """Send a request once, or twice if the first token has expired."""
         for _ in range(2):
             if self._token is not None:

@@ -7,8 +7,7 @@ from datetime import date
 import httpx
 
 from mai_sessions_client._sync.base import BaseClient
-from mai_sessions_client._http import query
-from mai_sessions_client.errors import ProblemError
+from mai_sessions_client._http import query, range_header
 from mai_sessions_client.models import (
     AgentsUsage,
     Attachment,
@@ -113,15 +112,18 @@ class Queries(BaseClient):
         """Return the totals of the last 30 days."""
         return Summary.from_json((self._send("GET", "analytics/summary")).json())
 
-    def get_attachment(self, url: str) -> Attachment:
+    def get_attachment(
+        self, url: str, *, byte_range: tuple[int, int | None] | None = None
+    ) -> Attachment:
         """Return an attachment, by its URL in a message or by its SHA-256.
 
+        `byte_range` selects the bytes from the first to the last one, both included; None for the end.
         Raises ValueError for a URL of another host.
         """
         absolute = self._http.base_url.join(url if "/" in url else f"attachments/{url}")
         if absolute.netloc != self._http.base_url.netloc:
             raise ValueError(f"not an attachment of this service: {url}")
-        response = self._send("GET", str(absolute))
+        response = self._send("GET", str(absolute), headers=range_header(byte_range))
         return Attachment(response.content, response.headers.get("Content-Type", "application/octet-stream"))
 
     def export(self, *, session_id: str | None = None) -> Iterator[Json]:
@@ -129,12 +131,8 @@ class Queries(BaseClient):
 
         Raises httpx.TransportError if the stream breaks off. The client does not resume it.
         """
-        request = self._http.build_request("GET", "export", params=query(session_id=session_id))
-        response = self._attempt(request, stream=True)
+        response = self._send("GET", "export", params=query(session_id=session_id), stream=True)
         try:
-            if response.is_error:
-                response.read()
-                raise ProblemError.of(response)
             for line in response.iter_lines():
                 if line:
                     yield httpx.Response(200, content=line).json()
