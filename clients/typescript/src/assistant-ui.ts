@@ -106,43 +106,14 @@ function historyIn<M, F extends Record<string, unknown>>(
   current: () => Thread,
   format: MessageFormatAdapter<M, F>,
 ): GenericThreadHistoryAdapter<M> {
-  /** The session of each message, because a run may end while another thread is shown. */
-  const sessions = new Map<string, Promise<string>>();
-  // assistant-ui appends the child of a message without waiting for the message.
-  const inOrder = sequential();
-
-  /** The session of a message or of its parent; if neither is known, that of the current thread. */
-  function sessionOf(id: string, parentId: string | null): Promise<string> {
-    const known = sessions.get(id) ?? (parentId === null ? undefined : sessions.get(parentId));
-    if (known) return known;
-    const initialized = current()
-      .initialize()
-      .then(({ remoteId }) => remoteId);
-    initialized.catch(() => sessions.delete(id));
-    return initialized;
-  }
-
-  /** Send a write of a message after those of all earlier calls, even if its thread is initialized later. */
-  function write(
-    { message, parentId }: MessageFormatItem<M>,
-    send: (sessionId: string, storedId: string) => Promise<unknown>,
-  ): Promise<void> {
-    const id = format.getId(message);
-    const session = sessionOf(id, parentId);
-    sessions.set(id, session);
-    return inOrder(async () => {
-      const sessionId = await session;
-      await send(sessionId, storedIdOf(sessionId, id));
-    });
-  }
-
+  const { know, write } = writerOf(current, format.getId);
   return {
     async load() {
       const sessionId = current().getState().remoteId;
       if (!sessionId) return { messages: [] };
       const session = await client.readSession(sessionId, { branches: "all" });
       const ids = new Map(session.messages.map((stored) => [stored.id, externalId(stored)]));
-      for (const id of ids.values()) sessions.set(id, Promise.resolve(sessionId));
+      know(ids.values(), sessionId);
       const messages = session.messages.map((stored) => itemOf(client, format, stored, ids));
       return { headId: session.head_id === null ? null : ids.get(session.head_id)!, messages };
     },
@@ -168,6 +139,45 @@ function historyIn<M, F extends Record<string, unknown>>(
         }
       };
       await Promise.all(items.map((item) => write(item, remove)));
+    },
+  };
+}
+
+/** Send the writes of a history in the order of the calls, each to the session of its message. */
+function writerOf<M>(current: () => Thread, getId: (message: M) => string) {
+  /** The session of each message, because a run may end while another thread is shown. */
+  const sessions = new Map<string, Promise<string>>();
+  // assistant-ui appends the child of a message without waiting for the message.
+  const inOrder = sequential();
+
+  /** The session of a message or of its parent; if neither is known, that of the current thread. */
+  function sessionOf(id: string, parentId: string | null): Promise<string> {
+    const known = sessions.get(id) ?? (parentId === null ? undefined : sessions.get(parentId));
+    if (known) return known;
+    const initialized = current()
+      .initialize()
+      .then(({ remoteId }) => remoteId);
+    initialized.catch(() => sessions.delete(id));
+    return initialized;
+  }
+
+  return {
+    /** Note the session of messages. */
+    know(ids: Iterable<string>, sessionId: string): void {
+      for (const id of ids) sessions.set(id, Promise.resolve(sessionId));
+    },
+    /** Send a write after those of all earlier calls, even if its thread is initialized later. */
+    write(
+      { message, parentId }: MessageFormatItem<M>,
+      send: (sessionId: string, storedId: string) => Promise<unknown>,
+    ): Promise<void> {
+      const id = getId(message);
+      const session = sessionOf(id, parentId);
+      sessions.set(id, session);
+      return inOrder(async () => {
+        const sessionId = await session;
+        await send(sessionId, storedIdOf(sessionId, id));
+      });
     },
   };
 }

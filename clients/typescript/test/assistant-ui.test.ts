@@ -58,7 +58,7 @@ test("an answer appended while its question is under way is stored after it", as
   );
 });
 
-test("messages are stored in the order of the calls, also if a thread takes longer to initialize", async () => {
+test("messages are stored in the order of the calls, even if a thread is initialized late", async () => {
   const { id } = await client.createSession();
   let initialized = Promise.resolve();
   const history = createHistoryAdapter(client, () => ({
