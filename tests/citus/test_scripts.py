@@ -16,6 +16,7 @@ VARIABLES = {
     "maintain/purge_attachments.sql": {"apply": 1},
     "maintain/purge_idempotency_keys.sql": {"apply": 1},
     "maintain/repair_counters.sql": {"apply": 1},
+    "maintain/correct_future_times.sql": {"apply": 1},
 }
 ONE_NODE = [
     f"report/{name}.sql" for name in ("activity", "health", "indexes", "sizes", "statements", "vacuum")

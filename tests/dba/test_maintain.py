@@ -64,6 +64,27 @@ def test_dry_run_changes_nothing(conn: Conn, chats: Chats, run_script: RunScript
     assert rows(conn) == before
 
 
+@pytest.mark.parametrize("user_id", [None, ANN])
+def test_sessions_of_the_future_are_set_to_now(
+    conn: Conn, chats: Chats, run_script: RunScript, run_checks: RunChecks, user_id: str | None
+) -> None:
+    script = "maintain/correct_future_times.sql"
+    given = {"user_id": user_id} if user_id else {}
+    ahead = [chats[ANN][0], chats[WANG][0]]
+    conn.execute("UPDATE sessions SET updated_at = now() + interval '2 hours' WHERE id = ANY (%s)", [ahead])
+    versions = "SELECT id, version FROM sessions"
+    before = dict(conn.execute(versions).fetchall())
+    found = ahead[:1] if user_id else ahead
+    assert run_script(script, **given)[0].startswith(f"{len(found)}|")
+    assert run_script(script, apply=1, **given)[-1] == str(len(found))
+    left = conn.execute("SELECT id FROM sessions WHERE updated_at > now()").fetchall()
+    assert [id for (id,) in left] == [id for id in ahead if id not in found]
+    after = dict(conn.execute(versions).fetchall())
+    assert {id for id in before if before[id] != after[id]} == set(found)
+    assert run_script(script, apply=1, **given)[-1] == "0"
+    assert run_checks() == {}
+
+
 @pytest.mark.parametrize("batch", [1, 2, 100])
 def test_old_sessions_go_with_everything_of_them(
     conn: Conn, chats: Chats, run_script: RunScript, run_checks: RunChecks, batch: int
