@@ -6,7 +6,7 @@ from uuid import UUID
 from flask import Response
 
 from mai_sessions.auth.identity import current_user_id
-from mai_sessions.content.message import with_tokens, with_words
+from mai_sessions.content.message import MessageChanges, with_tokens, with_words
 from mai_sessions.repository import appends, messages, patches
 from mai_sessions.repository.session_changes import SessionChanges
 from mai_sessions.schemas.messages import (
@@ -102,17 +102,20 @@ def get_message(session_id: UUID, message_id: UUID) -> Response:
 @api.patch("/sessions/<session_id>/messages/<message_id>", tags=["messages"])
 @api.arguments(MessagePatch(), required=False)
 @api.response(200, Message)
-def patch_message(payload: dict[str, Any], session_id: UUID, message_id: UUID) -> Response:
+def patch_message(payload: MessageChanges, session_id: UUID, message_id: UUID) -> Response:
     """Change a message"""
+    message = (current_user_id(), session_id, message_id)
+    if_match = if_match_versions()
+    if patches.may_stream(payload):
+        with connection() as conn:
+            reply = patches.patch_stream(conn, *message, if_match=if_match, **payload)
+        if reply is not None:
+            return json_response(reply.body, version=reply.version)
+    count_tokens = current_state().count_tokens
+    counts = patches.count_content(current_user_id(), session_id, payload, count_tokens)
     with connection() as conn:
         reply = patches.patch_message(
-            conn,
-            current_user_id(),
-            session_id,
-            message_id,
-            count_tokens=current_state().count_tokens,
-            if_match=if_match_versions(),
-            **payload,
+            conn, *message, count_tokens=count_tokens, counts=counts, if_match=if_match, **payload
         )
     return json_response(reply.body, version=reply.version)
 

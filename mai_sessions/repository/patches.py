@@ -6,7 +6,7 @@ change that ends the streaming adds the words, tokens and sums.
 
 from collections.abc import Callable, Sequence
 from datetime import date
-from typing import Any, LiteralString, Unpack
+from typing import Any, LiteralString, NamedTuple, Unpack
 from uuid import UUID
 
 from mai_sessions.content.lexemes import WEEK_SECONDS, message_vector, user_prefix
@@ -151,6 +151,58 @@ _TOO_LARGE = f"More than {MAX_METADATA} bytes of JSON when it is merged."
 _STREAMED = frozenset({"content", "parts", "part_attachments", "attachments", "metadata", "status"})
 
 
+class ContentCounts(NamedTuple):
+    """The lexemes of a content, as a tsvector, and its number of tokens."""
+
+    words: str
+    token_count: int
+
+
+def count_content(
+    user_id: str, session_id: UUID, changes: MessageChanges, count_tokens: Callable[[Content], int]
+) -> ContentCounts | None:
+    """Extract what is written beside a new content. None if there is none.
+
+    A long text takes up to a fifth of a second, so it is called before a connection is checked out.
+    """
+    if "content" not in changes:
+        return None
+    content = changes["content"]
+    tokens = changes["token_count"] if "token_count" in changes else count_tokens(content)
+    return ContentCounts(message_vector(user_id, session_id, None, content), tokens)
+
+
+def may_stream(changes: MessageChanges) -> bool:
+    """Return whether this may be a change of a streaming message. Most clients send the status."""
+    is_piece = "content" in changes or "parts" in changes or changes.get("status") == "streaming"
+    return (
+        is_piece
+        and changes.keys() <= _STREAMED
+        and changes.get("status") in (None, "streaming")
+        and not changes.get("part_attachments")
+    )
+
+
+def patch_stream(
+    conn: Connection,
+    user_id: str,
+    session_id: UUID,
+    message_id: UUID,
+    *,
+    if_match: Sequence[UUID] | None = None,
+    **changes: Unpack[MessageChanges],
+) -> MessageReply | None:
+    """Change a message that streams, or begins to. None, and nothing is written, if it does not.
+
+    Raises what `patch_message` raises.
+    """
+    params = _params(user_id, session_id, message_id, changes, if_match)
+    *_, found = run_transaction(conn, [TOUCH_STREAMING, STREAM_MESSAGE, _read(changes)], params)
+    if found and found[0][1] is not None and not _is_settled(found[0][0], params):
+        return None
+    return _reply(found, params, changes)
+
+
 def patch_message(
     conn: Connection,
     user_id: str,
@@ -158,24 +210,22 @@ def patch_message(
     message_id: UUID,
     *,
     count_tokens: Callable[[Content], int],
+    counts: ContentCounts | None = None,
     if_match: Sequence[UUID] | None = None,
     **changes: Unpack[MessageChanges],
 ) -> MessageReply:
-    """Change the given fields of a message. `count_tokens` counts the tokens of a new content.
+    """Change the given fields of a message that does not stream, or end the streaming.
+
+    `count_tokens` counts the tokens of a content; `counts` are those of a new content, if `count_content` has
+    extracted them.
 
     Raises NotFound, Stale unless the session's version is one of `if_match`, and Invalid for an unknown image
     and for metadata that become too large.
     """
     params = _params(user_id, session_id, message_id, changes, if_match)
-    status = changes.get("status")
-    if _may_stream(changes) and not params["named_sha256s"]:
-        *_, found = run_transaction(conn, [TOUCH_STREAMING, STREAM_MESSAGE, _read(changes)], params)
-        # Only for a message that does not stream, a second pipeline follows.
-        if not found or found[0][1] is None or _is_settled(found[0][0], params):
-            return _reply(found, params, changes)
-    if "content" in changes:
-        _count(params, changes["content"], count_tokens)
-    elif status in ("complete", "interrupted"):
+    if counts := counts or count_content(user_id, session_id, changes, count_tokens):
+        params |= counts._asdict()
+    elif changes.get("status") in ("complete", "interrupted"):
         # The end of the streaming: make the lexemes from the stored content.
         with conn.transaction():
             _, stored = run_transaction(conn, [LOCK_SESSION, GET_CONTENT], params)
@@ -203,12 +253,6 @@ def interrupt_stream(
         _count(params, read_json(content), count_tokens)
     # The content is stored already.
     run_transaction(conn, [TOUCH_ABANDONED, RECOUNT_MESSAGE, PATCH_MESSAGE], params)
-
-
-def _may_stream(changes: MessageChanges) -> bool:
-    """Return whether this may be a change of a streaming message. Most clients send the status."""
-    is_piece = "content" in changes or "parts" in changes or changes.get("status") == "streaming"
-    return is_piece and changes.keys() <= _STREAMED and changes.get("status") in (None, "streaming")
 
 
 def _is_settled(version: UUID, params: dict[str, Any]) -> bool:
@@ -283,7 +327,7 @@ def _params(
 
 
 def _count(params: dict[str, Any], content: Content, count_tokens: Callable[[Content], int]) -> None:
-    """Add the lexemes and the token count of a content."""
+    """Add the lexemes and the token count of a stored content."""
     params["words"] = message_vector(params["user_id"], params["session_id"], None, content)
     if params["token_count"] is None:
         params["token_count"] = count_tokens(content)

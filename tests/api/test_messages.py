@@ -55,11 +55,21 @@ def test_words_are_extracted_before_a_connection_is_checked_out(
         return message_vector(*args)
 
     monkeypatch.setattr("mai_sessions.content.message.message_vector", extract)
+    monkeypatch.setattr("mai_sessions.repository.patches.message_vector", extract)
     new = {"role": "user", "content": "quetzal"}
     target = session + path if path else SESSIONS
     assert client.post(target, json={"messages": [new, new]}).status_code == 201
     assert in_use == [0, 0]
     assert len(client.get("/api/v1/search?q=quetzal").get_json()["results"]) == 2
+    message = client.post(f"{session}/messages", json=new).headers["Location"]
+    in_use.clear()
+    for change in (
+        {"content": "a"},
+        {"content": "b", "status": "complete"},
+        {"content": "c", "model_id": "m"},
+    ):
+        assert client.patch(message, json=change).status_code == 200
+    assert in_use == [0, 0, 0]
 
 
 def test_appended_message_is_returned_and_counted(client: FlaskClient, session: str) -> None:

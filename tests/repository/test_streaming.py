@@ -82,7 +82,7 @@ def stream(conn: Connection, session_id: UUID, message_id: UUID) -> None:
     """Patch a growing answer, each time with all of its text."""
     for number in range(1, PATCHES + 1):
         content = ANSWER[: CHARACTERS * number // PATCHES]
-        patches.patch_message(conn, USER, session_id, message_id, content=content, count_tokens=len)
+        patches.patch_stream(conn, USER, session_id, message_id, content=content)
 
 
 def fetch(conn: Connection, query: LiteralString, *params: str) -> tuple[Any, ...]:

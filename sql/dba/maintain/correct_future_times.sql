@@ -1,12 +1,12 @@
--- Sets sessions that were updated in the future, by a clock that was ahead, to now: they stand first in lists.
+-- Sets the sessions that a clock that was ahead has left in the future to now.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f correct_future_times.sql               counts them
 --            psql -X "$DATABASE_URL" -v apply=1 -f correct_future_times.sql    corrects them
 -- Variables: apply    1 to write (default 0)
 --            user_id  only this user's sessions (default: all users)
 -- Role:      maintenance
--- Safety:    writes; locks one session at a time, as an append does. Safe while serving, may be stopped and run
---            again. A corrected session gets a new ETag. The next write to a session corrects it, too.
+-- Safety:    writes; locks one session at a time, as an append does. Safe while serving, may be stopped and
+--            run again. A corrected session gets a new ETag. The next write to a session corrects it, too.
 
 \set ON_ERROR_STOP on
 \set variables 'apply user_id'
