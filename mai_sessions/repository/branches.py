@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, LiteralString
 from uuid import UUID
 
-from mai_sessions.errors import Invalid, broken_rule
+from mai_sessions.errors import BrokenRule, Invalid, broken_rule
 from mai_sessions.postgres.connection import Connection, fetch_one
 from mai_sessions.repository.columns import IN_PAGE, MESSAGE_ROW, PARENT_ID, message_columns
 
@@ -217,4 +217,9 @@ def fetch_branch(
 def check_head(head_id: UUID | None, head_seq: int | None, where: str) -> None:
     """Refuse a head that is not a message of the session. Raises Invalid."""
     if head_id is not None and head_seq is None:
-        raise Invalid(broken_rule([where, "head_id"], "Not a message of this session.", "unknown"))
+        raise Invalid(unknown_message(where, "head_id"))
+
+
+def unknown_message(*loc: str | int) -> BrokenRule:
+    """Return the error for the id of a message that the session does not have."""
+    return broken_rule(loc, "Not a message of this session.", "unknown")

@@ -5,7 +5,7 @@ it are the new ones. After a conditional claim the session has the version `clai
 nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any, LiteralString
 from uuid import UUID
@@ -19,6 +19,7 @@ from mai_sessions.repository.attachments import (
     refer_to_attachments,
     store_attachments,
 )
+from mai_sessions.repository.branches import unknown_message
 from mai_sessions.repository.columns import HEAD_ID, NEXT_UPDATED_AT, PARENT_ID, SUMMARY_COLUMNS
 from mai_sessions.repository.daily_usage import count_messages
 from mai_sessions.repository.message_json import Placement, message_json, message_rows
@@ -237,24 +238,29 @@ def unknown_references(
     messages: Sequence[NewMessage],
     head_id: UUID | None,
     unknown_ids: Sequence[object],
-    unknown_images: Sequence[str],
+    unknown_sha256s: Collection[str],
     *,
     is_batch: bool,
     head_loc: Sequence[str] = ("session", "head_id"),
 ) -> Invalid:
     """Return the error that names each unknown parent, head and image. `head_loc` leads to the head."""
     errors: list[BrokenRule] = []
-
-    def add(loc: Sequence[str | int], msg: str) -> None:
-        errors.append(broken_rule(["body", *loc], msg, "unknown"))
-
     for index, message in enumerate(messages):
-        place: list[str | int] = ["messages", index] if is_batch else []
+        place: list[str | int] = ["body", "messages", index] if is_batch else ["body"]
         if message.parent_id in unknown_ids:
-            add([*place, "parent_id"], "No message of this session.")
-        for number, sha256 in enumerate(message.images):
-            if sha256 in unknown_images:
-                add([*place, "images", number], "No attachment of yours.")
+            errors.append(unknown_message(*place, "parent_id"))
+        errors += unknown_images(message.images, unknown_sha256s, place)
     if head_id in unknown_ids:
-        add(head_loc, "No message of this session.")
+        errors.append(unknown_message("body", *head_loc))
     return Invalid(*errors)
+
+
+def unknown_images(
+    images: Sequence[str], unknown_sha256s: Collection[str], place: Sequence[str | int]
+) -> list[BrokenRule]:
+    """Return an error for each unknown image of the message at this place."""
+    return [
+        broken_rule([*place, "images", number], "Not one of your attachments.", "unknown")
+        for number, sha256 in enumerate(images)
+        if sha256 in unknown_sha256s
+    ]

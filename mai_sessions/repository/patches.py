@@ -13,7 +13,7 @@ from mai_sessions.content.lexemes import WEEK_SECONDS, message_vector, user_pref
 from mai_sessions.content.long_text import Content, LongText, dump_text, head, read_json
 from mai_sessions.content.message import MessageChanges
 from mai_sessions.content.metadata import MAX_METADATA
-from mai_sessions.errors import Invalid, NotFound, broken_rule
+from mai_sessions.errors import Invalid, NotFound
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.adapters import Json
 from mai_sessions.postgres.connection import Connection, fetch_all, run_transaction
@@ -39,7 +39,8 @@ from mai_sessions.repository.columns import (
 from mai_sessions.repository.daily_usage import count_messages
 from mai_sessions.repository.message_json import content_param
 from mai_sessions.repository.messages import MessageReply
-from mai_sessions.repository.new_messages import UNKNOWN_IMAGES
+from mai_sessions.repository.new_messages import FIND_UNKNOWN, UNKNOWN_IMAGES, unknown_images
+from mai_sessions.repository.session_changes import refuse_metadata
 
 _NEXT_METADATA: LiteralString = """
 CASE WHEN %(metadata)s::jsonb IS NULL THEN m.metadata
@@ -146,7 +147,6 @@ GET_CONTENT: LiteralString = """
      WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(message_id)s"""
 
 _EPOCH = date(1970, 1, 1)
-_TOO_LARGE = f"More than {MAX_METADATA} bytes of JSON when it is merged."
 # A change of only these fields may be a change of a streaming message.
 _STREAMED = frozenset({"content", "parts", "part_attachments", "attachments", "metadata", "status"})
 
@@ -277,10 +277,12 @@ def _patch(conn: Connection, params: dict[str, Any], changes: MessageChanges) ->
             if has_attachments
             else []
         ),
+        *([FIND_UNKNOWN] if params["needed_sha256s"] else []),
         _read(changes),
     ]
-    *_, found = run_transaction(conn, statements, params)
-    return _reply(found, params, changes)
+    rows = dict(zip(statements, run_transaction(conn, statements, params), strict=True))
+    _, unknown = rows[FIND_UNKNOWN][0] if FIND_UNKNOWN in rows else ([], [])
+    return _reply(rows[_read(changes)], params, changes, unknown)
 
 
 def _params(
@@ -321,6 +323,7 @@ def _params(
         "removed_keys": [] if metadata is None else list(metadata.removed),
         "max_metadata": MAX_METADATA,
         "status": changes.get("status"),
+        "needed_ids": [],
         "needed_sha256s": [sha256 for sha256 in images or () if sha256 not in stored],
         **attachment_params(attachments, [*(images or ()), *(links or ())]),
     }
@@ -339,7 +342,10 @@ def _read(changes: MessageChanges) -> LiteralString:
     return messages.GET_WITHOUT_CONTENT if is_long else messages.GET_MESSAGE
 
 
-def _reply(found: list[Any], params: dict[str, Any], changes: MessageChanges) -> MessageReply:
+def _reply(
+    found: list[Any], params: dict[str, Any], changes: MessageChanges, unknown: Sequence[str] = ()
+) -> MessageReply:
+    """Return the changed message, or raise why it was not changed. `unknown` are images to which it links."""
     if not found:
         raise NotFound("Session not found")
     version, message_id, body = found[0]
@@ -351,7 +357,6 @@ def _reply(found: list[Any], params: dict[str, Any], changes: MessageChanges) ->
             body = b"".join((before, name, dump_text(content), after.removeprefix(b"null")))
         return MessageReply(message_id, version, body)
     check_locked([(version,)], params["if_match"])
-    loc, text = (
-        ("images", "No attachment of yours.") if params["needed_sha256s"] else ("metadata", _TOO_LARGE)
-    )
-    raise Invalid(broken_rule(["body", loc], text, "invalid"))
+    if errors := unknown_images(changes.get("images", ()), unknown, ["body"]):
+        raise Invalid(*errors)
+    refuse_metadata()

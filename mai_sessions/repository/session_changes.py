@@ -4,7 +4,7 @@ All but FIND_HEAD require the new version of the session, which an earlier state
 held.
 """
 
-from typing import Any, LiteralString, TypedDict
+from typing import Any, LiteralString, NoReturn, TypedDict
 from uuid import UUID
 
 from mai_sessions.content.lexemes import fold_title, title_vector
@@ -114,7 +114,7 @@ def change_params(user_id: str, session_id: UUID, changes: SessionChanges) -> di
     }
 
 
-def refuse_metadata(*loc: str) -> None:
-    """Raise Invalid if merged metadata become too large."""
-    text = f"Merged, more than {MAX_METADATA} bytes of JSON."
+def refuse_metadata(*loc: str) -> NoReturn:
+    """Raise Invalid for metadata that become too large by a merge. `loc` leads to them in the body."""
+    text = f"More than {MAX_METADATA} bytes of JSON after the merge."
     raise Invalid(broken_rule(["body", *loc, "metadata"], text, "too_long"))

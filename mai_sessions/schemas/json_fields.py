@@ -128,7 +128,8 @@ class PastMoment(TypedErrors, fields.Field[datetime]):
             moment = given.astimezone(UTC)
         except (TypeError, ValueError, OverflowError):
             raise self.make_error("invalid") from None
-        if given.tzinfo is None:
+        # Python ignores a U+0000 at the end.
+        if given.tzinfo is None or not value.isprintable():
             raise self.make_error("invalid")
         if moment > datetime.now(UTC):
             raise self.make_error("future")

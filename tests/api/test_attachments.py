@@ -135,6 +135,23 @@ def test_attachment_is_read_by_range_and_condition(client: FlaskClient, session:
     assert (head.data, int(head.headers["Content-Length"])) == (b"", len(content))
 
 
+def test_refused_patch_of_a_message_with_an_image_names_what_is_wrong(
+    client: FlaskClient, session: str
+) -> None:
+    body = {"role": "user", "content": "x", "images": [data_url(png())], "metadata": {"a": "x" * 10_000}}
+    made = client.post(f"{session}/messages", json=body)
+    known, unknown = made.get_json()["images"][0], f"/api/v1/attachments/{'ab' * 32}"
+    for change, loc, type in [
+        ({"images": [known], "metadata": {"b": "x" * 10_000}}, ["metadata"], "too_long"),
+        ({"images": [known, unknown]}, ["images", 1], "unknown"),
+        ({"images": [known, unknown], "metadata": {"b": 1}}, ["images", 1], "unknown"),
+    ]:
+        refused = client.patch(made.headers["Location"], json=change)
+        [error] = refused.get_json()["errors"]
+        assert (refused.status_code, error["loc"], error["type"]) == (422, ["body", *loc], type)
+    assert client.get(made.headers["Location"]).get_json() == made.get_json()
+
+
 def test_unknown_attachment_is_a_404(client: FlaskClient) -> None:
     for name in ("0" * 64, "x", "%00", "é"):
         response = client.get(f"/api/v1/attachments/{name}")

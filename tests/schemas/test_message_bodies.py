@@ -129,6 +129,8 @@ def test_images_and_files_are_stored_once() -> None:
         ({"created_at": "2999-01-01T00:00:00Z"}, ["created_at"], "future"),
         ({"created_at": "2020-01-01T00:00:00"}, ["created_at"], "invalid"),
         ({"created_at": "yesterday"}, ["created_at"], "invalid"),
+        ({"created_at": "2020-01-01T00:00:00Z\0"}, ["created_at"], "invalid"),
+        ({"created_at": "2020-01-01\n00:00:00Z"}, ["created_at"], "invalid"),
         ({"created_at": 1}, ["created_at"], "invalid"),
         ({"created_at": "0001-01-01T00:00:00+14:00"}, ["created_at"], "invalid"),
         ({"response_time_ms": MAX_RESPONSE_TIME_MS * 2}, ["response_time_ms"], "range"),
