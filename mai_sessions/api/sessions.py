@@ -22,6 +22,7 @@ from mai_sessions.schemas.sessions import (
     SessionList,
     SessionListQuery,
     SessionPatch,
+    SessionQuery,
 )
 from mai_sessions.web.blueprint import api
 from mai_sessions.web.conditions import if_match_versions, if_none_match_versions, must_be_new
@@ -71,7 +72,7 @@ def create_session(payload: dict[str, Any]) -> Response:
 
 
 @api.get("/sessions/<session_id>", tags=["sessions"])
-@api.arguments(MessagesLimitQuery(), location="query")
+@api.arguments(SessionQuery(), location="query")
 @api.response(200, SessionDetail)
 def get_session(query: dict[str, Any], session_id: UUID) -> Response:
     """Read a session with its messages"""

@@ -28,6 +28,12 @@ The messages of one response are at most 64 MiB of JSON by default, or one messa
 _TEXT = {"type": "string"}
 _TAG = {"schema": {"type": "string"}, "description": "The version of the resource, a strong entity tag"}
 HEADERS: dict[str, dict[str, Any]] = {
+    "Accept-Ranges": {"schema": {"type": "string", "enum": ["bytes"]}, "description": "The unit of Range"},
+    "Content-Disposition": {
+        "schema": _TEXT,
+        "description": "For a file that is not an image: a download, with its name (RFC 6266)",
+    },
+    "Content-Range": {"schema": _TEXT, "description": "The part that is sent, and the size of the whole"},
     "ETag": _TAG,
     "Idempotency-Replayed": {
         "schema": {"type": "string", "enum": ["true"]},
@@ -37,7 +43,7 @@ HEADERS: dict[str, dict[str, Any]] = {
         "schema": _TEXT,
         "description": "The pages before (`prev`) and after (`next`), if any (RFC 8288)",
     },
-    "Location": {"schema": _TEXT, "description": "The path of the new resource"},
+    "Location": {"schema": _TEXT, "description": "The path of the new resource, or of the one that exists"},
     "Retry-After": {
         "schema": {"type": "integer"},
         "description": "Seconds after which the same request may succeed",
@@ -75,7 +81,7 @@ PATH_SCHEMAS: dict[str, dict[str, Any]] = {
 TAGS = {
     "sessions": "Sessions, and the list of them",
     "messages": "The messages of a session",
-    "attachments": "Images of messages",
+    "attachments": "Images and files of messages",
     "search": "Full-text search over titles and messages",
     "analytics": "What was used, for a dashboard",
     "export": "Everything of the caller, to take along",
@@ -87,6 +93,8 @@ _OF_NO_OPERATION = {405, 414, 431}
 _OF_SMOREST = ("UNPROCESSABLE_ENTITY", "DEFAULT_ERROR")
 # Tags of the operations on resources with a version.
 _VERSIONED = {"sessions", "messages", "attachments"}
+# The condition that the creation of a resource may have.
+_CREATION_CONDITIONS = {"create_session": "If-None-Match", "append_messages": "If-Match"}
 
 
 class Completion(BasePlugin):
@@ -154,14 +162,16 @@ def _complete(operation: dict[str, Any], method: str, *, is_private: bool, has_i
         if response not in _OF_SMOREST
     }
     good = {status: response for status, response in responses.items() if status.startswith("2")}
-    is_versioned = not _VERSIONED.isdisjoint(operation["tags"])
-    parameters, problems = ["X-Request-ID"], [406, 500]
+    name: str = operation["operationId"]
+    is_versioned = not _VERSIONED.isdisjoint(operation["tags"]) and name != "batch_sessions"
+    # Without authentication, every request must have a loopback Host.
+    parameters, problems = ["X-Request-ID"], [403, 406, 500]
     headers: list[str] = []
     operation["security"] = []
     if is_private:
         operation["security"] = [{}, {"bearer": []}]
-        problems += [401, 403, 503]
-    if has_id or operation["operationId"] == "export_sessions":
+        problems += [401, 503]
+    if has_id or name == "export_sessions":
         problems.append(404)
     if "requestBody" in operation:
         problems += [400, 408, 413, 415, 422]
@@ -169,40 +179,49 @@ def _complete(operation: dict[str, Any], method: str, *, is_private: bool, has_i
         problems.append(422)
     if is_versioned and method != "delete":
         headers.append("ETag")
+    if any(map(_is_page, good.values())):
+        headers.append("Link")
     if is_versioned and method == "get":
         parameters.append("If-None-Match")
         responses["304"] = {
             "description": "The caller has this version already",
-            "headers": _headers("ETag", "X-Request-ID"),
+            "headers": _headers(*headers, "X-Request-ID"),
         }
-    if is_versioned and (method in ("patch", "delete") or operation["operationId"] == "append_messages"):
+    if is_versioned and method in ("patch", "delete"):
         parameters.append("If-Match")
         problems.append(412)
-    if operation["operationId"] == "create_session":
-        parameters.append("If-None-Match")
-        problems.append(412)
-    if is_versioned and method == "post":
+    if method == "post":
         parameters.append("Idempotency-Key")
-        headers += ["Idempotency-Replayed", "Location"]
+        headers.append("Idempotency-Replayed")
         problems.append(409)
+    if condition := _CREATION_CONDITIONS.get(name):
+        parameters.append(condition)
+        headers.append("Location")
+        problems.append(412)
     if "206" in good:
         parameters.append("Range")
+        headers += ["Accept-Ranges", "Content-Disposition"]
         problems.append(416)
-    for response in good.values():
-        is_page = any(
-            media["schema"].get("type") == "array"
-            for media in response.get("content", {}).values()
-            if "schema" in media
-        )
-        response["headers"] = _headers(*headers, *(["Link"] if is_page else []), "X-Request-ID")
+    for status, response in good.items():
+        part = ["Content-Range"] if status == "206" else []
+        response["headers"] = _headers(*headers, *part, "X-Request-ID")
+        _name_any_type(response)
         _add_examples(response)
-        # Generators of clients know this type, and none of a wildcard.
-        if any_type := response.get("content", {}).get("*/*"):
-            response["content"] = {"application/octet-stream": any_type, "*/*": any_type}
     _add_examples(operation.get("requestBody", {}))
     responses |= {str(status): _name(status) for status in problems}
     operation["responses"] = dict(sorted(responses.items()))
     operation.setdefault("parameters", []).extend(sorted(parameters))
+
+
+def _is_page(response: dict[str, Any]) -> bool:
+    media = response.get("content", {}).values()
+    return any(medium.get("schema", {}).get("type") == "array" for medium in media)
+
+
+def _name_any_type(response: dict[str, Any]) -> None:
+    """Add a type to the wildcard, with which generators of clients cannot work."""
+    if any_type := response.get("content", {}).get("*/*"):
+        response["content"] = {"application/octet-stream": any_type, "*/*": any_type}
 
 
 def _add_examples(body: dict[str, Any]) -> None:
@@ -231,7 +250,7 @@ def _name(status: int) -> str:
 
 
 def _problem_headers(status: int) -> dict[str, dict[str, str]]:
-    own = {401: ["WWW-Authenticate"], 503: ["Retry-After"]}
+    own = {401: ["WWW-Authenticate"], 416: ["Content-Range"], 503: ["Retry-After"]}
     return _headers(*own.get(status, []), "X-Request-ID")
 
 

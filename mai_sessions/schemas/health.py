@@ -101,7 +101,8 @@ class DetailedHealth(Schema):
         required=True,
         metadata={
             "enum": ["healthy", "degraded", "unhealthy"],
-            "description": "degraded: requests wait for a connection; unhealthy: no response of the database",
+            "description": "degraded: requests wait for a connection, or a node of the Citus cluster cannot "
+            "be reached; unhealthy: the database does not respond",
         },
     )
     services = fields.Nested(Services, required=True)

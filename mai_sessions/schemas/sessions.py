@@ -47,7 +47,7 @@ class SessionListQuery(Schema):
     metadata = MetadataFilter(load_default=None)
 
 
-class MessagesLimitQuery(BranchQuery):
+class MessagesLimitQuery(Schema):
     """The number of messages of a session."""
 
     messages_limit = Integer(
@@ -55,10 +55,14 @@ class MessagesLimitQuery(BranchQuery):
         max=500,
         load_default=None,
         metadata={
-            "description": "Only this number of the newest messages. By default all, if one response may be "
-            "as large"
+            "description": "Only this number of the newest messages. By default all, within the limit of a "
+            "response"
         },
     )
+
+
+class SessionQuery(BranchQuery, MessagesLimitQuery):
+    """The branch of a session, and the number of its messages."""
 
 
 class SessionCreate(SessionFields):
@@ -67,7 +71,6 @@ class SessionCreate(SessionFields):
     id = Identifier(
         allow_none=True, load_default=None, metadata={"description": "By default the service makes one"}
     )
-
     created_at = PastMoment(allow_none=True)
     messages = List(fields.Nested(MessageCreate), max_items=MAX_BATCH, allow_none=True)
 
@@ -81,7 +84,8 @@ class SessionCreate(SessionFields):
 class SessionPatch(SessionFields):
     """The changes of a session.
 
-    null means "not given", except in a merge patch, where it restores the default.
+    null means "not given", except in a merge patch, where it restores the default of the title, agent and
+    model.
     """
 
 

@@ -74,7 +74,10 @@ PROBLEM_TYPES: dict[int, ProblemType] = {
     406: ProblemType("Not Acceptable", "Accept excludes the type of the response"),
     408: ProblemType("Request Timeout", "The request did not arrive in time"),
     409: ProblemType("Conflict", "The first request with this Idempotency-Key is still running"),
-    412: ProblemType("Precondition Failed", "If-Match names another version. Nothing was changed"),
+    412: ProblemType(
+        "Precondition Failed",
+        "If-Match names another version, or the session of an If-None-Match: * exists. Nothing was changed",
+    ),
     413: ProblemType("Content Too Large", "The body is larger than the limit"),
     414: ProblemType("URI Too Long", "The first line of the request is longer than the limit"),
     415: ProblemType("Unsupported Media Type", "The Content-Type of the body is not JSON"),
@@ -82,7 +85,9 @@ PROBLEM_TYPES: dict[int, ProblemType] = {
     422: ProblemType("Unprocessable Content", "The body, query or a header breaks the rules in `errors`"),
     431: ProblemType("Request Header Fields Too Large", "A header is too long, or there are too many"),
     500: ProblemType("Internal Server Error", "The service failed. The log has the reason under request_id"),
-    503: ProblemType("Service Unavailable", "The database is away or too busy"),
+    503: ProblemType(
+        "Service Unavailable", "The database is away or too busy, or there is no memory for the response"
+    ),
 }
 
 

@@ -100,6 +100,36 @@ def test_every_error_response_is_a_problem(document: dict[str, Any]) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("operation_id", "header", "status"),
+    [
+        ("create_session", "If-None-Match", "412"),
+        ("append_messages", "If-Match", "412"),
+        ("patch_session", "If-Match", "412"),
+        ("delete_message", "If-Match", "412"),
+        ("clear_messages", "If-Match", "412"),
+        ("get_session", "If-None-Match", "304"),
+        ("list_sessions", "If-None-Match", "304"),
+    ],
+)
+def test_conditional_requests_are_documented(
+    document: dict[str, Any], operation_id: str, header: str, status: str
+) -> None:
+    [operation] = [each for _, _, each in operations(document) if each["operationId"] == operation_id]
+    assert {"$ref": f"#/components/parameters/{header}"} in operation["parameters"]
+    assert status in operation["responses"]
+
+
+def test_parameters_of_an_operation_are_those_that_it_reads(document: dict[str, Any]) -> None:
+    [patch] = [each for _, _, each in operations(document) if each["operationId"] == "patch_session"]
+    assert [each["name"] for each in patch["parameters"] if "name" in each] == ["messages_limit"]
+
+
+def test_headers_of_a_batch_are_those_that_it_has(document: dict[str, Any]) -> None:
+    [batch] = [each for _, _, each in operations(document) if each["operationId"] == "batch_sessions"]
+    assert batch["responses"]["200"]["headers"].keys() == {"Idempotency-Replayed", "X-Request-ID"}
+
+
 def test_errors_page_explains_every_problem() -> None:
     headings = re.findall(r"^## (\d+) (.*)$", (DOCS / "errors.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert headings == [(str(status), kind.title) for status, kind in problems.PROBLEM_TYPES.items()]
