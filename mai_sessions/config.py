@@ -18,8 +18,6 @@ _PREFIX = "MAI_SESSIONS_"
 _MASK = "********"
 # The password in a URL, `scheme://user:password@host`.
 _PASSWORD = re.compile(r"(?<=://)(?P<user>[^:@/?#\s]*):[^/?#\s]*(?=@)")
-
-
 _PASSWORD_PARAMETER = re.compile(r"(?<=[?&\s]password=)[^&\s]+|(?<=^password=)\S+")
 _DATABASE_URL = re.compile(r"postgres(ql)?://", re.ASCII)
 
@@ -136,7 +134,6 @@ class Settings:
         unit="seconds",
         check=validate.Range(min=0, min_inclusive=False),
     )
-
     prepare: str = _setting(
         "MAI_SESSIONS_PREPARE",
         "on",
@@ -144,7 +141,6 @@ class Settings:
         "session settings ([deploy.md](deploy.md#through-pgbouncer))",
         check=validate.OneOf(["on", "off"]),
     )
-
     expiry: str = _setting(
         "MAI_SESSIONS_EXPIRY",
         "on",
@@ -170,8 +166,8 @@ class Settings:
     graceful_timeout: int = _setting(
         "MAI_SESSIONS_GRACEFUL_TIMEOUT",
         20,
-        "The longest wait for requests under way at a stop or reload. It must be longer than the pool "
-        "timeout and the statement timeout together",
+        "The longest wait for requests under way at a stop or reload: at least the pool timeout and the "
+        "statement timeout together",
         unit="seconds",
         check=validate.Range(min=1),
     )
@@ -242,7 +238,6 @@ class Settings:
         unit="seconds",
         check=validate.Range(min=60),
     )
-
     cors_origins: tuple[str, ...] = _setting(
         "MAI_SESSIONS_CORS_ORIGINS",
         (),
