@@ -11,6 +11,8 @@ from mai_sessions.content.lexemes import MAX_CHARACTERS, message_vector
 from mai_sessions.content.long_text import Content, LongText, head
 from mai_sessions.content.metadata import NO_METADATA, Metadata
 
+ROLES = ("user", "assistant", "system", "tool")
+STATUSES = ("complete", "streaming", "interrupted")
 # The searchable characters of all messages of a request together. The words of a hundred messages of
 # MAX_CHARACTERS would take half a minute.
 MAX_SEARCHABLE = 1_000_000

@@ -1,10 +1,8 @@
 """The export of this service: a session with all its messages a line, as `mai-sessions export` writes it."""
 
-import base64
-import binascii
 import re
 
-from mai_sessions.content.attachments import MAX_FILE_NAME, Attachment, read_data_url
+from mai_sessions.content.attachments import MAX_FILE_NAME, Attachment, decode_base64, read_data_url
 from mai_sessions.importers import tree
 from mai_sessions.importers.container import Files
 from mai_sessions.importers.model import Conversation, Image, Json, Message
@@ -74,7 +72,7 @@ def _message(raw: Json) -> Message:
 
 
 def _image(data: str) -> Image:
-    return Image("image", lambda: _decode(data) or b"")
+    return Image("image", lambda: decode_base64(data) or b"")
 
 
 def _file(raw: object) -> Attachment | None:
@@ -83,11 +81,4 @@ def _file(raw: object) -> Attachment | None:
     try:
         return read_data_url(text(value.get("url")), text(value.get("name"))[:MAX_FILE_NAME] or None)
     except ValueError:
-        return None
-
-
-def _decode(data: str) -> bytes | None:
-    try:
-        return base64.b64decode(data)
-    except binascii.Error:
         return None

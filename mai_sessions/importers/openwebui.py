@@ -1,10 +1,10 @@
 """Open WebUI: an array of chats, or one chat a line, each a tree in `chat.history.messages`."""
 
-import base64
-import binascii
 import html
 import re
 
+from mai_sessions.content.attachments import decode_base64
+from mai_sessions.content.message import ROLES
 from mai_sessions.importers import tree
 from mai_sessions.importers.container import Files
 from mai_sessions.importers.model import Conversation, Image, Json, Message
@@ -18,7 +18,6 @@ from mai_sessions.importers.values import (
     without_empty,
 )
 
-_ROLES = ("user", "assistant", "system", "tool")
 _DETAILS = re.compile(
     r'<details\s+type="(reasoning|tool_calls|code_interpreter)"([^>]*)>(.*?)</details>\s*', re.DOTALL
 )
@@ -92,7 +91,7 @@ def _listed(chat: Json) -> dict[str, Json]:
 def _message(key: str, raw: Json) -> Message:
     role = text(raw.get("role"))
     message = Message(
-        key, None, role if role in _ROLES else "user", created_at=timestamp(raw.get("timestamp"))
+        key, None, role if role in ROLES else "user", created_at=timestamp(raw.get("timestamp"))
     )
     if message.role == "assistant":
         message.model_id = text(raw.get("model")) or None
@@ -161,7 +160,7 @@ def _take_file(message: Message, file: Json) -> None:
     url = text(file.get("url"))
     if match := _DATA_URL.match(url):
         data = url[match.end() :]
-        message.images.append(Image(text(file.get("name")) or "image", lambda: _decode(data)))
+        message.images.append(Image(text(file.get("name")) or "image", lambda: decode_base64(data) or b""))
         return
     inner = mapping(file.get("file"))
     name = (
@@ -172,10 +171,3 @@ def _take_file(message: Message, file: Json) -> None:
     )
     if name:
         message.documents.append(name)
-
-
-def _decode(data: str) -> bytes:
-    try:
-        return base64.b64decode(data)
-    except binascii.Error:
-        return b""

@@ -11,14 +11,13 @@ from uuid import UUID, uuid5
 
 from mai_sessions.content.attachments import Attachment, image_type
 from mai_sessions.content.json_text import is_deeper
+from mai_sessions.content.message import ROLES, STATUSES
 from mai_sessions.content.metadata import read_metadata
 from mai_sessions.content.parts import BrokenValue, Parts, read_parts, walk_strings
 from mai_sessions.importers.model import Conversation, Image, Json, Message, UnreadableConversation
 from mai_sessions.repository.imports import ImportedMessage, ImportedSession
 
 _NAMESPACE = UUID("b5d6ab4c-9f0e-5f3c-8d2b-6b6d61692d73")
-_ROLES = ("user", "assistant", "system", "tool")
-_STATUSES = ("complete", "streaming", "interrupted")
 _MAX_NAME = 255
 _MAX_AGENT_NAME = 100
 _MAX_ITEMS = 20
@@ -102,7 +101,7 @@ class Preparation:
             id=self.ids[message.id],
             seq=seq,
             parent_seq=parent_seq,
-            role=message.role if message.role in _ROLES else "user",
+            role=message.role if message.role in ROLES else "user",
             content=content,
             token_count=self._count_tokens(content) if count is None else min(int(count), _MAX_INTEGER),
             model_id=(message.model_id or "")[:_MAX_NAME] or None,
@@ -114,7 +113,7 @@ class Preparation:
             parts=parts.json if parts else None,
             part_attachments=[each.sha256 for each in [*(parts.attachments if parts else ()), *links]],
             metadata=self._metadata(metadata),
-            status=message.status if message.status in _STATUSES else "complete",
+            status=message.status if message.status in STATUSES else "complete",
             created_at=self.time_of(message),
             updated_at=self._past(message.updated_at),
             attachments=[*images, *(parts.attachments if parts else ()), *links],

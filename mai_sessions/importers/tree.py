@@ -42,7 +42,9 @@ def bridge(messages: Mapping[str, Message], parents: Mapping[str, str | None]) -
 def fill_times(
     messages: Mapping[str, Message], parents_first: list[Message], default: datetime | None
 ) -> None:
-    """Return a message without a time that of its parent, and a first message that of the conversation."""
+    """Give a message without a time the time of its parent, and a first message that of the conversation,
+    which is `default`.
+    """
     for message in parents_first:
         if message.created_at is None:
             message.is_undated = True

@@ -74,7 +74,7 @@ class Database:
                     # that.
                     with self.replica.checkout(REPLICA_WAIT) as conn:
                         value = read(conn, *args, **kwargs)
-                    self.replica.outage.answers()
+                    self.replica.outage.responds()
                     return value
                 # The replica is away, too slow, or has a conflict with recovery.
                 # ProgrammingError: its schema is behind, or its role may not read.

@@ -183,7 +183,7 @@ class Pool:
             check_session_settings(conn)
         finally:
             self._watchdog.forget(conn)
-        self.outage.answers()
+        self.outage.responds()
 
     def _acquire(self, timeout: float) -> Connection:
         """Take a connection that the server has not closed.

@@ -6,7 +6,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, validates_schema
 
 from mai_sessions.content.attachments import Attachment
-from mai_sessions.content.message import NewMessage
+from mai_sessions.content.message import ROLES, STATUSES, NewMessage
 from mai_sessions.content.parts import Parts
 from mai_sessions.schemas.body import Body
 from mai_sessions.schemas.fields import (
@@ -24,8 +24,6 @@ from mai_sessions.schemas.fields import (
 from mai_sessions.schemas.json_fields import ContentField, ImageField, MetadataField, PartsField, PastMoment
 from mai_sessions.schemas.session_changes import SessionChanges
 
-ROLES = ("user", "assistant", "system", "tool")
-STATUSES = ("complete", "streaming", "interrupted")
 MAX_BATCH = 100
 MAX_TOKENS = 10_000_000
 # Thirty years: JSON can represent any sum of these.
@@ -176,7 +174,9 @@ class MessageBatch(Body):
     def make(self, data: dict[str, Any]) -> dict[str, Any]:
         """Refuse an empty batch, and ids that repeat."""
         if not data["messages"]:
-            raise ValidationError({"messages": [ErrorText("Must hold 1 to 100 messages.", "too_few")]})
+            raise ValidationError(
+                {"messages": [ErrorText(f"Must hold 1 to {MAX_BATCH} messages.", "too_few")]}
+            )
         refuse_repeated_ids(data["messages"])
         return {**data, "session": data.get("session") or {}}
 

@@ -4,10 +4,10 @@ from typing import Any
 
 from marshmallow import Schema, fields
 
+from mai_sessions.content.message import ROLES
 from mai_sessions.content.query import MAX_WORDS, split_terms
 from mai_sessions.pagination import SearchPosition, parse_search_cursor
 from mai_sessions.schemas.fields import Choice, Identifier, Integer, Text, TypedErrors
-from mai_sessions.schemas.messages import ROLES
 from mai_sessions.schemas.moments import Moment
 
 

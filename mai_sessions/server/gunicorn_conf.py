@@ -160,7 +160,7 @@ def when_ready(server: Arbiter) -> None:
 
 
 def _summary(server: Arbiter) -> str:
-    """Log the start in one line."""
+    """Describe the service in one line."""
     state = cast(Flask, server.app.wsgi()).extensions[EXTENSION]
     auth = "none, so everybody is default-user" if _settings.auth == "none" else _settings.auth
     return (

@@ -39,7 +39,7 @@ class Outage:
         else:
             log.warning("the %s has been away for %.0f s: %s", self._server, seconds, reason)
 
-    def answers(self) -> None:
+    def responds(self) -> None:
         """Record that the server responded."""
         if self._began is None:
             return

@@ -12,14 +12,8 @@ from support.samples import data_url, png
 from support.scripts import RunChecks
 
 SESSIONS = [f"/api/v1/sessions/{UUID(int=number)}" for number in range(1, 5)]
-
-
 MESSAGES = [str(UUID(int=number)) for number in range(10, 16)]
-
-
 IMAGES = [data_url(png(noise=bytes([number]))) for number in range(5)]
-
-
 FILES = [data_url(bytes([number]) * 1000, "application/pdf") for number in range(3)]
 
 

@@ -17,17 +17,9 @@ from support.samples import data_url, png
 from mai_sessions.expiry import Expiry
 
 SESSION = SESSIONS + "/{session_id}"
-
-
 MESSAGES = SESSION + "/messages"
-
-
 MESSAGE = MESSAGES + "/{message_id}"
-
-
 NEW = {"role": "user", "content": "x"}
-
-
 KEY = {"Idempotency-Key": "k"}
 
 
@@ -47,8 +39,6 @@ class Route(NamedTuple):
 
 
 PATCHED_SESSION = write("lock_session", "patch_session", "change_session", "get_session")
-
-
 DELETED_SESSIONS = [
     "claim_sessions",
     "delete_sessions",
@@ -56,11 +46,7 @@ DELETED_SESSIONS = [
     *["delete_sessions"] * 2,
     "sweep_attachments",
 ]
-
-
 APPENDED_WITH_KEY = write("lock_session", *["append_plain_message"] * 5, "append_messages")
-
-
 CLEARED = write(
     "lock_session",
     "clear_messages",
@@ -69,8 +55,6 @@ CLEARED = write(
     "clear_messages",
     "sweep_attachments",
 )
-
-
 DELETED = write(
     "delete_message",
     "delete_message",
@@ -80,8 +64,6 @@ DELETED = write(
     "delete_message",
     "sweep_attachments",
 )
-
-
 ROUTES = [
     Route("GET", "/", []),
     Route("GET", "/openapi.json", []),
@@ -93,7 +75,6 @@ ROUTES = [
     Route("GET", "/metrics", []),
     Route("GET", "/health", []),
     Route("GET", "/health/live", []),
-    Route("GET", "/metrics", []),
     Route("GET", "/health/ready", ["is_current"]),
     Route("GET", "/health/detailed", ["is_current"]),
     Route("GET", SESSIONS, ["list_sessions"]),
@@ -304,8 +285,6 @@ def test_refused_write_takes_one_round_trip(client: FlaskClient, wire: Wire, met
 
 
 IMAGE = {**NEW, "images": [data_url(png())]}
-
-
 FILE = {
     "role": "user",
     "parts": [{"type": "file", "data": data_url(b"%PDF-" + b"x" * 2000, "application/pdf")}],

@@ -12,12 +12,12 @@ def test_outage_is_one_line_a_minute_and_one_at_its_end(
     now = time.monotonic()
     monkeypatch.setattr(outage.time, "monotonic", lambda: now)
     database = Outage("primary database")
-    database.answers()
+    database.responds()
     for _ in range(1300):
         database.fails("connection refused")
         now += 0.1
-    database.answers()
-    database.answers()
+    database.responds()
+    database.responds()
     assert caplog.messages == [
         "the primary database is away: connection refused",
         "the primary database has been away for 60 s: connection refused",
@@ -34,7 +34,7 @@ def test_server_that_comes_and_goes_is_one_line_a_minute(
     replica = Outage("replica database")
     for _ in range(70):
         replica.fails("no response")
-        replica.answers()
+        replica.responds()
         now += 1
     assert (
         caplog.messages
