@@ -755,7 +755,7 @@ export interface components {
         };
         DetailedHealth: {
             /**
-             * @description degraded: requests wait for a connection; unhealthy: no response of the database
+             * @description degraded: requests wait for a connection, or a node of the Citus cluster cannot be reached; unhealthy: the database does not respond
              * @enum {string}
              */
             status: "healthy" | "degraded" | "unhealthy";
@@ -901,7 +901,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description If-Match names another version. Nothing was changed */
+        /** @description If-Match names another version, or the session of an If-None-Match: * exists. Nothing was changed */
         PreconditionFailed: {
             headers: {
                 "X-Request-ID": components["headers"]["X-Request-ID"];
@@ -913,7 +913,7 @@ export interface components {
                  *       "type": "about:blank",
                  *       "title": "Precondition Failed",
                  *       "status": 412,
-                 *       "detail": "If-Match names another version. Nothing was changed",
+                 *       "detail": "If-Match names another version, or the session of an If-None-Match: * exists. Nothing was changed",
                  *       "request_id": "7f1c"
                  *     }
                  */
@@ -961,6 +961,7 @@ export interface components {
         /** @description Range lies outside of the content */
         RangeNotSatisfiable: {
             headers: {
+                "Content-Range": components["headers"]["Content-Range"];
                 "X-Request-ID": components["headers"]["X-Request-ID"];
                 [name: string]: unknown;
             };
@@ -1025,7 +1026,7 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description The database is away or too busy */
+        /** @description The database is away or too busy, or there is no memory for the response */
         ServiceUnavailable: {
             headers: {
                 "Retry-After": components["headers"]["Retry-After"];
@@ -1038,7 +1039,7 @@ export interface components {
                  *       "type": "about:blank",
                  *       "title": "Service Unavailable",
                  *       "status": 503,
-                 *       "detail": "The database is away or too busy",
+                 *       "detail": "The database is away or too busy, or there is no memory for the response",
                  *       "request_id": "7f1c"
                  *     }
                  */
@@ -1060,13 +1061,19 @@ export interface components {
     };
     requestBodies: never;
     headers: {
+        /** @description The unit of Range */
+        "Accept-Ranges": "bytes";
+        /** @description For a file that is not an image: a download, with its name (RFC 6266) */
+        "Content-Disposition": string;
+        /** @description The part that is sent, and the size of the whole */
+        "Content-Range": string;
         /** @description The version of the resource, a strong entity tag */
         ETag: string;
         /** @description This is the first response again: the Idempotency-Key was used before */
         "Idempotency-Replayed": "true";
         /** @description The pages before (`prev`) and after (`next`), if any (RFC 8288) */
         Link: string;
-        /** @description The path of the new resource */
+        /** @description The path of the new resource, or of the one that exists */
         Location: string;
         /** @description Seconds after which the same request may succeed */
         "Retry-After": number;
@@ -1293,6 +1300,8 @@ export interface operations {
             200: {
                 headers: {
                     ETag: components["headers"]["ETag"];
+                    "Accept-Ranges": components["headers"]["Accept-Ranges"];
+                    "Content-Disposition": components["headers"]["Content-Disposition"];
                     "X-Request-ID": components["headers"]["X-Request-ID"];
                     [name: string]: unknown;
                 };
@@ -1305,6 +1314,9 @@ export interface operations {
             206: {
                 headers: {
                     ETag: components["headers"]["ETag"];
+                    "Accept-Ranges": components["headers"]["Accept-Ranges"];
+                    "Content-Disposition": components["headers"]["Content-Disposition"];
+                    "Content-Range": components["headers"]["Content-Range"];
                     "X-Request-ID": components["headers"]["X-Request-ID"];
                     [name: string]: unknown;
                 };
@@ -1494,6 +1506,7 @@ export interface operations {
             304: {
                 headers: {
                     ETag: components["headers"]["ETag"];
+                    Link: components["headers"]["Link"];
                     "X-Request-ID": components["headers"]["X-Request-ID"];
                     [name: string]: unknown;
                 };
@@ -2110,12 +2123,12 @@ export interface operations {
     get_session: {
         parameters: {
             query?: {
+                /** @description Only this number of the newest messages. By default all, within the limit of a response */
+                messages_limit?: number | null;
                 /** @description The branch that ends at this message; by default the session's head */
                 head_id?: string;
                 /** @description Every message of every branch, in the order of `seq` */
                 branches?: "all";
-                /** @description Only this number of the newest messages. By default all, if one response may be as large */
-                messages_limit?: number | null;
             };
             header?: {
                 /** @description Entity tags of the caller: a `304` without a body if the current one is among them. In a POST, `*`: a `412` if the id exists */
@@ -2244,11 +2257,7 @@ export interface operations {
     patch_session: {
         parameters: {
             query?: {
-                /** @description The branch that ends at this message; by default the session's head */
-                head_id?: string;
-                /** @description Every message of every branch, in the order of `seq` */
-                branches?: "all";
-                /** @description Only this number of the newest messages. By default all, if one response may be as large */
+                /** @description Only this number of the newest messages. By default all, within the limit of a response */
                 messages_limit?: number | null;
             };
             header?: {
@@ -2382,9 +2391,7 @@ export interface operations {
             /** @description OK */
             200: {
                 headers: {
-                    ETag: components["headers"]["ETag"];
                     "Idempotency-Replayed": components["headers"]["Idempotency-Replayed"];
-                    Location: components["headers"]["Location"];
                     "X-Request-ID": components["headers"]["X-Request-ID"];
                     [name: string]: unknown;
                 };
@@ -2442,6 +2449,7 @@ export interface operations {
                     "application/json": components["schemas"]["Service"];
                 };
             };
+            403: components["responses"]["Forbidden"];
             406: components["responses"]["NotAcceptable"];
             500: components["responses"]["InternalServerError"];
         };
@@ -2474,6 +2482,7 @@ export interface operations {
                     "application/json": components["schemas"]["Health"];
                 };
             };
+            403: components["responses"]["Forbidden"];
             406: components["responses"]["NotAcceptable"];
             500: components["responses"]["InternalServerError"];
         };
@@ -2505,6 +2514,7 @@ export interface operations {
                     "application/json": components["schemas"]["Alive"];
                 };
             };
+            403: components["responses"]["Forbidden"];
             406: components["responses"]["NotAcceptable"];
             500: components["responses"]["InternalServerError"];
         };
@@ -2536,6 +2546,7 @@ export interface operations {
                     "application/json": components["schemas"]["Ready"];
                 };
             };
+            403: components["responses"]["Forbidden"];
             406: components["responses"]["NotAcceptable"];
             500: components["responses"]["InternalServerError"];
             503: components["responses"]["ServiceUnavailable"];
@@ -2583,6 +2594,7 @@ export interface operations {
                     "application/json": components["schemas"]["DetailedHealth"];
                 };
             };
+            403: components["responses"]["Forbidden"];
             406: components["responses"]["NotAcceptable"];
             500: components["responses"]["InternalServerError"];
         };
