@@ -231,6 +231,7 @@ function messageCalls({ request }: Connection) {
 function pagedCalls(connection: Connection) {
   const { listSessions, getSession } = sessionCalls(connection);
   const { listMessages } = messageCalls(connection);
+  const { search } = queryCalls(connection);
 
   /** All messages of a branch, oldest first, in pages that become smaller where they are too large. */
   async function* messagePages(id: string, query: BranchQuery = {}, options: RequestOptions = {}) {
@@ -261,6 +262,15 @@ function pagedCalls(connection: Connection) {
       } while (cursor);
     },
     messagePages,
+    /** All pages of the results of a search, best match first. */
+    async *searchPages(query: Omit<SearchQuery, "cursor">, options: RequestOptions = {}) {
+      let cursor: string | null = null;
+      do {
+        const page: SearchResults = await search({ ...query, ...(cursor && { cursor }) }, options);
+        yield page.results;
+        cursor = page.next_cursor;
+      } while (cursor);
+    },
     /** A session with all its messages: in one response, or in pages if they exceed its limit. */
     async readSession(id: string, query: BranchQuery = {}, options: RequestOptions = {}) {
       try {

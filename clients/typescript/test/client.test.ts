@@ -192,6 +192,15 @@ test("a stored message is found", async () => {
   );
 });
 
+test("a search goes on after its first page", async () => {
+  const { id } = await client.createSession();
+  const word = `word${crypto.randomUUID().slice(0, 8)}`;
+  for (let n = 0; n < 3; n++) await client.appendMessage(id, { role: "user", content: `${word} ${n}` });
+  const pages = [];
+  for await (const results of client.searchPages({ q: word, limit: 2 })) pages.push(results.length);
+  assert.deepEqual(pages, [2, 1]);
+});
+
 test("an export gives a session with its messages", async () => {
   const { id } = await client.createSession({ title: "kept" });
   const message = await client.appendMessage(id, { role: "user", content: "hello" });
