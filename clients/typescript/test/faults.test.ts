@@ -269,8 +269,8 @@ test("ids need no secure context", async () => {
 
 test("an upload that takes longer than the timeout arrives at the first attempt", async () => {
   const { id } = await client.createSession();
-  const impatient = createClient({ baseUrl: proxy.origin, timeout: 300 });
-  proxy.uploadDelay = 40;
+  const impatient = createClient({ baseUrl: proxy.origin, timeout: 2000 });
+  proxy.uploadDelay = 200;
   await impatient.appendMessage(id, { role: "user", content: "x".repeat(1_000_000) });
   assert.equal(proxy.of("POST").length, 1);
 });
