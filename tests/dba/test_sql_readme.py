@@ -36,8 +36,9 @@ def markdown() -> str:
         '    cd "$(mai-sessions scripts --path)/report"',
         '    psql -X "$READONLY_URL" -f health.sql',
         "",
-        "Without roles, the owner of the database may run all of them. Each script stops at the first error,",
-        "with exit code 3.",
+        "Without roles, the owner of the database may run all of them. The reports that read statistics show",
+        "the sessions of other roles only to readonly, members of `pg_monitor` and superusers, and say so.",
+        "Each script stops at the first error, with exit code 3.",
     ]
     for folder, title in FOLDERS.items():
         lines += [

@@ -222,7 +222,7 @@ END
 $$;
 
 SELECT r.sessions, r.daily_usage AS sessions_in_daily_usage, r.attachments, r.users,
-       CASE WHEN :'apply' THEN 'repaired' ELSE 'wrong' END AS state
+       CASE WHEN :'apply' THEN 'repaired' ELSE 'found' END AS state
   FROM json_to_record(current_setting('mai_sessions.result')::json)
        AS r (sessions bigint, daily_usage bigint, attachments bigint, users bigint);
 
