@@ -15,7 +15,7 @@ from werkzeug.exceptions import (
 )
 
 from mai_sessions.content.attachments import link_base
-from mai_sessions.content.json_text import is_deeper, parse_json
+from mai_sessions.content.json_text import is_deeper, parse_json, without_escaped_quotes
 from mai_sessions.content.long_text import cut_long_texts, restore_long_texts
 from mai_sessions.content.parts import BrokenValue
 from mai_sessions.errors import Invalid, broken_rule
@@ -149,7 +149,7 @@ def _has_too_many_values(body: bytes) -> bool:
     if len(body) <= MAX_JSON_VALUES or _count_delimiters(body) <= MAX_JSON_VALUES:
         return False
     # Texts hold these characters too: count them outside of strings only.
-    bare = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    bare = without_escaped_quotes(body)
     if bare.count(b'"') > 2 * MAX_JSON_VALUES:
         return True
     return sum(map(_count_delimiters, bare.split(b'"')[::2])) > MAX_JSON_VALUES

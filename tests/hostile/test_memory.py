@@ -106,6 +106,7 @@ BODIES: dict[str, Callable[[int], dict[str, Any]]] = {
     "an image in parts": lambda size: {"parts": [{"type": "file", "url": data_url(size)}]},
     "an ignored text": lambda size: {"content": "x", "ignored": "Ā " * (size // 3)},
     "an ignored list": lambda size: {"content": "x", "ignored": ["x" * 100] * (size // 110)},
+    "texts like keys": lambda size: {"content": "x", "ignored": ['":' * 10_000] * (size // 30_000)},
     "a text too many": lambda size: {"content": "x", "agent_name": "Ā" * (size // 2)},
     "many messages": lambda size: {
         "messages": [{"role": "user", "content": "Ā " * (size // 3 // 50)} for _ in range(50)]
