@@ -307,6 +307,7 @@ WRITES: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", MESSAGES, {"messages": [IMAGE, FILE], "session": {"archived": True, "head_id": "{message_id}"}}),
     ("PATCH", MESSAGE, {"metadata": {"a": 1}, "is_error": True}),
     ("PATCH", MESSAGE, {"images": IMAGE["images"], "documents": ["a.pdf"]}),
+    ("PATCH", MESSAGE, {"images": ["/api/v1/attachments/{sha256}"], "metadata": {"a": 1}}),
     ("PATCH", SESSION, {"metadata": {"a": 1}}),
     ("PATCH", SESSION, {"archived": True, "title": "x"}),
     ("PATCH", SESSION, {"head_id": "{message_id}"}),
@@ -341,6 +342,15 @@ def test_write_takes_one_round_trip(  # noqa: PLR0917 - two fixtures and four pa
     assert response.status_code < 300, response.text
     [statements] = wire.round_trips()
     assert (statements[0], statements[-1]) == ("begin", "commit")
+
+
+def test_creation_with_a_link_to_an_image_takes_three_round_trips(client: FlaskClient, wire: Wire) -> None:
+    images = client.post(SESSIONS, json={"messages": [IMAGE]}).get_json()["messages"][0]["images"]
+    wire.clear()
+    response = wire.client.post(SESSIONS, json={"messages": [{**NEW, "images": images}]})
+    assert response.status_code == 201
+    begin, written, commit = wire.round_trips()
+    assert ("BEGIN" in begin[0], written[0], "COMMIT" in commit[0]) == (True, "find_unknown", True)
 
 
 @pytest.mark.parametrize(("path", "body"), [(SESSIONS, {}), (MESSAGES, NEW)])
