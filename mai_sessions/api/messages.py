@@ -22,7 +22,7 @@ from mai_sessions.web.blueprint import api
 from mai_sessions.web.conditions import if_match_versions, if_none_match_versions
 from mai_sessions.web.database import connection
 from mai_sessions.web.idempotency_key import idempotency_key
-from mai_sessions.web.responses import created_response, json_response
+from mai_sessions.web.responses import created_response, empty_response, json_response
 from mai_sessions.web.state import current_state
 from mai_sessions.web.urls import api_url
 
@@ -87,7 +87,7 @@ def clear_messages(session_id: UUID) -> Response:
     """Delete all messages of a session"""
     with connection() as conn:
         messages.clear_messages(conn, current_user_id(), session_id, if_match=if_match_versions())
-    return Response(status=204)
+    return empty_response()
 
 
 @api.get("/sessions/<session_id>/messages/<message_id>", tags=["messages"])
@@ -126,7 +126,7 @@ def delete_message(session_id: UUID, message_id: UUID) -> Response:
     """Delete a message"""
     with connection() as conn:
         messages.delete_message(conn, current_user_id(), session_id, message_id, if_match=if_match_versions())
-    return Response(status=204)
+    return empty_response()
 
 
 def _links(page: messages.MessagePage, query: dict[str, Any], session_id: UUID) -> dict[str, str]:

@@ -28,7 +28,7 @@ from mai_sessions.web.blueprint import api
 from mai_sessions.web.conditions import if_match_versions, if_none_match_versions, must_be_new
 from mai_sessions.web.database import connection
 from mai_sessions.web.idempotency_key import idempotency_key
-from mai_sessions.web.responses import created_response, json_response
+from mai_sessions.web.responses import created_response, empty_response, json_response
 from mai_sessions.web.state import current_state
 
 
@@ -121,7 +121,7 @@ def delete_session(session_id: UUID) -> Response:
     """Delete a session and everything in it"""
     with connection() as conn:
         session_batches.delete_session(conn, current_user_id(), session_id, if_match=if_match_versions())
-    return Response(status=204)
+    return empty_response()
 
 
 def _refuse_method() -> Response:

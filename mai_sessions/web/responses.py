@@ -65,6 +65,13 @@ def json_response(
     return response
 
 
+def empty_response() -> Response:
+    """Make a response without a body, which has no type either."""
+    response = Response(status=HTTPStatus.NO_CONTENT)
+    del response.headers["Content-Type"]
+    return response
+
+
 def created_response(path: str, body: bytes, *, version: object, status: int = 201) -> Response:
     """Make the response to a POST that created the resource at this path below the API's.
 

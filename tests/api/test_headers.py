@@ -64,6 +64,12 @@ def test_images_load_in_pages_of_other_origins(client: FlaskClient, session: str
     assert (EXPECTED | own).items() <= dict(headers).items()
 
 
+def test_response_without_body_has_no_type(client: FlaskClient, session: str) -> None:
+    reply = client.delete(session)
+    assert reply.status_code == 204
+    assert "Content-Type" not in reply.headers
+
+
 def test_documentation_page_loads_only_its_own_files(client: FlaskClient) -> None:
     policy = client.get("/docs", headers={"Accept": "text/html"}).headers["Content-Security-Policy"]
     assert policy.startswith("default-src 'none'; script-src 'self';")
