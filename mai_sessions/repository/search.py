@@ -12,14 +12,14 @@ from uuid import UUID
 
 import orjson
 
-from mai_sessions.content.lexemes import MAX_CHARACTERS
+from mai_sessions.content.lexemes import MAX_CHARACTERS, WEEK_SECONDS
+from mai_sessions.content.message import ROLES
 from mai_sessions.content.query import Query, parse_query
 from mai_sessions.content.snippets import snippet
 from mai_sessions.pagination import ALWAYS, NEVER, SearchPosition, search_cursor
 from mai_sessions.postgres.connection import Connection, fetch_all
 from mai_sessions.repository.search_statement import SEARCH, WINDOW
 
-ROLES = ("user", "assistant", "system", "tool")
 NOTHING_TO_SEARCH_FOR = "The query holds no word and no symbol to search for."
 
 # The most windows that a request reads if none of their texts matches.
@@ -93,6 +93,7 @@ def search(
         "max_characters": MAX_CHARACTERS,
         "query": query.tsquery,
         "recent_query": query.recent_tsquery,
+        "week_seconds": WEEK_SECONDS,
         "roles": [role] if role else list(ROLES),
         "with_titles": role is None,
         "agent_name": agent_name,

@@ -84,7 +84,7 @@ SEARCH: LiteralString = f"""
     WITH /* search */ latest_sessions AS MATERIALIZED ({_newest_sessions("64")}),
     newest_week AS MATERIALIZED (
         SELECT floor(extract(epoch FROM least(%(until)s, %(messages_before)s, max(updated_at)))
-                     / 691200)::int AS week
+                     / %(week_seconds)s)::int AS week
           FROM latest_sessions),
     size AS MATERIALIZED (
         SELECT u.session_count, greatest(avg(s.message_count), 1)::float8 AS messages_in_session,

@@ -1,8 +1,6 @@
 """The statements that read a page of a user's sessions."""
 
-from datetime import UTC, datetime
 from typing import LiteralString, NamedTuple
-from uuid import UUID
 
 from mai_sessions.content.lexemes import fold_title, substring_query
 from mai_sessions.pagination import SessionPosition, session_cursor
@@ -19,7 +17,7 @@ class SessionPage(NamedTuple):
 
 
 # Before every session in the order of the list.
-START = (datetime.max.replace(tzinfo=UTC), UUID(int=2**128 - 1))
+START = SessionPosition()
 
 
 # `page` is a query for the sessions of the page and the one after it, if there is one; `found` is the CTEs
@@ -236,7 +234,7 @@ def list_sessions(
     search: str,
     limit: int,
     offset: int,
-    after: tuple[datetime, UUID] = START,
+    after: SessionPosition = START,
     archived: str = "false",
     metadata: bytes | None = None,
 ) -> SessionPage:
@@ -252,8 +250,8 @@ def list_sessions(
         "user_id": user_id,
         "limit": limit,
         "offset": offset,
-        "after_updated_at": after[0],
-        "after_id": after[1],
+        "after_updated_at": after.updated_at,
+        "after_id": after.id,
         "archived": archived == "true",
         "states": _STATES[archived],
         "substring": substring,

@@ -41,10 +41,11 @@ class SearchQuery(Schema):
     q = SearchText(
         required=True,
         metadata={
-            "description": "All words must occur, at most 32; the last may be a beginning, unless something "
-            'other than a letter or digit follows it; `"quoted words"` stand side by side; what touches must '
-            "touch (`3.14`, `a->b`). Found are the first 100,000 characters of a message, of the messages of "
-            "one request 1,000,000 together, and of a word the first 16 and what is compared with it, 40"
+            "description": f"All words must occur, at most {MAX_WORDS}; the last may be a beginning, unless "
+            'something other than a letter or digit follows it; `"quoted words"` stand side by side; what '
+            "touches must touch (`3.14`, `a->b`). Found are the first 100,000 characters of a message, of "
+            "the messages of one request 1,000,000 together, and of a word the first 16 and what is compared "
+            "with it, 40"
         },
     )
     limit = Integer(min=1, max=50, load_default=20)
