@@ -34,6 +34,9 @@ LOCK_TRIES = 5
 # for all snapshots.
 TRY_LOCK = "SELECT pg_try_advisory_lock(%(key)s)"
 
+# A migration may read whole tables, which the role of the service avoids.
+_SETTINGS = {**MEANING, "enable_seqscan": "on"}
+
 SET_TIMEOUTS = (
     "SELECT set_config('lock_timeout', %(lock)s, false), set_config('statement_timeout', '0', false)"
 )
@@ -132,7 +135,7 @@ def apply(database_url: str, directory: Traversable = MIGRATIONS) -> Iterator[Mi
         if not _pending(migrations, _applied(conn)):
             return
         _refuse_indirect(conn)
-        for name, value in MEANING.items():
+        for name, value in _SETTINGS.items():
             conn.execute(SET_SETTING, {"name": name, "value": value})
         _take_lock(conn)
         conn.execute(CREATE_BOOKKEEPING)
@@ -168,7 +171,7 @@ def pending_sql(database_url: str, directory: Traversable = MIGRATIONS) -> str:
         script = [
             "\\set ON_ERROR_STOP on",
             "SET client_encoding = 'UTF8';",
-            *(merge(SET_SETTING, {"name": name, "value": value}) + ";" for name, value in MEANING.items()),
+            *(merge(SET_SETTING, {"name": name, "value": value}) + ";" for name, value in _SETTINGS.items()),
             merge(SCRIPT_LOCK, {"key": LOCK_KEY}),
             CREATE_BOOKKEEPING,
         ]

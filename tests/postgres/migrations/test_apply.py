@@ -68,6 +68,16 @@ def test_new_migrations_are_applied(new_database: str, conn: psycopg.Connection,
     assert conn.execute("SELECT body FROM notes").fetchall() == [("100 %s: ünïcödé",)]
 
 
+def test_migration_may_scan_whole_tables(
+    new_database: str, conn: psycopg.Connection, directory: Path
+) -> None:
+    (directory / "0003_add_setting.sql").write_text(
+        "INSERT INTO notes (body) VALUES (current_setting('enable_seqscan'));\n"
+    )
+    migrate(make_conninfo(new_database, options="-c enable_seqscan=off"), "on", directory)
+    assert conn.execute("SELECT body FROM notes").fetchall() == [("on",)]
+
+
 def test_start_without_pending_migrations_needs_only_select(
     reader_url: str,
     new_database: str,
