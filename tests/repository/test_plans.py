@@ -16,7 +16,13 @@ import pytest
 from psycopg.types.json import Json, Jsonb
 
 from mai_sessions import repository
-from mai_sessions.content.lexemes import message_vector, substring_query, title_vector, user_prefix
+from mai_sessions.content.lexemes import (
+    WEEK_SECONDS,
+    message_vector,
+    substring_query,
+    title_vector,
+    user_prefix,
+)
 from mai_sessions.content.message import NewMessage
 from mai_sessions.content.query import parse_query
 from mai_sessions.postgres.connection import Connection
@@ -156,6 +162,7 @@ PARAMETERS: dict[str, tuple[str, Any]] = {
     "vectors": ("tsvector[]", ["_2 word"]),
     "version": ("uuid", SESSION),
     "week_days": ("int", 8),
+    "week_seconds": ("int", WEEK_SECONDS),
     "with_titles": ("bool", True),
     "words": ("text", "word:1"),
 }
