@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from support.tokens import (
     EC,
     ED,
+    HOUR,
     JWT,
     OTHER_RSA,
     RSA,
@@ -28,7 +29,7 @@ from mai_sessions.config import Settings
 
 
 def unsigned(header: object, **claims: Any) -> str:
-    return f"{b64(header)}.{b64({'sub': 'ann', 'exp': time.time() + 600, **claims})}."
+    return f"{b64(header)}.{b64({'sub': 'ann', 'exp': time.time() + HOUR, **claims})}."
 
 
 def hmac_with_the_public_key() -> str:

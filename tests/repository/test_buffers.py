@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from mai_sessions.content.lexemes import title_vector
+from mai_sessions.pagination import SessionPosition
 from mai_sessions.postgres.connection import Connection
 from mai_sessions.postgres.session_settings import PLANS
 from mai_sessions.repository import messages, session_list, sessions
@@ -177,7 +178,7 @@ def test_list_reads_one_range_or_merges_two(read: Read, user_id: str, archived: 
             search="",
             limit=50,
             offset=0,
-            after=(LISTED_AT - timedelta(seconds=after), UUID(int=0)),
+            after=SessionPosition(LISTED_AT - timedelta(seconds=after), UUID(int=0)),
             archived=archived,
         )
     )

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from mai_sessions.content.lexemes import message_vector, title_vector
-from mai_sessions.pagination import parse_search_cursor
+from mai_sessions.pagination import SessionPosition, parse_search_cursor, parse_session_cursor
 from mai_sessions.postgres.connection import Connection
 from mai_sessions.postgres.session_settings import PLANS
 from mai_sessions.repository import search, session_list
@@ -193,10 +193,10 @@ def test_title_search_finds_and_counts_every_title(
         ids = [session["id"] for session in page["sessions"]]
         assert (page["next_cursor"] is None) == (ids == [] or ids[-1] == expected[-1])
         if page["next_cursor"]:
-            cursors.append((datetime.fromisoformat(page["sessions"][-1]["updated_at"]), UUID(ids[-1])))
+            cursors.append(parse_session_cursor(page["next_cursor"]))
         return ids
 
-    cursors: list[tuple[datetime, UUID]] = []
+    cursors: list[SessionPosition] = []
     found = read()
     while cursors:
         found += read(after=cursors.pop())
