@@ -134,7 +134,6 @@ def test_broken_part_is_named_by_its_path(parts: list[Any], path: tuple[Any, ...
         (b"[NaN]", (), "json"),
         (b"1e400", (), "json"),
         (b"1" * 5000, (), "json"),
-        (b'{"a":1,"a":' + b"[" * 1000 + b"]" * 1000 + b"}", (), "too_deep"),
     ],
 )
 def test_broken_json_is_named_by_its_path(body: bytes, path: tuple[Any, ...], reason: str) -> None:
