@@ -167,9 +167,18 @@ def count_content(
     """
     if "content" not in changes:
         return None
-    content = changes["content"]
-    tokens = changes["token_count"] if "token_count" in changes else count_tokens(content)
-    return ContentCounts(message_vector(user_id, session_id, None, content), tokens)
+    return _count(user_id, session_id, changes["content"], changes.get("token_count"), count_tokens)
+
+
+def _count(
+    user_id: str,
+    session_id: UUID,
+    content: Content,
+    token_count: int | None,
+    count_tokens: Callable[[Content], int],
+) -> ContentCounts:
+    words = message_vector(user_id, session_id, None, content)
+    return ContentCounts(words, count_tokens(content) if token_count is None else token_count)
 
 
 def may_stream(changes: MessageChanges) -> bool:
@@ -230,7 +239,9 @@ def patch_message(
         with conn.transaction():
             _, stored = run_transaction(conn, [LOCK_SESSION, GET_CONTENT], params)
             if stored:
-                _count(params, read_json(stored[0][0]), count_tokens)
+                content, token_count = read_json(stored[0][0]), params["token_count"]
+                counts = _count(user_id, session_id, content, token_count, count_tokens)
+                params |= counts._asdict()
             return _patch(conn, params, changes)
     return _patch(conn, params, changes)
 
@@ -250,7 +261,7 @@ def interrupt_stream(
     """
     params = _params(user_id, session_id, message_id, {"status": "interrupted"}, [version])
     for (content,) in fetch_all(conn, GET_CONTENT, params):
-        _count(params, read_json(content), count_tokens)
+        params |= _count(user_id, session_id, read_json(content), None, count_tokens)._asdict()
     # The content is stored already.
     run_transaction(conn, [TOUCH_ABANDONED, RECOUNT_MESSAGE, PATCH_MESSAGE], params)
 
@@ -327,13 +338,6 @@ def _params(
         "needed_sha256s": [sha256 for sha256 in images or () if sha256 not in stored],
         **attachment_params(attachments, [*(images or ()), *(links or ())]),
     }
-
-
-def _count(params: dict[str, Any], content: Content, count_tokens: Callable[[Content], int]) -> None:
-    """Add the lexemes and the token count of a stored content."""
-    params["words"] = message_vector(params["user_id"], params["session_id"], None, content)
-    if params["token_count"] is None:
-        params["token_count"] = count_tokens(content)
 
 
 def _read(changes: MessageChanges) -> LiteralString:
