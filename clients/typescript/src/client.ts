@@ -227,6 +227,16 @@ function messageCalls({ request }: Connection) {
   };
 }
 
+/** All pages that `read` returns, each from the cursor of the one before. */
+async function* pagesOf<P extends { next_cursor: string | null }>(read: (query: object) => Promise<P>) {
+  let cursor: string | null = null;
+  do {
+    const page: P = await read(cursor ? { cursor } : {});
+    yield page;
+    cursor = page.next_cursor;
+  } while (cursor);
+}
+
 /** Reads of several pages. */
 function pagedCalls(connection: Connection) {
   const { listSessions, getSession } = sessionCalls(connection);
@@ -254,22 +264,14 @@ function pagedCalls(connection: Connection) {
       query: Omit<SessionListQuery, "offset" | "cursor"> = {},
       options: RequestOptions = {},
     ) {
-      let cursor: string | null = null;
-      do {
-        const page: SessionList = await listSessions({ ...query, ...(cursor && { cursor }) }, options);
-        yield page.sessions;
-        cursor = page.next_cursor;
-      } while (cursor);
+      const read = (cursor: object) => listSessions({ ...query, ...cursor }, options);
+      for await (const page of pagesOf(read)) yield page.sessions;
     },
     messagePages,
     /** All pages of the results of a search, best match first. */
     async *searchPages(query: Omit<SearchQuery, "cursor">, options: RequestOptions = {}) {
-      let cursor: string | null = null;
-      do {
-        const page: SearchResults = await search({ ...query, ...(cursor && { cursor }) }, options);
-        yield page.results;
-        cursor = page.next_cursor;
-      } while (cursor);
+      const read = (cursor: object) => search({ ...query, ...cursor }, options);
+      for await (const page of pagesOf(read)) yield page.results;
     },
     /** A session with all its messages: in one response, or in pages if they exceed its limit. */
     async readSession(id: string, query: BranchQuery = {}, options: RequestOptions = {}) {
