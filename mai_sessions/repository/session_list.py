@@ -38,13 +38,18 @@ def _list_sessions(
 _PAGE_END: LiteralString = "%(limit)s + %(offset)s + 1"
 
 
-def _sessions_in_range(archived: LiteralString, limit: LiteralString) -> LiteralString:
+def _sessions_in_range(
+    archived: LiteralString,
+    limit: LiteralString,
+    columns: LiteralString = SESSION_ROW,
+    condition: LiteralString = "true",
+) -> LiteralString:
     """Make the query of the first sessions after the cursor in one range of the list."""
     return f"""
-           SELECT {SESSION_ROW}
+           SELECT {columns}
              FROM sessions AS s
             WHERE s.user_id = %(user_id)s AND s.archived = {archived}
-              AND (s.updated_at, s.id) < (%(after_updated_at)s, %(after_id)s)
+              AND (s.updated_at, s.id) < (%(after_updated_at)s, %(after_id)s) AND {condition}
             ORDER BY s.updated_at DESC, s.id DESC
             LIMIT {limit}"""
 
@@ -131,15 +136,9 @@ _IS_COMMON: LiteralString = """
 
 
 def _next_sessions(archived: LiteralString, limit: LiteralString, condition: LiteralString) -> LiteralString:
-    """Make the query of the first sessions of one range of the list after the cursor."""
-    return f"""
-           SELECT s.updated_at, s.id
-             FROM sessions AS s
-            WHERE s.user_id = %(user_id)s AND s.archived = {archived}
-              AND (s.updated_at, s.id) < (%(after_updated_at)s, %(after_id)s)
-              AND (SELECT lists_{archived} FROM counts) AND {condition}
-            ORDER BY s.updated_at DESC, s.id DESC
-            LIMIT {limit}"""
+    """Make the query of the ids of these sessions, and of their times, if the list has the range."""
+    lists_range: LiteralString = f"(SELECT lists_{archived} FROM counts)"
+    return _sessions_in_range(archived, limit, "s.updated_at, s.id", f"{lists_range} AND {condition}")
 
 
 _CANDIDATES: LiteralString = f"4 * ({_PAGE_END})"
