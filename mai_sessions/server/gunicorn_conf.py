@@ -199,7 +199,11 @@ def worker_exit(server: Arbiter, worker: Worker) -> None:
 
 def child_exit(server: Arbiter, worker: Worker) -> None:
     """Merge the metrics of a worker that has ended."""
-    metrics.mark_process_dead(int(worker.pid))
+    # An error in this hook would end the master, and with it the service.
+    try:
+        metrics.mark_process_dead(int(worker.pid))
+    except Exception:
+        log.exception("the metrics of worker %s are lost", worker.pid)
 
 
 def _state(worker: Worker) -> State:

@@ -4,7 +4,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, exposition, multiprocess, values
+from prometheus_client.metrics_core import Metric
 from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.registry import Collector
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _GaugeMode = Literal["livesum", "livemax", "livemostrecent"]
@@ -37,10 +39,10 @@ def mark_process_dead(pid: int) -> None:
     """Remove the gauges of a process that has ended, and add its counters to the file of all ended processes,
     so that replaced workers do not accumulate files.
     """
-    multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
     with _files_locked(fcntl.LOCK_EX):
-        for path in Path(_shared[0]).glob(f"*_{pid}.db"):
-            ended = MmapedDict(str(path).replace(f"_{pid}.db", "_ended.db"))  # type: ignore[no-untyped-call]
+        multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+        for path in _metric_files(f"*_{pid}.db"):
+            ended = MmapedDict(path.replace(f"_{pid}.db", "_ended.db"))  # type: ignore[no-untyped-call]
             try:
                 counted = list(MmapedDict.read_all_values_from_file(path))  # type: ignore[no-untyped-call]
             except RuntimeError:
@@ -49,7 +51,22 @@ def mark_process_dead(pid: int) -> None:
             for key, value, timestamp, _ in counted:
                 ended.write_value(key, ended.read_value(key)[0] + value, timestamp)  # type: ignore[no-untyped-call]
             ended.close()  # type: ignore[no-untyped-call]
-            path.unlink()
+            Path(path).unlink()
+
+
+def _metric_files(pattern: str = "*.db") -> list[str]:
+    """Return the paths of the files with this name. A file is empty while a process makes it, and for ever if
+    the process was killed then: prometheus-client cannot read it.
+    """
+    return [str(path) for path in Path(_shared[0]).glob(pattern) if path.stat().st_size]
+
+
+class _AllProcesses(Collector):
+    """The metrics of all processes."""
+
+    def collect(self) -> Iterable[Metric]:
+        """Merge the files."""
+        return multiprocess.MultiProcessCollector.merge(_metric_files())  # type: ignore[no-untyped-call, no-any-return]
 
 
 @contextmanager
@@ -180,6 +197,6 @@ class Metrics:
             yield self._registry
             return
         registry = CollectorRegistry()
-        multiprocess.MultiProcessCollector(registry, path=_shared[0])  # type: ignore[no-untyped-call]
+        registry.register(_AllProcesses())
         with _files_locked(fcntl.LOCK_SH):
             yield registry

@@ -6,14 +6,16 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from threading import Event
 
+import pytest
 from mixed import Client
 from postgres import Postgres
 from support.figures import FULL, Figures
 from support.load import CUT
-from support.service import Service, running
+from support.service import Service, running, wait_until, workers_of
 
 CRASHES = 50 if FULL else 5
 
@@ -60,3 +62,30 @@ def metrics_dir(service: Service) -> Path:
     """Return the directory of the metrics of a service."""
     paths = [path.readlink() for path in Path(f"/proc/{service.process.pid}/fd").iterdir()]
     return next(path for path in paths if path.name.startswith("mai-sessions-prometheus-"))
+
+
+@pytest.mark.parametrize("is_directory", [False, True])
+def test_unreadable_metrics_of_a_killed_worker_end_no_service(
+    postgres: Postgres, tmp_path: Path, is_directory: bool
+) -> None:
+    """A worker that is killed while it makes a file of metrics leaves it empty."""
+    with running(postgres.url, tmp_path / "log") as service:
+        for worker in workers_of(service.process.pid):
+            path = metrics_dir(service) / f"gauge_all_{worker.pid}.db"
+            path.mkdir() if is_directory else path.touch()
+            if not is_directory:
+                assert metrics_status(service) == 200
+            worker.kill()
+            wait_until(lambda killed=worker: killed not in workers_of(service.process.pid))
+        wait_until(lambda: len(workers_of(service.process.pid)) == 2)
+        # The master has merged all metrics once it has started the last worker.
+        assert service.is_ready()
+    assert service.process.returncode == 0
+    assert ("the metrics of worker" in (tmp_path / "log").read_text()) == is_directory
+
+
+def metrics_status(service: Service) -> int:
+    """Return the status of a response with the metrics."""
+    with closing(service.connect()) as http:
+        http.request("GET", "/metrics")
+        return http.getresponse().status
