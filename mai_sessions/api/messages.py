@@ -9,6 +9,7 @@ from mai_sessions.auth.identity import current_user_id
 from mai_sessions.content.message import MessageChanges, with_tokens, with_words
 from mai_sessions.repository import appends, messages, patches
 from mai_sessions.repository.session_changes import SessionChanges
+from mai_sessions.schemas.fields import MAX_INTEGER
 from mai_sessions.schemas.messages import (
     Message,
     MessageAppend,
@@ -138,7 +139,7 @@ def _links(page: messages.MessagePage, query: dict[str, Any], session_id: UUID) 
         previous = f"limit={min(limit, offset)}&offset={max(0, offset - limit)}"
         following = f"limit={limit}&offset={offset + limit}"
     else:
-        first_seq = (after_seq or 0) + 1 if page.first_seq is None else page.first_seq
+        first_seq = min((after_seq or 0) + 1, MAX_INTEGER) if page.first_seq is None else page.first_seq
         last_seq = (before_seq or 1) - 1 if page.last_seq is None else page.last_seq
         previous, following = f"limit={limit}&before_seq={first_seq}", f"limit={limit}&after_seq={last_seq}"
     path = f"{api_url()}/sessions/{session_id}/messages"

@@ -223,6 +223,8 @@ SEARCH_COMMON_TITLES: LiteralString = _list_sessions(
 FILTER_SESSIONS: LiteralString = _search_sessions(_HAS_METADATA)
 SEARCH_AND_FILTER_SESSIONS: LiteralString = _search_sessions(f"{_HAS_NGRAMS} AND {_HAS_METADATA}")
 
+# No user has as many sessions, and the sums in the statements stay in the range of a bigint.
+_MAX_OFFSET = 2**60
 _STATES = {"false": [False], "true": [True], "any": [False, True]}
 
 
@@ -248,7 +250,7 @@ def list_sessions(
     params = {
         "user_id": user_id,
         "limit": limit,
-        "offset": offset,
+        "offset": min(offset, _MAX_OFFSET),
         "after_updated_at": after.updated_at,
         "after_id": after.id,
         "archived": archived == "true",
