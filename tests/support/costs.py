@@ -62,6 +62,9 @@ class Meter:
         response = self._http.getresponse()
         response.read()
         cpu = cpu_seconds(self._pids) - cpu
+        # The worker frees the body after its response. The only thread has done so once it serves again.
+        self._http.request("GET", "/health/live")
+        self._http.getresponse().read()
         most, kept = (_memory(self._worker, name) - memory for name in ("VmHWM", "VmRSS"))
         return Cost(response.status, cpu, most, kept)
 
