@@ -12,6 +12,7 @@ from mai_sessions.web.state import current_state
 
 # The suffixes that proxies append to a tag when they compress the response.
 _ENCODING = re.compile(r"(?:--?|;)(?:gzip|br|zstd|deflate)$")
+_ENTITY_TAG = re.compile(r'(?:W/)?"[^"\s]*"').fullmatch
 _BYTE_RANGE = re.compile(r"\s*bytes\s*=[^,]*", re.IGNORECASE).fullmatch
 
 
@@ -46,10 +47,13 @@ def environ_of_conditions() -> dict[str, Any]:
     """Return the WSGI environment in the form in which werkzeug evaluates its conditions as RFC 9110 says.
 
     A Range of another unit, or of several ranges, is ignored (§14.2), and the tags in If-None-Match lose what
-    proxies have appended.
+    proxies have appended. An attachment has no date of modification, so If-Modified-Since is ignored
+    (§13.1.3), and so is a Range whose If-Range is a date (§13.1.5). werkzeug fails at a date whose numbers
+    are very long.
     """
     environ: dict[str, Any] = dict(request.environ)
-    if not _BYTE_RANGE(environ.get("HTTP_RANGE", "")):
+    environ.pop("HTTP_IF_MODIFIED_SINCE", None)
+    if not (_BYTE_RANGE(environ.get("HTTP_RANGE", "")) and _ENTITY_TAG(environ.get("HTTP_IF_RANGE", '""'))):
         environ.pop("HTTP_RANGE", None)
     if "HTTP_IF_NONE_MATCH" in environ:
         environ["HTTP_IF_NONE_MATCH"] = ", ".join(f'"{tag}"' for tag in _tags("HTTP_IF_NONE_MATCH"))

@@ -66,3 +66,25 @@ def test_range_outside_is_refused(client: FlaskClient, image: str) -> None:
     response = client.get(image, headers={"Range": "bytes=999999-"})
     assert response.status_code == 416
     assert response.headers["Content-Range"] == f"bytes */{len(png())}"
+
+
+DATES = [
+    "Thu, 26 Nov 2026 10:00:00 GMT",
+    "Thu, 99999999999999999999 Nov 2026 10:00:00 GMT",
+    '"Thu, 99999999999999999999 Nov 2026 10:00:00 GMT"',
+    "Thu, 26 Nov 2026 10:00:00 +99999999999999999999",
+    "x",
+]
+
+
+@pytest.mark.parametrize("date", DATES)
+def test_condition_on_a_date_is_not_met(client: FlaskClient, image: str, date: str) -> None:
+    part = client.get(image, headers={"Range": "bytes=0-3", "If-Range": date})
+    assert (part.status_code, part.data) == (200, png())
+    for name in ("If-Modified-Since", "If-Unmodified-Since", "If-Range"):
+        assert client.get(image, headers={name: date}).data == png()
+
+
+def test_range_with_its_own_tag_is_served(client: FlaskClient, image: str) -> None:
+    tag = client.get(image).headers["ETag"]
+    assert client.get(image, headers={"Range": "bytes=0-3", "If-Range": tag}).data == png()[:4]
