@@ -35,7 +35,8 @@ def _list_sessions(
      CROSS JOIN LATERAL (SELECT {SUMMARY_COLUMNS}) AS r"""
 
 
-_PAGE_END: LiteralString = "%(limit)s + %(offset)s + 1"
+# psycopg sends an integer in the smallest type that holds it, and PostgreSQL adds in the larger of two.
+_PAGE_END: LiteralString = "%(limit)s + %(offset)s::bigint + 1"
 
 
 def _sessions_in_range(

@@ -18,6 +18,8 @@ QUERIES = {
     if "get" in item
     and (query := [one for one in item["get"].get("parameters", []) if one.get("in") == "query"])
 }
+# The largest numbers of PostgreSQL's integer types.
+LARGEST = [2**15 - 1, 2**31 - 1, 2**63 - 1]
 DATES = ["0001-01-01", "9999-12-31"]
 # The values of parameters whose bounds the document does not name. Cursors come from responses.
 VALUES = {
@@ -40,7 +42,8 @@ def bounds(parameter: dict[str, Any]) -> list[str | None]:
     """Return values of a parameter, and None for its absence."""
     schema = parameter["schema"]
     if "minimum" in schema:
-        return [None, str(schema["minimum"]), str(schema["maximum"])]
+        inside = [number for number in LARGEST if number < schema["maximum"]]
+        return [None, *map(str, [schema["minimum"], *inside, schema["maximum"]])]
     return [None, *(schema.get("enum") or VALUES[parameter["name"]])]
 
 

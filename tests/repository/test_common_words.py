@@ -201,7 +201,7 @@ def test_title_search_finds_and_counts_every_title(
     while cursors:
         found += read(after=cursors.pop())
     assert found == expected
-    for offset in (1, 350, len(expected), 2**63 - 1):
+    for offset in (1, 350, len(expected), 2**15 - 1, 2**29, 2**31 - 1, 2**63 - 1):
         assert read(offset=offset) == expected[offset : offset + 100]
 
 
