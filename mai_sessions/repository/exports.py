@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import LiteralString, NamedTuple
 from uuid import UUID
 
@@ -20,8 +20,9 @@ _PAGE = 50
 # A page of messages ends with the one that takes its texts above this size, in bytes.
 _PAGE_BYTES = 1024 * 1024
 _PIECE_BYTES = 64 * 1024
-# The position before all sessions in the order of an export.
-START = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
+# The position before all sessions in the order of an export. It is no datetime, because a session may have
+# the first one.
+START = ("-infinity", UUID(int=0))
 
 
 class ExportedSession(NamedTuple):
@@ -52,7 +53,7 @@ LIST_SESSIONS: LiteralString = f"""
 
 
 def list_exported_sessions(
-    conn: Connection, user_id: str, *, after: tuple[datetime, UUID] = START, limit: int
+    conn: Connection, user_id: str, *, after: tuple[datetime | str, UUID] = START, limit: int
 ) -> list[ExportedSession]:
     """Read a page of sessions, oldest first; `after` is the time and id of the session before the page."""
     params = {"user_id": user_id, "after_created_at": after[0], "after_id": after[1], "limit": limit}
@@ -147,7 +148,7 @@ def _sessions(connect: Connect, user_id: str, session_id: UUID | None) -> Iterat
             session = get_exported_session(conn, user_id, session_id)
         yield session
         return
-    after = START
+    after: tuple[datetime | str, UUID] = START
     while True:
         with connect() as conn:
             page = list_exported_sessions(conn, user_id, after=after, limit=_PAGE)

@@ -56,6 +56,13 @@ def test_each_session_is_a_line_with_all_its_messages_oldest_first(client: Flask
     ]
 
 
+def test_first_moment_and_smallest_id_are_exported(client: FlaskClient) -> None:
+    ids = [
+        create(client, id=str(uuid.UUID(int=number)), created_at="0001-01-01T00:00:00Z") for number in (0, 1)
+    ]
+    assert [line["id"] for line in export(client)] == ids
+
+
 def test_line_has_every_field_that_the_session_has(client: FlaskClient) -> None:
     session_id = create(client, title="T", agent_name="a", model_id="m")
     url = f"{SESSIONS}/{session_id}"
