@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import tempfile
+import time
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -56,6 +57,10 @@ if _settings.worker == "epoll" and hasattr(select, "epoll"):
 _RETURNED_SIZE = 1024 * 1024
 # The names of malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+# The exit codes of a worker that an error ended: before it served, or later.
+_FAILURES = (Arbiter.WORKER_BOOT_ERROR, -1)
+_RESTART_PAUSE = 1.0  # seconds
 
 # Migrations run once, before the workers are forked, and a replaced worker starts without a database.
 preload_app = True
@@ -118,7 +123,7 @@ metrics.enable_multiprocess(_metrics_dir)
 def _remove_metrics(master: int = os.getpid()) -> None:
     # The workers are forks, so they run this too.
     if os.getpid() == master:
-        shutil.rmtree(_metrics_dir)
+        shutil.rmtree(_metrics_dir, ignore_errors=True)
 
 
 # All servers of a user would share its path in the home directory. It is not used here.
@@ -134,6 +139,34 @@ class logger_class(Logger):  # noqa: N801 - gunicorn's name for it
         self.error_log.handlers.clear()
         self.error_log.propagate = True
         logs.configure(level=self.loglevel)
+
+
+def on_starting(server: Arbiter) -> None:
+    """Keep the service running when a worker cannot be replaced, as when processes, threads, files or memory
+    are short: gunicorn would stop all workers.
+    """
+    spawn_worker = server.spawn_worker
+
+    def try_to_spawn_worker() -> int:
+        try:
+            return spawn_worker()
+        except SystemExit as error:
+            # This is the process of the worker. If the first workers fail, the service does not start.
+            if error.code in _FAILURES and server.worker_age > server.num_workers:
+                # gunicorn replaces it at once.
+                time.sleep(_RESTART_PAUSE)
+                raise SystemExit(1) from None
+            raise
+        except Exception as error:
+            if os.getpid() != server.pid:
+                # gunicorn could not print the error of a worker, which would go on as another master.
+                raise SystemExit(1) from None
+            # gunicorn tries again within a second.
+            log.error("no worker can be started: %s", logs.describe(error))
+            return 0
+
+    # gunicorn has no hook for it.
+    server.spawn_worker = try_to_spawn_worker  # type: ignore[method-assign]
 
 
 def when_ready(server: Arbiter) -> None:
@@ -203,7 +236,7 @@ def child_exit(server: Arbiter, worker: Worker) -> None:
     try:
         metrics.mark_process_dead(int(worker.pid))
     except Exception:
-        log.exception("the metrics of worker %s are lost", worker.pid)
+        log.exception("the metrics of worker %s are not merged", worker.pid)
 
 
 def _state(worker: Worker) -> State:

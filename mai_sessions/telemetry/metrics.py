@@ -1,28 +1,33 @@
 """The metrics of the service, for Prometheus."""
 
+import errno
 import fcntl
 import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, exposition, multiprocess, values
 from prometheus_client.metrics_core import Metric
-from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.mmap_dict import _INITIAL_MMAP_SIZE, MmapedDict
 from prometheus_client.registry import Collector
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _GaugeMode = Literal["livesum", "livemax", "livemostrecent"]
 GAUGE_INTERVAL = 1.0  # seconds
+# Seconds for which the master waits for processes that read the metrics.
+LOCK_TIMEOUT = 1.0
 _EXPIRY_LAST_RUN = "mai_sessions_expiry_last_run_timestamp_seconds"
 _EXPIRY_OVERDUE = "mai_sessions_expiry_overdue"
 _OVERDUE_KINDS = ("idempotency_keys", "streams")
 _shared: list[str] = []
+# The processes that have ended, and whose files are not merged.
+_dead: set[int] = set()
 
 
 def enable_multiprocess(directory: str) -> None:
@@ -31,6 +36,8 @@ def enable_multiprocess(directory: str) -> None:
     """
     # prometheus-client reads the directory from the environment.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
+    # prometheus-client makes its files by this name.
+    values.MmapedDict = _AllocatedDict  # type: ignore[assignment, attr-defined]
     values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
     _shared[:] = [directory]
 
@@ -38,20 +45,69 @@ def enable_multiprocess(directory: str) -> None:
 def mark_process_dead(pid: int) -> None:
     """Remove the gauges of a process that has ended, and add its counters to the file of all ended processes,
     so that replaced workers do not accumulate files.
+
+    Raises BlockingIOError if another process does not stop reading for LOCK_TIMEOUT: the files are then
+    merged with those of the next process that ends. Raises OSError if memory is short.
     """
-    with _files_locked(fcntl.LOCK_EX):
-        multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
-        for path in _metric_files(f"*_{pid}.db"):
-            ended = MmapedDict(path.replace(f"_{pid}.db", "_ended.db"))  # type: ignore[no-untyped-call]
-            try:
-                counted = list(MmapedDict.read_all_values_from_file(path))  # type: ignore[no-untyped-call]
-            except RuntimeError:
-                # The process was killed while it wrote.
-                counted = []
-            for key, value, timestamp, _ in counted:
-                ended.write_value(key, ended.read_value(key)[0] + value, timestamp)  # type: ignore[no-untyped-call]
-            ended.close()  # type: ignore[no-untyped-call]
-            Path(path).unlink()
+    _dead.add(pid)
+    with _lock_file() as lock:
+        _lock_exclusively(lock)
+        while _dead:
+            _merge(_dead.pop())
+
+
+def _merge(pid: int) -> None:
+    multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+    for path in _metric_files(f"*_{pid}.db"):
+        try:
+            counted = list(MmapedDict.read_all_values_from_file(path))  # type: ignore[no-untyped-call]
+        except RuntimeError:
+            # The process was killed while it wrote.
+            counted = []
+        with closing(_AllocatedDict(path.replace(f"_{pid}.db", "_ended.db"))) as ended:
+            # This allocates memory, and fails before anything is added.
+            sums = [ended.read_value(key)[0] + value for key, value, _, _ in counted]  # type: ignore[no-untyped-call]
+            for (key, _, timestamp, _), value in zip(counted, sums, strict=True):
+                ended.write_value(key, value, timestamp)  # type: ignore[no-untyped-call]
+        Path(path).unlink()
+
+
+class _AllocatedDict(MmapedDict):
+    """A file of metrics whose memory is allocated as it grows.
+
+    Otherwise the kernel allocates each page when it is written, and ends the process by SIGBUS if the file
+    system has none left. This raises OSError instead.
+    """
+
+    def __init__(self, filename: str) -> None:
+        with open(filename, "ab") as file:
+            _allocate(file, _INITIAL_MMAP_SIZE)
+        super().__init__(filename)  # type: ignore[no-untyped-call]
+
+    def _init_value(self, key: str) -> None:
+        # The value is padded, and has a length, a number and a time.
+        if self._used + len(key.encode()) + 32 > self._capacity:
+            _allocate(self._f, 2 * self._capacity)
+        super()._init_value(key)  # type: ignore[no-untyped-call]
+
+
+def _allocate(file: IO[bytes], size: int) -> None:
+    # macOS has no posix_fallocate, and some file systems cannot allocate.
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+
+
+def _directory() -> Path:
+    """Return the directory of the files. Make it again if it was removed: systemd clears /dev/shm of the
+    files of a user who logs out (RemoveIPC= in logind.conf(5)).
+    """
+    directory = Path(_shared[0])
+    directory.mkdir(mode=0o700, exist_ok=True)
+    return directory
 
 
 def _metric_files(pattern: str = "*.db") -> list[str]:
@@ -69,12 +125,22 @@ class _AllProcesses(Collector):
         return multiprocess.MultiProcessCollector.merge(_metric_files())  # type: ignore[no-untyped-call, no-any-return]
 
 
-@contextmanager
-def _files_locked(operation: int) -> Iterator[None]:
-    """Lock the files: shared for reading, exclusively for merging and removing."""
-    with (Path(_shared[0]) / "lock").open("ab") as lock:
-        fcntl.flock(lock, operation)
-        yield
+def _lock_file() -> IO[bytes]:
+    """Open the lock of the files: shared for reading, exclusive for merging and removing."""
+    return (_directory() / "lock").open("ab")
+
+
+def _lock_exclusively(lock: IO[bytes]) -> None:
+    """Lock the files within LOCK_TIMEOUT. Raises BlockingIOError."""
+    deadline = time.monotonic() + LOCK_TIMEOUT
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(LOCK_TIMEOUT / 100)
 
 
 class Metrics:
@@ -148,6 +214,8 @@ class Metrics:
         """Report this process from now on, with the statistics of its pools by the name of their database.
 
         A thread sets the gauges once a second: setting them in each request would write to a shared file."""
+        if _shared:
+            _directory()
         self._build.set(1)
         self._pools = pools
         threading.Thread(target=self._update_gauges_forever, name="metrics", daemon=True).start()
@@ -198,5 +266,6 @@ class Metrics:
             return
         registry = CollectorRegistry()
         registry.register(_AllProcesses())
-        with _files_locked(fcntl.LOCK_SH):
+        with _lock_file() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
             yield registry

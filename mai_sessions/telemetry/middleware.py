@@ -1,5 +1,6 @@
 """Writes a log line and metrics for each request, also for one that fails or whose client disconnects."""
 
+import logging
 import re
 import sys
 import time
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING
 from flask import Flask, Response, request
 from werkzeug.exceptions import ServiceUnavailable
 
-from mai_sessions.telemetry.logs import log_request
+from mai_sessions.telemetry.logs import describe, log_request
 from mai_sessions.telemetry.metrics import Metrics
 from mai_sessions.telemetry.request_record import QUEUE_SECONDS, RequestRecord, current, request_id
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+log = logging.getLogger(__name__)
 
 # With this header, whatever its value, the response has Server-Timing.
 _TIMING_HEADER = "HTTP_X_SERVER_TIMING"
@@ -69,19 +72,13 @@ class RequestLogMiddleware:
         error = sys.exc_info()[1]
         if isinstance(error, ServiceUnavailable):
             record.status = error.code
-        metrics, seconds = self._metrics, time.perf_counter() - record.started
-        metrics.request_ends()
+        seconds = time.perf_counter() - record.started
         method = record.method if record.method in _METHODS else "other"
-        self._histogram(method, record.route or "none", f"{record.status // 100}xx").observe(seconds)
-        if record.statements:
-            metrics.statements.inc(record.statements)
-            metrics.statement_time.inc(record.statement_seconds)
-        if record.replica_fallbacks:
-            metrics.replica_fallbacks.inc(record.replica_fallbacks)
-        if record.replayed:
-            metrics.replays.inc()
-        for reason in record.reasons:
-            metrics.rejected.labels(reason).inc()
+        self._metrics.request_ends()
+        try:
+            self._count(record, method, seconds)
+        except OSError as failure:
+            log.error("the metrics of a request are lost: %s", describe(failure))
         fields = {
             "request_id": record.request_id,
             "user": record.user_id,
@@ -104,6 +101,20 @@ class RequestLogMiddleware:
         failed = record.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not (is_probe and record.outage)
         log_request(summary, fields, failed=failed, is_probe=is_probe)
         current.set(None)
+
+    def _count(self, record: RequestRecord, method: str, seconds: float) -> None:
+        """Add a request to the metrics. Raises OSError if a metric is new, and memory for it is short."""
+        metrics = self._metrics
+        self._histogram(method, record.route or "none", f"{record.status // 100}xx").observe(seconds)
+        if record.statements:
+            metrics.statements.inc(record.statements)
+            metrics.statement_time.inc(record.statement_seconds)
+        if record.replica_fallbacks:
+            metrics.replica_fallbacks.inc(record.replica_fallbacks)
+        if record.replayed:
+            metrics.replays.inc()
+        for reason in record.reasons:
+            metrics.rejected.labels(reason).inc()
 
 
 class _ClosingBody:

@@ -1,3 +1,5 @@
+import errno
+import os
 import re
 import shutil
 import subprocess
@@ -51,6 +53,17 @@ def test_requests_and_reasons_are_counted(client: FlaskClient) -> None:
     assert moved("db_statement_seconds_total") > 0
     assert moved("http_requests_in_flight") == 0
     assert after["mai_sessions_db_pool_requests_waiting", frozenset({("database", "primary")})] == 0
+
+
+def test_request_succeeds_while_memory_for_metrics_is_short(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*labels: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(client.application.extensions["mai_sessions"].metrics.rejected, "labels", fail)
+    assert client.get("/api/v1/sessions?limit=x", buffered=True).status_code == 422
+    assert "the metrics of a request are lost: OSError: [Errno 28]" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from threading import Event
 
@@ -15,7 +14,7 @@ from mixed import Client
 from postgres import Postgres
 from support.figures import FULL, Figures
 from support.load import CUT
-from support.service import Service, running, wait_until, workers_of
+from support.service import get_status, metrics_dir, running, wait_until, workers_of
 
 CRASHES = 50 if FULL else 5
 
@@ -58,12 +57,6 @@ def test_metrics_of_a_killed_service_are_removed(postgres: Postgres, tmp_path: P
         assert metrics_dir(service).exists()
 
 
-def metrics_dir(service: Service) -> Path:
-    """Return the directory of the metrics of a service."""
-    paths = [path.readlink() for path in Path(f"/proc/{service.process.pid}/fd").iterdir()]
-    return next(path for path in paths if path.name.startswith("mai-sessions-prometheus-"))
-
-
 @pytest.mark.parametrize("is_directory", [False, True])
 def test_unreadable_metrics_of_a_killed_worker_end_no_service(
     postgres: Postgres, tmp_path: Path, is_directory: bool
@@ -74,7 +67,7 @@ def test_unreadable_metrics_of_a_killed_worker_end_no_service(
             path = metrics_dir(service) / f"gauge_all_{worker.pid}.db"
             path.mkdir() if is_directory else path.touch()
             if not is_directory:
-                assert metrics_status(service) == 200
+                assert get_status(service, "/metrics") == 200
             worker.kill()
             wait_until(lambda killed=worker: killed not in workers_of(service.process.pid))
         wait_until(lambda: len(workers_of(service.process.pid)) == 2)
@@ -82,10 +75,3 @@ def test_unreadable_metrics_of_a_killed_worker_end_no_service(
         assert service.is_ready()
     assert service.process.returncode == 0
     assert ("the metrics of worker" in (tmp_path / "log").read_text()) == is_directory
-
-
-def metrics_status(service: Service) -> int:
-    """Return the status of a response with the metrics."""
-    with closing(service.connect()) as http:
-        http.request("GET", "/metrics")
-        return http.getresponse().status

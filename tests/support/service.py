@@ -125,6 +125,19 @@ def _is_running(process: psutil.Process) -> bool:
         return False
 
 
+def metrics_dir(service: Service) -> Path:
+    """Return the directory of the metrics of a service."""
+    paths = [path.readlink() for path in Path(f"/proc/{service.process.pid}/fd").iterdir()]
+    return next(path for path in paths if path.name.startswith("mai-sessions-prometheus-"))
+
+
+def get_status(service: Service, path: str) -> int:
+    """Return the status of a response."""
+    with closing(service.connect()) as http:
+        http.request("GET", path)
+        return http.getresponse().status
+
+
 def most_memory(workers: set[psutil.Process]) -> int:
     """Return the peak memory of the largest of the workers, in bytes."""
     statuses = "".join(Path(f"/proc/{worker.pid}/status").read_text() for worker in workers)
