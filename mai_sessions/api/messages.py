@@ -27,9 +27,9 @@ from mai_sessions.web.responses import created_response, empty_response, json_re
 from mai_sessions.web.state import current_state
 from mai_sessions.web.urls import api_url
 
-# A message, or several together.
-_GIVEN = {"oneOf": [MessageCreate, MessageBatch]}
-_APPENDED = {"oneOf": [Message, AppendedMessages]}
+# A message, or several together: a body with the members of both is several.
+_GIVEN = {"anyOf": [MessageCreate, MessageBatch]}
+_APPENDED = {"anyOf": [Message, AppendedMessages]}
 
 
 @api.get("/sessions/<session_id>/messages", tags=["messages"])

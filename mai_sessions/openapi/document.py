@@ -227,8 +227,8 @@ def _name_any_type(response: dict[str, Any]) -> None:
 def _add_examples(body: dict[str, Any]) -> None:
     for media in body.get("content", {}).values():
         schema = media.get("schema", {})
-        if "oneOf" in schema:
-            names = [_schema_name(alternative) for alternative in schema["oneOf"]]
+        if "anyOf" in schema:
+            names = [_schema_name(alternative) for alternative in schema["anyOf"]]
             media["examples"] = {name: {"value": EXAMPLES[name]} for name in names}
         elif (name := _schema_name(schema.get("items", schema))) in EXAMPLES:
             media["example"] = [EXAMPLES[name]] if "items" in schema else EXAMPLES[name]

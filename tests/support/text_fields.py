@@ -76,7 +76,7 @@ def _parameters(method: str, path: str, listed: list[dict[str, Any]]) -> Iterato
 
 
 def _bodies(method: str, path: str, schema: dict[str, Any]) -> Iterator[Field]:
-    for alternative in map(_resolved, schema.get("oneOf", [schema])):
+    for alternative in map(_resolved, schema.get("anyOf", [schema])):
         for name, nested in alternative.get("properties", {}).items():
             for limit, is_text, make in _makers(nested):
 
