@@ -253,7 +253,12 @@ def _connection(database_url: str) -> Generator[Connection]:
         try:
             yield conn
         except psycopg.Error as error:
-            raise StartupError(f"migrations: {first_line(error)}") from error
+            raise StartupError(f"migrations: {_reason(error)}") from error
+
+
+def _reason(error: psycopg.Error) -> str:
+    advice = ": run `mai-sessions migrate` as the owner of the tables"
+    return first_line(error) + advice * isinstance(error, psycopg.errors.InsufficientPrivilege)
 
 
 def refuse_pooler(database_url: str) -> None:
@@ -302,7 +307,7 @@ def _run(conn: Connection, migration: Migration) -> None:
             )
             time.sleep(LOCK_PAUSE)
         except psycopg.Error as error:
-            raise StartupError(f"migration {migration.name} failed: {first_line(error)}") from error
+            raise StartupError(f"migration {migration.name} failed: {_reason(error)}") from error
     raise StartupError(
         f"migration {migration.name} got no lock in {LOCK_TRIES} tries; see pg_stat_activity for who holds it"
     )

@@ -107,7 +107,8 @@ def test_check_refuses_pending_migrations_with_only_select(
 
 
 def test_missing_right_is_named(reader_url: str, directory: Path) -> None:
-    with pytest.raises(StartupError, match=r"^migrations: permission denied for schema public$"):
+    reason = "permission denied for schema public: run `mai-sessions migrate` as the owner of the tables"
+    with pytest.raises(StartupError, match=f"^migrations: {reason}$"):
         migrate(reader_url, "on", directory)
 
 
