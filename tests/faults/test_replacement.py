@@ -63,14 +63,21 @@ def test_service_waits_for_files_to_replace_a_worker(
     with running(postgres.url, log) as service:
         master = service.process.pid
         killed, *_ = all_workers(service)
-        wait_until(lambda: log.read_text().count("Booting worker") == 2)
+        wait_until(lambda: occurrences(log, "Booting worker") == 2)
         limits = resource.prlimit(master, resource.RLIMIT_NOFILE)
         used = {int(path.name) for path in Path(f"/proc/{master}/fd").iterdir()}
         most = 3 if failure.startswith("no worker") else next(n for n in count() if n not in used)
         resource.prlimit(master, resource.RLIMIT_NOFILE, (most, limits[1]))
         killed.kill()
-        wait_until(lambda: failure in log.read_text())
+        wait_until(lambda: occurrences(log, failure))
         assert service.is_ready()
         resource.prlimit(master, resource.RLIMIT_NOFILE, limits)
-        wait_until(lambda: len(workers_of(master) - {killed}) == 2)
+        # A worker more than the first two and those that failed.
+        wait_until(lambda: occurrences(log, "Booting worker") == 3 + occurrences(log, "Exception in worker"))
+        wait_until(service.is_ready)
     assert service.process.returncode == 0
+
+
+def occurrences(log: Path, text: str) -> int:
+    """Count a text in a log."""
+    return log.read_text().count(text)
