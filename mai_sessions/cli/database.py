@@ -3,7 +3,7 @@
 import math
 import signal
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -37,11 +37,14 @@ def exit_on_signals() -> None:
         signal.signal(signum, lambda *_: sys.exit())
 
 
-def serving_database(settings: Settings, data_dir: Path | None) -> AbstractContextManager[str]:
+def serving_database(
+    settings: Settings, data_dir: Path | None
+) -> AbstractContextManager[tuple[str, Callable[[], None]]]:
+    """Return the URI of the database, and a function that keeps a private PostgreSQL running."""
     if settings.database_url:
-        return nullcontext(settings.database_url)
+        return nullcontext((settings.database_url, lambda: None))
     # One connection for each thread; the rest are for migrations and for psql.
-    server: AbstractContextManager[str] = private_postgres().postgresql(
+    server: AbstractContextManager[tuple[str, Callable[[], None]]] = private_postgres().supervised(
         data_dir, {"max_connections": settings.workers * settings.threads + 20}
     )
     return server

@@ -43,8 +43,9 @@ def serve(
     settings = replace(settings, workers=workers or settings.workers, threads=threads or settings.threads)
     bind, url = server.listen(settings, host, port)
     exit_on_signals()
-    with serving_database(settings, data_dir) as database_url:
-        server.Gunicorn(replace(settings, bind=bind, database_url=database_url), url).run()
+    with serving_database(settings, data_dir) as (database_url, keep_running):
+        settings = replace(settings, bind=bind, database_url=database_url)
+        server.Gunicorn(settings, url, keep_running).run()
 
 
 @main.command()

@@ -3,11 +3,14 @@
 Without the `embedded` extra importing this module raises ImportError.
 """
 
+import logging
 import os
 import shlex
 import shutil
+import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import quote
@@ -18,9 +21,12 @@ from mai_sessions.embedded import data_directory
 from mai_sessions.embedded.data_directory import PROGRAMS, ROLE, DataDirectory, InUseError
 from mai_sessions.errors import StartupError
 
-__all__ = ["PROGRAMS", "postgresql", "reach", "upgrade"]
+__all__ = ["PROGRAMS", "postgresql", "reach", "supervised", "upgrade"]
+
+log = logging.getLogger(__name__)
 
 _DATABASE = "mai_sessions"
+RESTART_INTERVAL = 5.0  # seconds
 
 # Settings that differ from PostgreSQL's defaults. The defaults keep every acknowledged write.
 _OPTIONS: Mapping[str, object] = MappingProxyType(
@@ -67,6 +73,19 @@ def postgresql(data_dir: Path | None = None, options: Mapping[str, object] = _NO
     """
     with DataDirectory(data_dir).locked() as directory, server_of(directory).running(options) as uri:
         yield uri
+
+
+@contextmanager
+def supervised(
+    data_dir: Path | None = None, options: Mapping[str, object] = _NOTHING
+) -> Generator[tuple[str, Callable[[], None]]]:
+    """Run PostgreSQL as `postgresql` does. Yield its URI, and a function that starts the server again if it
+    has ended, as a server does when it is killed or its disk is full. The function is to be called often.
+    """
+    with DataDirectory(data_dir).locked() as directory:
+        server = server_of(directory)
+        with server.running(options) as uri:
+            yield uri, partial(server.restart_ended, options)
 
 
 @contextmanager
@@ -126,6 +145,7 @@ class Server:
         self._cluster = cluster
         self._programs = programs
         self._sockets = directory.make_socket_dir(cluster)
+        self._next_restart = 0.0
 
     @contextmanager
     def running(self, options: Mapping[str, object] = _NOTHING) -> Generator[str]:
@@ -141,13 +161,30 @@ class Server:
         """Start the server, wait until it accepts connections, and create the database if it is missing."""
         if self._directory.is_running(self._cluster):
             self.pg_ctl("stop", "--mode=fast")
-        # A killed server leaves this file. PostgreSQL would not start if another process has that id now.
-        (self._directory.path / self._cluster / "postmaster.pid").unlink(missing_ok=True)
-        settings = {**_OPTIONS, "unix_socket_directories": self._sockets, **options}
-        self.pg_ctl("start", "--options", shlex.join(f"-c{name}={value}" for name, value in settings.items()))
+        self._launch(options, "--wait")
         with psycopg.connect(self.uri("postgres"), autocommit=True) as conn:
             if not conn.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE]).fetchone():
                 conn.execute(f"CREATE DATABASE {_DATABASE}")
+
+    def _launch(self, options: Mapping[str, object], wait: str) -> None:
+        # A killed server leaves this file. PostgreSQL would not start if another process has that id now.
+        (self._directory.path / self._cluster / "postmaster.pid").unlink(missing_ok=True)
+        settings = {**_OPTIONS, "unix_socket_directories": self._sockets, **options}
+        arguments = shlex.join(f"-c{name}={value}" for name, value in settings.items())
+        self.pg_ctl("start", wait, "--options", arguments)
+
+    def restart_ended(self, options: Mapping[str, object]) -> None:
+        """Start the server again if it has ended, at most once in RESTART_INTERVAL. Does not wait for it: it
+        may have to recover first.
+        """
+        if self._directory.is_running(self._cluster) or time.monotonic() < self._next_restart:
+            return
+        self._next_restart = time.monotonic() + RESTART_INTERVAL
+        log.error("the private PostgreSQL has ended, and is started again")
+        try:
+            self._launch(options, "--no-wait")
+        except (OSError, StartupError) as error:
+            log.error("the private PostgreSQL cannot be started: %s", error)
 
     def stop(self) -> None:
         """Stop the server, and abort open connections."""
@@ -157,9 +194,9 @@ class Server:
             shutil.rmtree(self._sockets)
 
     def pg_ctl(self, *arguments: str) -> None:
-        """Run pg_ctl for the cluster, and wait. Raises StartupError if it fails."""
+        """Run pg_ctl for the cluster. It waits by default. Raises StartupError if it fails."""
         path = self._directory.path / self._cluster
-        self._directory.run(self._programs, "pg_ctl", "-D", path, "--silent", "--wait", *arguments)
+        self._directory.run(self._programs, "pg_ctl", "-D", path, "--silent", *arguments)
 
     def uri(self, database: str = _DATABASE) -> str:
         """Return the URI of a database of the server."""

@@ -41,12 +41,27 @@ def listen(settings: Settings, host: str | None, port: int | None) -> tuple[str,
     return f"fd://{listener.detach()}", f"http://{f'[{host}]' if is_ipv6(host) else host}:{port}/api/v1"
 
 
-class Gunicorn(BaseApplication):
-    """gunicorn with the settings of the package. Prints the URL, if there is one, when it is ready."""
+class _Master(Arbiter):
+    def __init__(self, app: BaseApplication, supervise: Callable[[], None]) -> None:
+        self._supervise = supervise
+        super().__init__(app)
 
-    def __init__(self, settings: Settings, url: str) -> None:
+    def murder_workers(self) -> None:
+        # The main loop has no hook. This is one of its steps.
+        self._supervise()
+        super().murder_workers()
+
+
+class Gunicorn(BaseApplication):
+    """gunicorn with the settings of the package. Prints the URL, if there is one, when it is ready.
+
+    The master calls `supervise` about once a second.
+    """
+
+    def __init__(self, settings: Settings, url: str, supervise: Callable[[], None]) -> None:
         self._settings = settings
         self._url = url
+        self._supervise = supervise
         super().__init__()
 
     def load_config(self) -> None:
@@ -63,6 +78,13 @@ class Gunicorn(BaseApplication):
                 click.echo(f"The API is at {self._url}")
 
         self.cfg.set("when_ready", when_ready)
+
+    def run(self) -> None:
+        """Serve until a signal stops the master. Raises StartupError."""
+        try:
+            _Master(self, self._supervise).run()
+        except RuntimeError as error:
+            raise StartupError(str(error)) from None
 
     def load(self) -> Callable[..., Any]:
         return create_app(self._settings)

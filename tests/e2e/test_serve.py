@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import psutil
 import pytest
-from support.service import GUNICORN, TREE
+from support.service import GUNICORN, TREE, wait_until
 
 from mai_sessions.embedded.private_postgres import postgresql
 
@@ -131,6 +132,24 @@ def test_worker_that_dies_is_replaced(start: Start) -> None:
     [worker] = process.children()
     worker.kill()
     assert get(f"{origin}/health/ready") == 200
+
+
+def test_private_postgresql_that_ends_is_started_again(start: Start, data_dir: Path) -> None:
+    process, origin = start("--workers=1")
+    killed = postmaster(data_dir)
+    killed.kill()
+    read_until(process, "the private PostgreSQL has ended, and is started again")
+
+    def is_ready() -> bool:
+        with suppress(OSError):
+            return get(f"{origin}/health/ready") == 200
+        return False
+
+    wait_until(is_ready)
+    assert postmaster(data_dir) != killed
+    process.terminate()
+    assert process.wait() == 0
+    assert not list(data_dir.glob("*/postmaster.pid"))
 
 
 def test_private_database_is_imported_into_and_exported_while_it_is_served(
