@@ -90,7 +90,11 @@ class PublishedKeys:
                 return None, False
             self._fetches.append(now)
             self._fetch = fetch = _Fetch(self._url)
-        threading.Thread(target=self._run, args=[fetch], name="jwks", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, args=[fetch], name="jwks", daemon=True).start()
+        except RuntimeError as error:
+            self._fail(error)
+            fetch.done.set()
         return fetch, True
 
     def _run(self, fetch: "_Fetch") -> None:
@@ -99,12 +103,15 @@ class PublishedKeys:
             self._fetched_at = time.monotonic()
         # The document is somebody else's, and may break its reader in any way.
         except Exception as error:
-            self._failed_at = time.monotonic()
-            log.warning(
-                "the keys of the identity provider cannot be fetched: %s: %s", type(error).__name__, error
-            )
+            self._fail(error)
         finally:
             fetch.done.set()
+
+    def _fail(self, error: Exception) -> None:
+        self._failed_at = time.monotonic()
+        log.warning(
+            "the keys of the identity provider cannot be fetched: %s: %s", type(error).__name__, error
+        )
 
 
 class _Fetch(HTTPSHandler, HTTPHandler):

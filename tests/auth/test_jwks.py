@@ -152,6 +152,21 @@ def test_cached_keys_serve_while_the_provider_is_away(
     assert client.get("/api/v1/sessions", headers=signed_by(RSA, "one")).status_code == 503
 
 
+def test_keys_are_fetched_again_when_no_thread_could_be_started(
+    make_client: Callable[..., FlaskClient], provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = make_client(auth="jwt", jwt_jwks_url=provider.url)
+    monkeypatch.setattr(jwks, "RETRY_AFTER_FAILURE", 0.0)
+
+    def fail(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        assert client.get("/api/v1/sessions", headers=signed_by(RSA, "one")).status_code == 503
+    assert client.get("/api/v1/sessions", headers=signed_by(RSA, "one")).status_code == 200
+
+
 def test_hanging_provider_does_not_block_known_keys(
     make_app: Callable[..., Flask], provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
