@@ -37,7 +37,6 @@ def get_attachment(sha256: str) -> Response:
         # In the form for any character (RFC 6266 §4.3, RFC 8187).
         response.headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{name}"
     response.set_etag(attachment.sha256)
-    response.make_conditional(
-        environ_of_conditions(), accept_ranges=True, complete_length=len(attachment.content)
-    )
+    length = len(attachment.content)
+    response.make_conditional(environ_of_conditions(length), accept_ranges=True, complete_length=length)
     return response

@@ -14,6 +14,7 @@ from mai_sessions.web.state import current_state
 _ENCODING = re.compile(r"(?:--?|;)(?:gzip|br|zstd|deflate)$")
 _ENTITY_TAG = re.compile(r'(?:W/)?"[^"\s]*"').fullmatch
 _BYTE_RANGE = re.compile(r"\s*bytes\s*=[^,]*", re.IGNORECASE).fullmatch
+_SUFFIX_RANGE = re.compile(r"\s*bytes\s*=\s*-([0-9]+)\s*", re.IGNORECASE).fullmatch
 
 
 def entity_tag(version: object) -> str:
@@ -43,18 +44,22 @@ def if_match_versions() -> list[UUID] | None:
     return _versions(tag.partition(".")[0] for tag in _tags("HTTP_IF_MATCH"))
 
 
-def environ_of_conditions() -> dict[str, Any]:
+def environ_of_conditions(length: int) -> dict[str, Any]:
     """Return the WSGI environment in the form in which werkzeug evaluates its conditions as RFC 9110 says.
 
-    A Range of another unit, or of several ranges, is ignored (§14.2), and the tags in If-None-Match lose what
-    proxies have appended. An attachment has no date of modification, so If-Modified-Since is ignored
-    (§13.1.3), and so is a Range whose If-Range is a date (§13.1.5). werkzeug fails at a date whose numbers
-    are very long.
+    A Range of another unit, or of several ranges, is ignored (§14.2); a suffix longer than the `length` bytes
+    of the attachment is all of it (§14.1.2). The tags in If-None-Match lose what proxies have appended. An
+    attachment has no date of modification, so If-Modified-Since is ignored (§13.1.3), and so is a Range whose
+    If-Range is a date (§13.1.5). werkzeug fails at a date whose numbers are very long.
     """
     environ: dict[str, Any] = dict(request.environ)
     environ.pop("HTTP_IF_MODIFIED_SINCE", None)
     if not (_BYTE_RANGE(environ.get("HTTP_RANGE", "")) and _ENTITY_TAG(environ.get("HTTP_IF_RANGE", '""'))):
         environ.pop("HTTP_RANGE", None)
+    suffix = _SUFFIX_RANGE(environ.get("HTTP_RANGE", ""))
+    # It may have more digits than Python converts to an int.
+    if suffix and float(suffix[1]) > length:
+        environ["HTTP_RANGE"] = "bytes=0-"
     if "HTTP_IF_NONE_MATCH" in environ:
         environ["HTTP_IF_NONE_MATCH"] = ", ".join(f'"{tag}"' for tag in _tags("HTTP_IF_NONE_MATCH"))
     return environ

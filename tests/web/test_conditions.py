@@ -55,15 +55,24 @@ def test_range_of_another_unit_or_several_is_ignored(client: FlaskClient, image:
 
 @pytest.mark.parametrize(
     ("header", "expected"),
-    [("bytes=0-3", png()[:4]), ("Bytes=4-", png()[4:]), ("bytes=-2", png()[-2:]), ("bytes=0-999999", png())],
+    [
+        ("bytes=0-3", png()[:4]),
+        ("Bytes=4-", png()[4:]),
+        ("bytes=-2", png()[-2:]),
+        ("bytes=0-999999", png()),
+        ("Bytes = -999999", png()),
+        (f"bytes=-{'9' * 5000}", png()),
+    ],
+    ids=["first", "all but the first", "last", "beyond the end", "long suffix", "suffix of many digits"],
 )
 def test_range_of_bytes(client: FlaskClient, image: str, header: str, expected: bytes) -> None:
     response = client.get(image, headers={"Range": header})
     assert (response.status_code, response.data) == (206, expected)
 
 
-def test_range_outside_is_refused(client: FlaskClient, image: str) -> None:
-    response = client.get(image, headers={"Range": "bytes=999999-"})
+@pytest.mark.parametrize("header", ["bytes=999999-", "bytes=-0"])
+def test_range_outside_is_refused(client: FlaskClient, image: str, header: str) -> None:
+    response = client.get(image, headers={"Range": header})
     assert response.status_code == 416
     assert response.headers["Content-Range"] == f"bytes */{len(png())}"
 
