@@ -267,8 +267,7 @@ def test_batch_is_added_in_order_with_one_version(client: FlaskClient, session: 
 
 
 def test_message_with_messages_is_a_batch(client: FlaskClient, messages: str) -> None:
-    [added] = client.post(messages, json={**USER, "content": "x", "messages": [USER]}).get_json()["messages"]
-    assert added["content"] == USER["content"]
+    assert len(client.post(messages, json={**USER, "messages": [USER]}).get_json()["messages"]) == 1
 
 
 def test_batch_adds_the_missing_messages(client: FlaskClient, messages: str) -> None:
