@@ -59,6 +59,13 @@ def test_last_of_repeated_keys_counts_and_parts_keep_all(client: FlaskClient) ->
             assert added.get_json()["errors"][0]["loc"] == ["body", "metadata", "text"]
 
 
+def test_message_with_messages_is_a_batch(client: FlaskClient, chat: Chat) -> None:
+    """The document allows a body that is both: see `anyOf` in docs/openapi.json."""
+    messages = [{"role": "user", "content": "of the batch"}]
+    reply = client.post(chat.messages, json={"role": "user", "content": "x", "messages": messages}).get_json()
+    assert [message["content"] for message in reply["messages"]] == ["of the batch"]
+
+
 # Refused input
 
 NOT_JSON = [

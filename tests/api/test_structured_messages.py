@@ -266,10 +266,6 @@ def test_batch_is_added_in_order_with_one_version(client: FlaskClient, session: 
     assert before != f'"{summary["version"]}"' == client.get(session).headers["ETag"] == made.headers["ETag"]
 
 
-def test_message_with_messages_is_a_batch(client: FlaskClient, messages: str) -> None:
-    assert len(client.post(messages, json={**USER, "messages": [USER]}).get_json()["messages"]) == 1
-
-
 def test_batch_adds_the_missing_messages(client: FlaskClient, messages: str) -> None:
     ids = [str(uuid4()) for _ in range(4)]
     batch = [{**USER, "id": each, "content": each} for each in ids]
