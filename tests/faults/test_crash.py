@@ -9,12 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 
-import pytest
 from mixed import Client
 from postgres import Postgres
 from support.figures import FULL, Figures
 from support.load import CUT
-from support.service import get_status, metrics_dir, running, wait_until, workers_of
+from support.service import metrics_dir, running
 
 CRASHES = 50 if FULL else 5
 
@@ -55,23 +54,3 @@ def test_metrics_of_a_killed_service_are_removed(postgres: Postgres, tmp_path: P
     with running(postgres.url, tmp_path / "log") as service, running(postgres.url, tmp_path / "log"):
         assert not left.exists()
         assert metrics_dir(service).exists()
-
-
-@pytest.mark.parametrize("is_directory", [False, True])
-def test_unreadable_metrics_of_a_killed_worker_end_no_service(
-    postgres: Postgres, tmp_path: Path, is_directory: bool
-) -> None:
-    """A worker that is killed while it makes a file of metrics leaves it empty."""
-    with running(postgres.url, tmp_path / "log") as service:
-        for worker in workers_of(service.process.pid):
-            path = metrics_dir(service) / f"gauge_all_{worker.pid}.db"
-            path.mkdir() if is_directory else path.touch()
-            if not is_directory:
-                assert get_status(service, "/metrics") == 200
-            worker.kill()
-            wait_until(lambda killed=worker: killed not in workers_of(service.process.pid))
-        wait_until(lambda: len(workers_of(service.process.pid)) == 2)
-        # The master has merged all metrics once it has started the last worker.
-        assert service.is_ready()
-    assert service.process.returncode == 0
-    assert ("the metrics of worker" in (tmp_path / "log").read_text()) == is_directory

@@ -27,6 +27,26 @@ def replace_workers(service: Service) -> None:
     wait_until(service.is_ready)
 
 
+@pytest.mark.parametrize("is_directory", [False, True])
+def test_unreadable_metrics_of_a_killed_worker_end_no_service(
+    postgres: Postgres, tmp_path: Path, is_directory: bool
+) -> None:
+    """A worker that is killed while it makes a file of metrics leaves it empty."""
+    with running(postgres.url, tmp_path / "log") as service:
+        for worker in all_workers(service):
+            path = metrics_dir(service) / f"gauge_all_{worker.pid}.db"
+            path.mkdir() if is_directory else path.touch()
+            if not is_directory:
+                assert get_status(service, "/metrics") == 200
+            worker.kill()
+            wait_until(lambda killed=worker: killed not in workers_of(service.process.pid))
+        all_workers(service)
+        # The master has merged all metrics once it has started the last worker.
+        assert service.is_ready()
+    assert service.process.returncode == 0
+    assert ("the metrics of worker" in (tmp_path / "log").read_text()) == is_directory
+
+
 def test_removed_metrics_are_made_again(postgres: Postgres, tmp_path: Path) -> None:
     """systemd removes the files of a user in /dev/shm when the user logs out."""
     with running(postgres.url, tmp_path / "log") as service:
