@@ -71,7 +71,7 @@ def postgresql(data_dir: Path | None = None, options: Mapping[str, object] = _NO
     Raises StartupError if the directory cannot be used, is in use by another process or has data of another
     major version, or if PostgreSQL does not start.
     """
-    with DataDirectory(data_dir).locked() as directory, server_of(directory).running(options) as uri:
+    with supervised(data_dir, options) as (uri, _):
         yield uri
 
 

@@ -121,7 +121,7 @@ metrics.enable_multiprocess(_metrics_dir)
 
 @atexit.register
 def _remove_metrics(master: int = os.getpid()) -> None:
-    # The workers are forks, so they run this too.
+    # The workers are forks, so they run this too. The system may have removed the directory already.
     if os.getpid() == master:
         shutil.rmtree(_metrics_dir, ignore_errors=True)
 
@@ -166,7 +166,7 @@ def on_starting(server: Arbiter) -> None:
             return 0
 
     # gunicorn has no hook for it.
-    server.spawn_worker = try_to_spawn_worker  # type: ignore[method-assign]
+    server.spawn_worker = try_to_spawn_worker  # type: ignore[method-assign]  # of the one master
 
 
 def when_ready(server: Arbiter) -> None:

@@ -37,8 +37,8 @@ def enable_multiprocess(directory: str) -> None:
     # prometheus-client reads the directory from the environment.
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = directory
     # prometheus-client makes its files by this name.
-    values.MmapedDict = _AllocatedDict  # type: ignore[assignment, attr-defined]
-    values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]
+    values.MmapedDict = _AllocatedDict  # type: ignore[assignment, attr-defined]  # not exported
+    values.ValueClass = values.MultiProcessValue()  # type: ignore[no-untyped-call]  # no annotations
     _shared[:] = [directory]
 
 
@@ -57,19 +57,19 @@ def mark_process_dead(pid: int) -> None:
 
 
 def _merge(pid: int) -> None:
-    multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]
+    multiprocess.mark_process_dead(pid)  # type: ignore[no-untyped-call]  # no annotations
     for path in _metric_files(f"*_{pid}.db"):
         try:
-            counted = list(MmapedDict.read_all_values_from_file(path))  # type: ignore[no-untyped-call]
+            counted = list(MmapedDict.read_all_values_from_file(path))  # type: ignore[no-untyped-call]  # no annotations
         except RuntimeError:
             # The process was killed while it wrote.
             counted = []
-        with closing(_AllocatedDict(path.replace(f"_{pid}.db", "_ended.db"))) as ended:
+        with closing(_AllocatedDict(path.with_name(path.name.replace(f"_{pid}.db", "_ended.db")))) as ended:
             # This allocates memory, and fails before anything is added.
-            sums = [ended.read_value(key)[0] + value for key, value, _, _ in counted]  # type: ignore[no-untyped-call]
+            sums = [ended.read_value(key)[0] + value for key, value, _, _ in counted]  # type: ignore[no-untyped-call]  # no annotations
             for (key, _, timestamp, _), value in zip(counted, sums, strict=True):
-                ended.write_value(key, value, timestamp)  # type: ignore[no-untyped-call]
-        Path(path).unlink()
+                ended.write_value(key, value, timestamp)  # type: ignore[no-untyped-call]  # no annotations
+        path.unlink()
 
 
 class _AllocatedDict(MmapedDict):
@@ -79,16 +79,16 @@ class _AllocatedDict(MmapedDict):
     system has none left. This raises OSError instead.
     """
 
-    def __init__(self, filename: str) -> None:
-        with open(filename, "ab") as file:
+    def __init__(self, path: str | Path) -> None:
+        with open(path, "ab") as file:
             _allocate(file, _INITIAL_MMAP_SIZE)
-        super().__init__(filename)  # type: ignore[no-untyped-call]
+        super().__init__(path)  # type: ignore[no-untyped-call]  # no annotations
 
     def _init_value(self, key: str) -> None:
         # The value is padded, and has a length, a number and a time.
         if self._used + len(key.encode()) + 32 > self._capacity:
             _allocate(self._f, 2 * self._capacity)
-        super()._init_value(key)  # type: ignore[no-untyped-call]
+        super()._init_value(key)  # type: ignore[no-untyped-call]  # no annotations
 
 
 def _allocate(file: IO[bytes], size: int) -> None:
@@ -110,11 +110,11 @@ def _directory() -> Path:
     return directory
 
 
-def _metric_files(pattern: str = "*.db") -> list[str]:
+def _metric_files(pattern: str = "*.db") -> list[Path]:
     """Return the paths of the files with this name. A file is empty while a process makes it, and for ever if
     the process was killed then: prometheus-client cannot read it.
     """
-    return [str(path) for path in Path(_shared[0]).glob(pattern) if path.stat().st_size]
+    return [path for path in Path(_shared[0]).glob(pattern) if path.stat().st_size]
 
 
 class _AllProcesses(Collector):
@@ -122,7 +122,7 @@ class _AllProcesses(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Merge the files."""
-        return multiprocess.MultiProcessCollector.merge(_metric_files())  # type: ignore[no-untyped-call, no-any-return]
+        return multiprocess.MultiProcessCollector.merge(_metric_files())  # type: ignore[no-untyped-call, no-any-return]  # no annotations
 
 
 def _lock_file() -> IO[bytes]:
