@@ -1,8 +1,8 @@
 """Removes expired rows: idempotency keys, abandoned streams, and sessions past their retention.
 
 Each worker has a thread that runs once a minute. An advisory try-lock lets one worker at a time find the
-expired rows, and each transaction is one small batch. The statements here are the only ones of the service
-that concern all users.
+expired rows, and each transaction is one small batch. Only the statements here and in repository/reindex.py
+concern all users.
 """
 
 import logging

@@ -1,6 +1,7 @@
 """Signed URLs of attachments, for an `<img>`, which cannot send a bearer token.
 
-A URL is signed for one user and one attachment, and expires."""
+A URL is signed for one user and one attachment, and expires.
+"""
 
 import hmac
 import time

@@ -51,6 +51,7 @@ def serving_database(
 
 
 def private_postgres() -> ModuleType:
+    """Return the module of the private PostgreSQL. Raises StartupError without the extra `embedded`."""
     try:
         # Only here: the extra `embedded` may not be installed.
         from mai_sessions.embedded import private_postgres  # noqa: PLC0415

@@ -9,7 +9,7 @@ import orjson
 from mai_sessions.content.parts import BrokenValue, Path, walk_strings
 
 # orjson makes a float of an integer of more than 64 bits, and keeps the last value of a repeated key. A
-# regular expression of 19 digits takes seven times as long as this translation.
+# regular expression of 19 digits takes longer than this translation.
 _LONG_INTEGER = b"0" * 19
 _DIGITS_AS_ZEROS = bytes(ord("0" if chr(code) in string.digits else " ") for code in range(256))
 _PIECE = 1024 * 1024

@@ -20,7 +20,8 @@ _MARK, _END_MARK = "<mark>", "</mark>"
 def snippet(text: str, terms: Iterable[Term]) -> str:
     """Return text around the first hit of the longest term: HTML, escaped, hits of all terms in `<mark>`.
 
-    At most 300 characters in all. Takes time linear in what precedes the hit."""
+    At most 300 characters in all. Takes time linear in what precedes the hit.
+    """
     terms = tuple(terms)
     text = text[:MAX_CHARACTERS]
     longest = max(terms, key=lambda term: sum(map(len, term.groups)))

@@ -82,6 +82,7 @@ class Container:
     files: Files
 
     def close(self) -> None:
+        """Close the zip file."""
         if self.files.archive:
             self.files.archive.close()
 

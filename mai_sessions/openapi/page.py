@@ -41,6 +41,7 @@ _CSP += "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 @blueprint.get("/openapi.json")
 def get_openapi() -> Response:
+    """Return the OpenAPI document, with the path that this application is mounted below."""
     servers = [{"url": url_for("mai_sessions_service.get_service")}]
     document = {**current_state().openapi, "servers": servers}
     return Response(orjson.dumps(document, option=orjson.OPT_INDENT_2), content_type=JSON)
@@ -48,6 +49,7 @@ def get_openapi() -> Response:
 
 @blueprint.get("/docs")
 def get_docs() -> Response:
+    """Return the page that shows the document."""
     docs, document = url_for("mai_sessions_docs.get_docs"), url_for("mai_sessions_docs.get_openapi")
     page = render_template_string(_PAGE, docs=docs, document=document)
     return Response(page, headers={"Content-Security-Policy": _CSP})

@@ -17,7 +17,7 @@ SELECT_IS_DISTRIBUTED = """
     SELECT EXISTS (
            SELECT FROM pg_catalog.pg_dist_partition WHERE logicalrelid = to_regclass('public.sessions'))"""
 
-# A hanging node accepts connections and does not respond.
+# A hung node accepts connections and does not respond.
 SET_NODE_TIMEOUT: LiteralString = """
     SELECT /* set_node_timeout */ set_config('citus.node_connection_timeout', '200', true)"""
 COUNT_NODES: LiteralString = """

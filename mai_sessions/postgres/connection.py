@@ -54,8 +54,9 @@ class Connection(AdaptedConnection):
     def run(self, query: LiteralString, params: Mapping[str, Any], *, binary: bool = False) -> list[TupleRow]:
         """Run one statement and return its rows. Raises psycopg.Error.
 
-        This is what every read runs, so it goes to libpq directly: psycopg's cursor takes twice as long, and
-        lets go of the interpreter's lock several times where once is enough."""
+        Every read runs this, so it calls libpq directly: psycopg's cursor takes longer, and releases the
+        interpreter's lock several times where once is enough.
+        """
         bound = self._bind(query, params)
         format = Format.BINARY if binary else Format.TEXT
         with _statement_timer(1):
@@ -77,7 +78,8 @@ class Connection(AdaptedConnection):
         """Run statements as one transaction, in one round trip, and return the rows of each.
 
         Each statement takes from `params` what it names. An error undoes all of them and is raised, as
-        psycopg.Error. In a transaction that is open already they become a part of it."""
+        psycopg.Error. In a transaction that is open already they become a part of it.
+        """
         is_outermost = self.pgconn.transaction_status == TransactionStatus.IDLE
         if is_outermost:
             queries = (BEGIN, *queries, COMMIT)

@@ -66,7 +66,8 @@ class Database:
         """Call a function that only reads, with a connection to the replica: its data may be a moment old.
 
         Without a replica, or when it fails for any reason, the primary is read instead. A replica that failed
-        is left alone for REPLICA_COOLDOWN seconds."""
+        is left alone for REPLICA_COOLDOWN seconds.
+        """
         if self.replica:
             if time.monotonic() >= self._replica_cools_until:
                 try:

@@ -2,7 +2,8 @@
 
 Session locks need a direct connection, and a cluster changes its schema on the coordinator alone: pending
 files are applied neither through a pooler nor on a worker node. Start with `check` there, and migrate past
-it."""
+it.
+"""
 
 import logging
 import time

@@ -54,7 +54,8 @@ class Pool:
     """Connections to one server, as many as there are threads at most.
 
     It is built closed, so that a process may fork, and opened in the process that uses it, at the latest by
-    the first checkout."""
+    the first checkout.
+    """
 
     def __init__(self, settings: Settings, name: str) -> None:
         """Make the pool of `settings.database_url`; `name` is for logs and metrics."""
@@ -142,7 +143,8 @@ class Pool:
 
         It is aborted when it is not back after `max_seconds`, by default a little more than
         statement_timeout. Raises Conflict and Unavailable in place of the psycopg errors that mean these,
-        here and in the block."""
+        here and in the block.
+        """
         conn = None
         try:
             conn = self._acquire(timeout)
@@ -163,7 +165,8 @@ class Pool:
         """Return by how many seconds the server is behind its primary, or None where it cannot know.
 
         Waits for a connection, and then for a response, each at most `timeout` seconds. Raises
-        Unavailable."""
+        Unavailable.
+        """
         with self.checkout(timeout, max_seconds=timeout) as conn:
             [(lag,)] = conn.run(REPLICATION_LAG, {})
         return None if lag is None else float(lag)
@@ -188,7 +191,8 @@ class Pool:
     def _acquire(self, timeout: float) -> Connection:
         """Take a connection that the server has not closed.
 
-        The pool's own check pauses for a second after the second closed connection."""
+        The pool's own check pauses for a second after the second closed connection.
+        """
         if self._pool.closed:
             self.open()
         if timeout <= 0:
@@ -206,7 +210,8 @@ def is_open(conn: Connection) -> bool:
     round trip is needed.
 
     `consume_input` keeps the interpreter's lock; `poll` would release it, and take it again beside busy
-    threads."""
+    threads.
+    """
     try:
         # A server that shuts down sends a message first, and only then the end.
         conn.pgconn.consume_input()

@@ -157,7 +157,8 @@ def check_prepared_statements(first: Connection, second: Connection) -> None:
     """Raise OperationalError when a pooler between keeps no prepared statements for its clients.
 
     Such a pooler gives one session of PostgreSQL to several clients in turn: a statement is missing when
-    another session gets the next turn, or is the other client's of the same name."""
+    another session gets the next turn, or is the other client's of the same name.
+    """
     if is_direct(first):
         return
     clients = (first, second)

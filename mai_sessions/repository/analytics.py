@@ -17,7 +17,8 @@ server's process:
 | daily_usage, 2 messages a session                           |   190 |    160 |    130 |       480 |
 
 Only to count the rows over that index takes 64 a call. The sums cost an append 45 to 60 µs of the server. A
-sum for each user and day would be read faster, but all appends of a user would queue on its row."""
+sum for each user and day would be read faster, but all appends of a user would queue on its row.
+"""
 
 from datetime import date, datetime
 from typing import LiteralString, NamedTuple, TypedDict, Unpack
@@ -55,8 +56,7 @@ _USED: LiteralString = """
                  FROM messages AS m
                 WHERE m.user_id = %(user_id)s AND m.session_id = d.session_id
                   AND m.seq BETWEEN d.first_seq AND d.last_seq
-                -- So that it is the primary key that they are found by, and not every message of the session
-                -- by another index.
+                -- By the primary key. Another index would read every message of the session.
                 ORDER BY m.seq) AS m
          WHERE (d.part = 'total'
                 OR (d.part = CASE m.role WHEN 'assistant' THEN 'assistant' ELSE 'other' END
@@ -83,7 +83,8 @@ USAGE: LiteralString = f"""
                   SELECT count(*)
                     FROM sessions AS s
                    WHERE s.user_id = %(user_id)s AND s.created_at >= %(since)s AND s.created_at < %(until)s
-                     -- Never before created_at; both ranges of the index that it has.
+                     -- updated_at is never before created_at, and both values of archived are ranges of an
+                     -- index.
                      AND s.archived = ANY ('{{false,true}}') AND s.updated_at >= %(since)s) AS total_sessions,
                   round(sum(response_time_ms) / nullif(sum(timed), 0), 2)::float8 AS avg_response_time_ms, (
                   SELECT coalesce(array_to_json(array_agg(d)), '[]')

@@ -12,7 +12,7 @@ USED_KEY: LiteralString = """
              JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = k.id
             WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
               AND k.created_at > now() - interval '1 day'"""
-# The release before kept no reply: the message is told as it stands.
+# Release 0.1 stored no reply: then the message is returned as it is now.
 GET_KEY: LiteralString = f"""
     SELECT /* append_messages */ m.fingerprint = %(fingerprint)s,
            coalesce(m.reply, json_build_object(
@@ -24,7 +24,7 @@ FORGET_KEY: LiteralString = f"""
     DELETE /* append_messages */ FROM idempotency_keys AS k
      WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
        AND NOT EXISTS ({USED_KEY})"""
-# The release before reads seq and created_at.
+# Release 0.1 reads seq and created_at.
 KEEP_KEY: LiteralString = f"""
     INSERT /* append_messages */ INTO idempotency_keys AS k (user_id, path, key, fingerprint, id, seq,
                                                              created_at, reply)

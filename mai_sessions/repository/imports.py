@@ -74,8 +74,7 @@ class ImportedMessage(NamedTuple):
 class Batch(NamedTuple):
     """Messages to write in one transaction, and the session after them.
 
-    `head_seq` is None where there are no messages. `origin`, if given, is merged into the
-    metadata.
+    `head_seq` is None where there are no messages. `origin`, if given, is merged into the metadata.
     """
 
     messages: Sequence[ImportedMessage]

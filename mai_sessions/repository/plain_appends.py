@@ -1,7 +1,7 @@
 """The statements that append one message without files to a session without branches, as most appends are.
 
-They do what those in appends.py do, for a third to a half less: each value is a parameter, and the session's
-row moves first.
+They do what those in appends.py do, at a lower cost: each value is a parameter, and the session's row moves
+first.
 """
 
 from collections.abc import Sequence
@@ -94,13 +94,13 @@ COUNT_PLAIN_MESSAGE: LiteralString = f"""
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s
         {ADD_UP}"""
 
-# A key that is there is not in force, or the session would not have moved.
+# A stored key has expired, or the session would not have moved.
 FORGET_OLD_KEY: LiteralString = """
     DELETE /* append_plain_message */ FROM idempotency_keys AS k
      USING sessions AS s
      WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
        AND s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
-# The release before reads seq and created_at.
+# Release 0.1 reads seq and created_at.
 KEEP_PLAIN_KEY: LiteralString = f"""
     INSERT /* append_plain_message */ INTO idempotency_keys AS k (user_id, path, key, fingerprint, id, seq,
                                                                   created_at, reply)

@@ -91,7 +91,8 @@ def count_old_words(conn: Connection) -> OldWords:
 def reindex(conn: Connection, limit: int) -> Iterator[OldWords]:
     """Write all words by older rules again, in batches of at most `limit` rows; yield what each batch wrote.
 
-    Rows that others have locked are left: call it again. Raises Unavailable."""
+    Rows that others have locked are left: call it again. Raises Unavailable.
+    """
     for user_id in users_of_old_messages(conn):
         for count in _batches(rewrite_message_words, conn, user_id, limit):
             yield OldWords(count, 0)

@@ -1,10 +1,11 @@
 """A gthread worker in which no client occupies a thread, however slowly it sends or reads.
 
-gunicorn's main thread hands each request to a thread, and is notified when the thread is done, which is a
-sixth of the work of a short request. Here the main thread accepts connections, closes them and enforces their
-deadlines. The threads take clients from one epoll queue, first come, first served: a thread receives what has
-arrived, runs the application once a whole request is there, sends what the socket takes, and puts the client
-back at the end of the queue. gunicorn parses the requests; the responses are sent from here.
+gunicorn's main thread hands each request to a thread, and is notified when the thread is done. That takes a
+large part of the time of a short request (bench/README.md). Here the main thread accepts connections, closes
+them and enforces their deadlines. The threads take clients from one epoll queue, first come, first served: a
+thread receives what has arrived, runs the application once a whole request is there, sends what the socket
+takes, and puts the client back at the end of the queue. gunicorn parses the requests; the responses are sent
+from here.
 
 What is overridden of gunicorn.workers.gthread.ThreadWorker; tests/server/test_upstream.py notices when an
 upgrade changes one of them:

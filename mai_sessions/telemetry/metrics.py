@@ -213,7 +213,8 @@ class Metrics:
     def start(self, pools: Mapping[str, Callable[[], Mapping[str, int]]]) -> None:
         """Report this process from now on, with the statistics of its pools by the name of their database.
 
-        A thread sets the gauges once a second: setting them in each request would write to a shared file."""
+        A thread sets the gauges once a second: setting them in each request would write to a shared file.
+        """
         if _shared:
             _directory()
         self._build.set(1)

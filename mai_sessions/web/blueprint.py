@@ -63,7 +63,7 @@ service = Blueprint("mai_sessions_service", __name__)
 
 @api.before_request
 def _require_identity() -> None:
-    # Flask answers OPTIONS by itself. Browsers send it ahead of a request, without credentials.
+    # Flask itself responds to OPTIONS. Browsers send it ahead of a request, without credentials.
     if request.method == "OPTIONS":
         return
     g.mai_sessions_user_id = user_id = current_state().authenticate()
@@ -75,7 +75,7 @@ def _require_identity() -> None:
 
 @api.after_request
 def _add_security_headers(response: Response) -> Response:
-    # In the application of `create_app` a middleware adds them, at a fifth of the cost.
+    # In the application of `create_app` a middleware adds them, which costs less.
     if not current_state().is_whole_application:
         for name, value in HEADERS:
             response.headers.setdefault(name, value)

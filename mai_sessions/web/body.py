@@ -108,10 +108,10 @@ _PARSER = Parser()
 def _read(req: Request) -> bytes:
     """Return the whole body. Raises RequestEntityTooLarge, and ClientDisconnected when a part is missing.
 
-    werkzeug's own method takes ten times as long, and returns the beginning of a broken body.
+    werkzeug's own method takes longer, and returns the beginning of a broken body.
     """
     limit = current_state().settings.max_body
-    # Code of the application around has read the body before us.
+    # A hook of the application around has read the body already.
     if "stream" in vars(req):
         body: bytes = req.get_data()
         if len(body) > limit:

@@ -20,7 +20,8 @@ _SUFFIX_RANGE = re.compile(r"\s*bytes\s*=\s*-([0-9]+)\s*", re.IGNORECASE).fullma
 def entity_tag(version: object) -> str:
     """Make the value of an entity tag of a version.
 
-    Where image URLs are signed it also names their period: the same version then has other URLs later."""
+    Where image URLs are signed it also names their period: the same version then has other URLs later.
+    """
     return f"{version}{_tag_suffix()}"
 
 

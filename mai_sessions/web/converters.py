@@ -1,7 +1,8 @@
 """The identifiers in paths.
 
 They are converted in a hook of the blueprint and not by werkzeug's converters: those are registered for a
-whole application, and what they raise is handled by the application's error pages."""
+whole application, and what they raise is handled by the application's error pages.
+"""
 
 import re
 from collections.abc import Callable

@@ -40,7 +40,8 @@ def refuse_unless_json_is_accepted() -> None:
 class _JsonResponse(Response):
     """A response that is sent with the headers that it has.
 
-    werkzeug searches them for what it could correct, which takes longer than the rest of the response."""
+    werkzeug searches them for what it could correct, which takes longer than the rest of the response.
+    """
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] == "HEAD" or self.status_code == HTTPStatus.NOT_MODIFIED:

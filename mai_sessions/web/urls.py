@@ -38,7 +38,7 @@ def attachments_url() -> str:
 
 def with_attachment_urls(body: bytes) -> bytes:
     """Make the attachments in the `images` and `parts` of a JSON body into URLs that work for the caller."""
-    # Most bodies hold no backslash, which is found in a fiftieth of the time.
+    # Most bodies hold no backslash, and one byte is found faster than a pattern.
     if _LINK in body or (b"\\" in body and _NUL(body)):
         return _write_urls(body)
     return body

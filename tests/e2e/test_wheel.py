@@ -1,6 +1,7 @@
 """The wheel in a clean environment.
 
-It is used outside of the checkout, and inside it, where the working directory hides the installed package."""
+It is used outside of the checkout, and inside it, where the working directory hides the installed package.
+"""
 
 import json
 import os

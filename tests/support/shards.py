@@ -2,7 +2,8 @@
 
 The rules are those of Citus 12.1: a statement whose tables are all held to one `user_id` goes to one shard,
 and one with INSERTs in its WITH runs part by part there. A rule that needs the types of an expression is kept
-more strictly here than there."""
+more strictly here than there.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
