@@ -10,14 +10,14 @@ from mai_sessions.ids import parse_id
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # Bounds that exclude nothing.
-ALWAYS = datetime.min.replace(tzinfo=UTC)
-NEVER = datetime.max.replace(tzinfo=UTC)
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+LATEST = datetime.max.replace(tzinfo=UTC)
 
 
 class SessionPosition(NamedTuple):
     """Where a page of sessions begins: the keys of the session before it, by default before all sessions."""
 
-    updated_at: datetime = NEVER
+    updated_at: datetime = LATEST
     id: UUID = UUID(int=2**128 - 1)
 
 
@@ -49,13 +49,13 @@ class SearchPosition(NamedTuple):
     """
 
     rank: float = float("inf")
-    created_at: datetime = NEVER
+    created_at: datetime = LATEST
     id: UUID = UUID(int=0)
-    messages_before: datetime = NEVER
+    messages_before: datetime = LATEST
     message_before: UUID = UUID(int=0)
-    titles_before: datetime = NEVER
+    titles_before: datetime = LATEST
     title_before: UUID = UUID(int=0)
-    read_at: datetime = NEVER
+    read_at: datetime = LATEST
 
 
 def search_cursor(position: SearchPosition) -> str:

@@ -104,12 +104,10 @@ def check_text(text: str, path: Path) -> None:
     """Raise BrokenValue for U+0000, which PostgreSQL cannot store, and for a lone surrogate, which UTF-8
     cannot encode.
     """
-    if text.isascii():
-        if "\0" in text:
-            raise BrokenValue(path, "Must not contain U+0000.", "nul")
-        return
     if "\0" in text:
         raise BrokenValue(path, "Must not contain U+0000.", "nul")
+    if text.isascii():
+        return
     try:
         text.encode()
     except UnicodeEncodeError:

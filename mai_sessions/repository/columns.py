@@ -12,8 +12,13 @@ from mai_sessions.errors import NotFound, Stale
 NEXT_UPDATED_AT: LiteralString = """
 GREATEST(now(), nullif(s.updated_at, GREATEST(s.updated_at, now() + interval '1 minute')))"""
 
-# The length of `last_message_preview`.
 PREVIEW_CHARACTERS = 100
+
+
+def preview_of(content: LiteralString) -> LiteralString:
+    """Make the expression for the `last_message_preview` of a content: its first PREVIEW_CHARACTERS."""
+    return f"left({content}, 100)"
+
 
 # What SUMMARY_COLUMNS reads of the row of a session.
 SESSION_ROW: LiteralString = """

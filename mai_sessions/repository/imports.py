@@ -18,6 +18,7 @@ from mai_sessions.postgres.adapters import Json
 from mai_sessions.postgres.connection import Connection, run_transaction
 from mai_sessions.repository import creations
 from mai_sessions.repository.attachments import LOCK_UPLOADS, attachment_params, store_attachments
+from mai_sessions.repository.columns import preview_of
 from mai_sessions.repository.daily_usage import count_messages
 
 
@@ -150,7 +151,7 @@ COUNT_MESSAGES: LiteralString = count_messages(_NEW_MESSAGES)
 
 STORE_ATTACHMENTS: LiteralString = store_attachments(_NEW_MESSAGES)
 
-MOVE_SESSION: LiteralString = """
+MOVE_SESSION: LiteralString = f"""
     UPDATE /* write_batch */ sessions AS s
        SET message_count        = s.message_count + %(count)s,
            last_seq             = %(last_seq)s,
@@ -158,7 +159,7 @@ MOVE_SESSION: LiteralString = """
            head_seq             = h.seq,
            head_id              = h.id,
            is_branched          = s.is_branched OR %(is_branched)s,
-           last_message_preview = left(h.content, 100),
+           last_message_preview = {preview_of("h.content")},
            updated_at           = GREATEST(s.updated_at, %(updated_at)s),
            has_metadata         = s.has_metadata OR %(has_origin)s
       FROM messages AS h

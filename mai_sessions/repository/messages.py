@@ -32,6 +32,7 @@ from mai_sessions.repository.columns import (
     PARENT_ID,
     check_locked,
     message_columns,
+    preview_of,
 )
 from mai_sessions.repository.daily_usage import count_messages
 from mai_sessions.repository.response_size import NO_LIMIT, count_fitting, too_large
@@ -212,7 +213,7 @@ FORGET_MESSAGE: LiteralString = f"""
            updated_at           = {NEXT_UPDATED_AT},
            version              = %(version)s
       FROM (SELECT newest.seq AS newest_seq, head.seq AS head_seq, head.id AS head_id,
-            left(head.content, 100) AS preview
+            {preview_of("head.content")} AS preview
               FROM sessions AS o
               JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s
                AND m.id = %(message_id)s

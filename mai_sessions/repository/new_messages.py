@@ -20,7 +20,13 @@ from mai_sessions.repository.attachments import (
     store_attachments,
 )
 from mai_sessions.repository.branches import unknown_message
-from mai_sessions.repository.columns import HEAD_ID, NEXT_UPDATED_AT, PARENT_ID, SUMMARY_COLUMNS
+from mai_sessions.repository.columns import (
+    HEAD_ID,
+    NEXT_UPDATED_AT,
+    PARENT_ID,
+    SUMMARY_COLUMNS,
+    preview_of,
+)
 from mai_sessions.repository.daily_usage import count_messages
 from mai_sessions.repository.message_json import Placement, message_json, message_rows
 
@@ -118,7 +124,7 @@ MOVE_SESSION: LiteralString = f"""
       FROM (SELECT count(*)::int AS messages, max(m.seq) AS last_seq, max(m.created_at) AS created_at,
                    bool_or(m.parent_seq IS NOT NULL) AS is_branched,
                    (array_agg(m.id ORDER BY m.seq DESC))[1] AS last_id,
-                   (array_agg(left(m.content, 100) ORDER BY m.seq DESC))[1] AS preview
+                   (array_agg({preview_of("m.content")} ORDER BY m.seq DESC))[1] AS preview
               FROM ({_NEW_MESSAGES}) AS m
             HAVING count(*) > 0) AS added
      CROSS JOIN (SELECT {HEAD_ID} AS id

@@ -16,7 +16,7 @@ from mai_sessions.content.lexemes import MAX_CHARACTERS, WEEK_SECONDS
 from mai_sessions.content.message import ROLES
 from mai_sessions.content.query import Query, parse_query
 from mai_sessions.content.snippets import snippet
-from mai_sessions.pagination import ALWAYS, NEVER, SearchPosition, search_cursor
+from mai_sessions.pagination import EARLIEST, LATEST, SearchPosition, search_cursor
 from mai_sessions.postgres.connection import Connection, fetch_all
 from mai_sessions.repository.search_statement import SEARCH, WINDOW
 
@@ -74,8 +74,8 @@ def search(
     agent_name: str | None = None,
     model_id: str | None = None,
     session_id: UUID | None = None,
-    since: datetime = ALWAYS,
-    until: datetime = NEVER,
+    since: datetime = EARLIEST,
+    until: datetime = LATEST,
     after: SearchPosition = START,
 ) -> bytes:
     """Find titles and messages with every word of `q`. Returns a page as JSON, the best of a window first.
@@ -161,7 +161,7 @@ def _read_window(
         "message_before": after.message_before,
         "titles_before": after.titles_before,
         "title_before": after.title_before,
-        "may_be_common": after.messages_before == NEVER and params["session_id"] is None,
+        "may_be_common": after.messages_before == LATEST and params["session_id"] is None,
         "limit": key_limit,
     }
     records = fetch_all(conn, SEARCH, params | position)
@@ -184,9 +184,9 @@ def _next_position(
     if end.is_last or (end.messages_before is None and end.titles_before is None):
         return None
     return SearchPosition(
-        messages_before=end.messages_before or ALWAYS,
+        messages_before=end.messages_before or EARLIEST,
         message_before=end.message_before or UUID(int=0),
-        titles_before=end.titles_before or ALWAYS,
+        titles_before=end.titles_before or EARLIEST,
         title_before=end.title_before or UUID(int=0),
         read_at=read_at,
     )

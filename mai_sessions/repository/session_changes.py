@@ -11,7 +11,7 @@ from mai_sessions.content.lexemes import fold_title, title_vector
 from mai_sessions.content.metadata import MAX_METADATA, Metadata
 from mai_sessions.errors import Invalid, broken_rule
 from mai_sessions.postgres.adapters import Json
-from mai_sessions.repository.columns import compact_json
+from mai_sessions.repository.columns import compact_json, preview_of
 from mai_sessions.repository.session_batches import ARCHIVE_SESSIONS, COUNT_ARCHIVED
 
 
@@ -61,12 +61,12 @@ MARK_METADATA: LiteralString = """
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s
        AND t.user_id = %(user_id)s AND t.session_id = %(session_id)s
        AND s.has_metadata <> (t.metadata <> '{}')"""
-MOVE_HEAD: LiteralString = """
+MOVE_HEAD: LiteralString = f"""
     UPDATE /* change_session */ sessions AS s
        SET head_seq             = m.seq,
            head_id              = m.id,
            is_branched          = s.is_branched OR m.seq <> s.newest_seq,
-           last_message_preview = left(m.content, 100)
+           last_message_preview = {preview_of("m.content")}
       FROM messages AS m
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s
        AND m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(new_head_id)s"""

@@ -22,7 +22,7 @@ class Ready(Schema):
     status = fields.Constant("ready", required=True)
 
 
-class PoolFigures(Schema):
+class PoolStats(Schema):
     """The database connections of the process that responds."""
 
     pool_max = fields.Integer(required=True, strict=True, metadata={"description": "The most connections"})
@@ -33,7 +33,7 @@ class PoolFigures(Schema):
     )
 
 
-class ReplicaHealth(PoolFigures):
+class ReplicaHealth(PoolStats):
     """The replica. The state of the service does not depend on it."""
 
     ok = fields.Boolean(required=True)
@@ -72,7 +72,7 @@ class NodeCounts(Schema):
     unreachable = fields.Integer(required=True, strict=True)
 
 
-class DatabaseDetails(PoolFigures):
+class DatabaseDetails(PoolStats):
     expiry = fields.Nested(
         ExpiryHealth, metadata={"description": "Not where the API is part of another application"}
     )

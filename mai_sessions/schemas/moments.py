@@ -6,10 +6,9 @@ from typing import Any
 
 from marshmallow import fields
 
+from mai_sessions.pagination import EARLIEST, LATEST
 from mai_sessions.schemas.fields import TypedErrors
 
-EARLIEST = datetime.min.replace(tzinfo=UTC)
-LATEST = datetime.max.replace(tzinfo=UTC)
 DAY = timedelta(days=1)
 # The calendar, week and ordinal dates of ISO 8601, with hyphens and without.
 _DATE = re.compile(

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marshmallow import ValidationError
 
-from mai_sessions.schemas.moments import EARLIEST, LATEST, EndMoment, Moment
+from mai_sessions.pagination import EARLIEST, LATEST
+from mai_sessions.schemas.moments import EndMoment, Moment
 
 DAY = datetime(2026, 11, 25, tzinfo=UTC)
 
