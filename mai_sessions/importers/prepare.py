@@ -16,12 +16,13 @@ from mai_sessions.content.metadata import read_metadata
 from mai_sessions.content.parts import BrokenValue, Parts, read_parts, walk_strings
 from mai_sessions.importers.model import Conversation, Image, Json, Message, UnreadableConversation
 from mai_sessions.repository.imports import ImportedMessage, ImportedSession
+from mai_sessions.schemas.fields import MAX_INTEGER
+from mai_sessions.schemas.session_changes import DEFAULT_AGENT_NAME, DEFAULT_TITLE
 
 _NAMESPACE = UUID("b5d6ab4c-9f0e-5f3c-8d2b-6b6d61692d73")
 _MAX_NAME = 255
 _MAX_AGENT_NAME = 100
 _MAX_ITEMS = 20
-_MAX_INTEGER = 2**31 - 1
 # Deeper than any product writes, and within the limit of every JSON library.
 _MAX_DEPTH = 64
 # Texts of parts that are too large are cut to this length, then to a half of it, until the parts fit.
@@ -64,8 +65,8 @@ class Preparation:
         if not self._is_own:
             metadata["import"] = self._origin()
         return ImportedSession(
-            title=(conversation.title or "").strip()[:_MAX_NAME] or "New Chat",
-            agent_name=(conversation.agent_name or "").strip()[:_MAX_AGENT_NAME] or "chat",
+            title=(conversation.title or "").strip()[:_MAX_NAME] or DEFAULT_TITLE,
+            agent_name=(conversation.agent_name or "").strip()[:_MAX_AGENT_NAME] or DEFAULT_AGENT_NAME,
             model_id=(conversation.model_id or "")[:_MAX_NAME] or None,
             archived=conversation.archived,
             created_at=self.created_at,
@@ -103,7 +104,7 @@ class Preparation:
             parent_seq=parent_seq,
             role=message.role if message.role in ROLES else "user",
             content=content,
-            token_count=self._count_tokens(content) if count is None else min(int(count), _MAX_INTEGER),
+            token_count=self._count_tokens(content) if count is None else min(int(count), MAX_INTEGER),
             model_id=(message.model_id or "")[:_MAX_NAME] or None,
             agent_name=(message.agent_name or "")[:_MAX_AGENT_NAME] or None,
             response_time_ms=message.response_time_ms,

@@ -20,6 +20,7 @@ from mai_sessions.importers.reader import Export, Refused
 from mai_sessions.importers.writer import Outcome, store
 from mai_sessions.postgres.connection import Connection
 from mai_sessions.repository.exports import stream_export
+from mai_sessions.schemas.session_changes import DEFAULT_TITLE
 
 # While PostgreSQL stores a conversation, the next one is prepared.
 IMPORT_CONNECTIONS = 2
@@ -140,7 +141,7 @@ def _open_all(
 
 
 def _import(conn: Connection, found: Conversation | Refused, *, path: Path, options: Import) -> Line:
-    title = found.title or "New Chat"
+    title = found.title or DEFAULT_TITLE
     if isinstance(found, Refused):
         return Line("refused", title, found.reason)
     try:
