@@ -4,20 +4,8 @@ The analytics read `daily_usage`: the sums of a session's messages on a day, in 
 Each sum knows between which moments its messages were made. Where an edge of the window goes through one, the
 messages themselves are read, only there.
 
-Measured on PostgreSQL 18, 2 cores, a million messages of one user in 30 days, CPU milliseconds of the
-server's process:
-
-| read from                                                   | usage | agents | models | the three |
-| ----------------------------------------------------------- | ----- | ------ | ------ | --------- |
-| the rows, index-only by an index over all that is summed    |   433 |    110 |     97 |       640 |
-| daily_usage, 100 messages a session                         |     6 |      5 |      4 |        15 |
-| daily_usage, 20 messages a session                          |    19 |     17 |     13 |        49 |
-| daily_usage, 20 messages a session, half by several models  |    28 |     34 |     28 |        90 |
-| daily_usage, 1 session, both edges through it               |    31 |     27 |     19 |        76 |
-| daily_usage, 2 messages a session                           |   190 |    160 |    130 |       480 |
-
-Only to count the rows over that index takes 64 a call. The sums cost an append 45 to 60 µs of the server. A
-sum for each user and day would be read faster, but all appends of a user would queue on its row.
+A sum for each user and day would be read faster, but all appends of a user would queue on its row.
+bench/README.md has the costs.
 """
 
 from datetime import date, datetime
