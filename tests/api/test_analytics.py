@@ -3,7 +3,6 @@
 from collections import Counter, defaultdict
 from datetime import UTC, date, datetime, timedelta
 from importlib.resources import files
-from threading import Thread
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,6 +12,7 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg.rows import dict_row
+from support.races import at_once
 
 from mai_sessions.api.analytics import model_name
 from mai_sessions.schemas.messages import MAX_RESPONSE_TIME_MS
@@ -266,16 +266,13 @@ def test_concurrent_writers_keep_the_sums_true(client: FlaskClient, conn: Conn) 
     def write(number: int) -> None:
         own = client.application.test_client()
         for n in range(12):
-            own.patch(f"{path}/{ids[0]}", json={"token_count": n * number, "agent_name": f"agent{n % 3}"})
-            own.post(path, json={"role": "user", "content": "b c", "model_id": "m"})
-        own.delete(f"{path}/{ids[number]}")
+            change = {"token_count": n * number, "agent_name": f"agent{n % 3}"}
+            assert own.patch(f"{path}/{ids[0]}", json=change).status_code == 200
+            message = {"role": "user", "content": "b c", "model_id": "m"}
+            assert own.post(path, json=message).status_code == 201
+        assert own.delete(f"{path}/{ids[number + 1]}").status_code == 204
 
-    threads = [Thread(target=write, args=[number]) for number in range(1, 5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
+    at_once(4, write)
     counted = sorted(conn.execute(USAGE + " WHERE message_count > 0").fetchall())
     conn.execute("DELETE FROM daily_usage")
     recount(conn)

@@ -1,4 +1,3 @@
-import threading
 from hashlib import sha256
 from typing import Any
 
@@ -6,6 +5,7 @@ import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from support.races import at_once
 from support.samples import AVIF, AVIF_BY_COMPATIBLE_BRAND, GIF, JPEG, WEBP, base64_of, data_url, png
 
 Conn = psycopg.Connection[Any]
@@ -184,22 +184,14 @@ def test_append_and_removal_of_one_image_race(
     app: Flask, client: FlaskClient, conn: Conn, session: str
 ) -> None:
     image = data_url(png(200, 200))
-    failed: list[int] = []
 
-    def append_and_delete() -> None:
-        mine = app.test_client()
+    def append_and_delete(_: int) -> None:
+        own = app.test_client()
         for _ in range(25):
-            message = append(mine, session, image)
-            failed.extend(r for r in [mine.get(message["images"][0]).status_code] if r != 200)
-            failed.extend(
-                r for r in [mine.delete(f"{session}/messages/{message['id']}").status_code] if r != 204
-            )
+            message = append(own, session, image)
+            assert own.get(message["images"][0]).status_code == 200
+            assert own.delete(f"{session}/messages/{message['id']}").status_code == 204
 
-    threads = [threading.Thread(target=append_and_delete) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert failed == []
+    at_once(4, append_and_delete)
     assert counts(conn) == {}
     assert client.get(session).get_json()["message_count"] == 0

@@ -1,4 +1,3 @@
-import threading
 from typing import Any
 from uuid import uuid4
 
@@ -6,10 +5,11 @@ import psycopg
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from support.chats import SESSIONS
+from support.races import at_once
 from support.samples import data_url, png
 
 Conn = psycopg.Connection[Any]
-SESSIONS = "/api/v1/sessions"
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_replayed_create_gets_the_first_response(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("path", [SESSIONS, "messages"])
-def test_key_of_the_release_before_gets_the_first_response(
+def test_key_of_release_0_1_gets_the_first_response(
     client: FlaskClient, conn: Conn, messages: str, path: str
 ) -> None:
     """Release 0.1 stored no response in the row of the key."""
@@ -179,21 +179,14 @@ def test_storm_of_retries_makes_one_row(app: Flask, client: FlaskClient, message
         (messages, {"role": "user", "content": "x", "images": [data_url(png())]}),
         (SESSIONS, {"title": "storm"}),
     ):
-        answers: list[tuple[int, str]] = []
 
-        def retry(path: str = path, body: Any = body, answers: Any = answers) -> None:
-            for _ in range(10):
-                response = app.test_client().post(path, json=body, headers={"Idempotency-Key": "storm"})
-                answers.append((response.status_code, response.get_json()["id"]))
+        def retry(_: int, path: str = path, body: Any = body) -> set[tuple[int, str]]:
+            request = {"json": body, "headers": {"Idempotency-Key": "storm"}}
+            responses = [app.test_client().post(path, **request) for _ in range(10)]
+            return {(response.status_code, response.get_json()["id"]) for response in responses}
 
-        threads = [threading.Thread(target=retry) for _ in range(10)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(answers) == 100
-        assert {status for status, _ in answers} == {201}
-        assert len({made for _, made in answers}) == 1
+        [(status, _)] = set().union(*at_once(10, retry))
+        assert status == 201
     assert len(client.get(messages).get_json()) == 1
     assert client.get(f"{SESSIONS}?search=storm").get_json()["total"] == 1
 

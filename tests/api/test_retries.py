@@ -12,6 +12,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from support.chats import SESSIONS
+from support.races import at_once
 from support.scripts import RunChecks
 
 Conn = psycopg.Connection[Any]
@@ -104,26 +105,16 @@ def test_writers_that_meet_and_retry_store_everything_once(  # noqa: PLR0917 - f
         Writer(app.test_client(), sessions, f"writer {number}", f"{seed}-{number // 2}")
         for number in range(2 * PAIRS)
     ]
-    failures: list[BaseException] = []
-
-    def run(writer: Writer) -> None:
-        try:
-            writer.run()
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=run, args=[writer]) for writer in writers]
     is_over = threading.Event()
     cutter = threading.Thread(target=cut_connections, args=[conn, is_over])
-    for thread in (*threads, *([cutter] if cuts else [])):
-        thread.start()
-    for thread in threads:
-        thread.join()
-    is_over.set()
     if cuts:
-        cutter.join()
-    if failures:
-        raise failures[0]
+        cutter.start()
+    try:
+        at_once(len(writers), lambda number: writers[number].run())
+    finally:
+        is_over.set()
+        if cuts:
+            cutter.join()
     rows = conn.execute("SELECT id::text, content FROM messages").fetchall()
     assert Counter(content for _, content in rows) == Counter(
         {content for writer in writers for content in writer.contents}

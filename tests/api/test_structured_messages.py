@@ -1,7 +1,6 @@
 """Messages as frontends and agents write them: parts, metadata, files, ids of clients, batches, streaming."""
 
 import json
-import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -14,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.chats import SESSIONS
 from support.json_values import JSON_OBJECTS, as_doubles, same_json
+from support.races import at_once
 from support.samples import data_url, png
 
 Conn = psycopg.Connection[Any]
@@ -163,15 +163,12 @@ def test_metadata_are_merged_by_writers_of_different_keys(
             "new": [None],
         }
 
-        def write(key: str, path: str = path) -> None:
+        def write(writer: int, path: str = path) -> None:
             for number in range(10):
-                assert app.test_client().patch(path, json={"metadata": {key: number}}).status_code == 200
+                change = {"metadata": {f"k{writer}": number}}
+                assert app.test_client().patch(path, json=change).status_code == 200
 
-        threads = [threading.Thread(target=write, args=[f"k{number}"]) for number in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        at_once(4, write)
         merged = client.get(path).get_json()["metadata"]
         assert merged == {"keep": 1, "new": [None], "k0": 9, "k1": 9, "k2": 9, "k3": 9}
 
@@ -234,19 +231,13 @@ def test_head_of_a_new_session_is_one_of_its_messages(
 
 
 def test_storm_of_one_id_makes_one_message(app: Flask, client: FlaskClient, messages: str) -> None:
-    chosen, statuses = str(uuid4()), []
+    body = {**USER, "id": str(uuid4())}
 
-    def post() -> None:
-        for _ in range(5):
-            statuses.append(app.test_client().post(messages, json={**USER, "id": chosen}).status_code)
+    def post(_: int) -> list[int]:
+        return [app.test_client().post(messages, json=body).status_code for _ in range(5)]
 
-    threads = [threading.Thread(target=post) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(set(statuses)) == [200, 201]
-    assert statuses.count(201) == 1
+    statuses = sorted(status for each in at_once(6, post) for status in each)
+    assert statuses == [200] * 29 + [201]
     assert client.get(messages.removesuffix("/messages")).get_json()["message_count"] == 1
 
 
