@@ -22,6 +22,8 @@ _ESCAPE_SEQUENCE = re.compile(
     r"|[^\x00-\x20\x7f-\x9f]\x08"
 )
 _ESCAPE_START = re.compile(r"[\x08\x1b\x90\x98\x9b\x9d-\x9f]")
+_STROKE = "\N{COMBINING LONG SOLIDUS OVERLAY}"
+_STRUCK_SYMBOL = re.compile(rf"[^\w\s]{_STROKE}")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]")
 # Combining classes of marks that are part of a letter: 0 (vowel signs), 8 (kana voicing), 9 (viramas), and
 # the vowel signs and tone marks of Telugu, Thai, Lao and Tibetan.
@@ -177,7 +179,7 @@ def fold(text: str) -> str:
     """Return the folded text."""
     if text.isascii() and not _CONTROL.search(text):
         return text.lower()
-    return _unify_sequences(_hide_escapes(text).translate(_folds))
+    return _unify_sequences(_compose_strokes(_hide_escapes(text)).translate(_folds))
 
 
 def fold_with_offsets(text: str) -> tuple[str, list[int]]:
@@ -187,7 +189,7 @@ def fold_with_offsets(text: str) -> tuple[str, list[int]]:
     """
     if text.isascii() and not _CONTROL.search(text):
         return text.lower(), list(range(len(text) + 1))
-    folds = [_folds[ord(character)] for character in _hide_escapes(text)]
+    folds = [_folds[ord(character)] for character in _compose_strokes(_hide_escapes(text))]
     offsets = [index for index, folded in enumerate(folds) for _ in folded]
     return _unify_sequences("".join(folds)), [*offsets, len(text)]
 
@@ -199,13 +201,48 @@ def _hide_escapes(text: str) -> str:
     return _ESCAPE_SEQUENCE.sub(lambda match: "\0" * len(match[0]), text)
 
 
+def _compose_strokes(text: str) -> str:
+    """Replace each symbol and its combining stroke with the one character for both, such as ≠, and U+0000.
+
+    All other combining marks are folded by themselves.
+    """
+    if _STROKE not in text:
+        return text
+    return _STRUCK_SYMBOL.sub(lambda match: unicodedata.normalize("NFC", match[0]).ljust(2, "\0"), text)
+
+
+# Marks that are typed in any order and look the same: in the order in which they are written, so that the
+# beginning of a text stays one. Myanmar's medial consonants and E are not among them.
+_WRITING_ORDER = "".join(
+    chr(code)
+    for first, last in (
+        (0x0E31, 0x0E31), (0x0E34, 0x0E3A), (0x0E47, 0x0E4E),  # Thai
+        (0x0EB1, 0x0EB1), (0x0EB4, 0x0EBC), (0x0EC8, 0x0ECE),  # Lao
+        (0x102D, 0x1030), (0x1032, 0x1032), (0x1036, 0x1038), (0x103A, 0x103A), (0x1039, 0x1039),  # Myanmar
+        (0x17C9, 0x17CA), (0x17B6, 0x17C8), (0x17CB, 0x17D2),  # Khmer
+    )
+    for code in range(first, last + 1)
+)  # fmt: skip
 # Above U+1F000, the only marks are variation selectors.
-_SORTED_MARKS = "".join(
+_SORTED_MARKS = _WRITING_ORDER + "".join(
     character
     for character in map(chr, range(0x0900, 0x1F000))
     if unicodedata.combining(character) in _KEPT_CLASSES - {0}
 )
-_MARK_RUN = re.compile(f"[{_SORTED_MARKS}]{{2,}}")
+_FLAG_LETTERS = "".join(map(chr, range(0x1F1E6, 0x1F200)))
+# Folded texts have no negative squared letters: `_ENCLOSED_NAME` folds them to ASCII.
+_FLAG_ENDS = {0x1F1E6 + letter: 0x1F170 + letter for letter in range(26)}
+# One class of characters is searched for twice as fast as two.
+_RUN = re.compile(f"[{_SORTED_MARKS}{_FLAG_LETTERS}]{{2,}}")
+
+
+def _unify_run(run: re.Match[str]) -> str:
+    """Put marks into one order, and replace the second letter of each flag: 🇺🇸🇪🇸 do not contain 🇸🇪."""
+    marks = run[0].rstrip(_FLAG_LETTERS)
+    flags = run[0][len(marks) :]
+    ordered = sorted(marks, key=lambda mark: (_WRITING_ORDER.find(mark), unicodedata.combining(mark)))
+    ends = (letter.translate(_FLAG_ENDS) if place % 2 else letter for place, letter in enumerate(flags))
+    return "".join((*ordered, *ends))
 
 
 # Under a consonant, the two letters of Khmer look the same.
@@ -214,8 +251,7 @@ _KHMER_SUBSCRIPT_DA = "\N{KHMER SIGN COENG}\N{KHMER LETTER DA}"
 
 
 def _unify_sequences(folded: str) -> str:
-    """Write alike what looks alike, in the same number of characters: put runs of marks into canonical order,
-    for which `unicodedata.normalize` takes quadratic time, and replace a subscript of Khmer.
+    """Write alike what looks alike, in the same number of characters. For runs of marks,
+    `unicodedata.normalize` takes quadratic time.
     """
-    ordered = _MARK_RUN.sub(lambda run: "".join(sorted(run[0], key=unicodedata.combining)), folded)
-    return ordered.replace(_KHMER_SUBSCRIPT_TA, _KHMER_SUBSCRIPT_DA)
+    return _RUN.sub(_unify_run, folded).replace(_KHMER_SUBSCRIPT_TA, _KHMER_SUBSCRIPT_DA)

@@ -84,6 +84,10 @@ SAME = {
     "เเมว": "แมว",
     "ເເມວ": "ແມວ",
     "កណ\u17d2\u178fាល": "កណ\u17d2\u178aាល",
+    "น\u0e49\u0e33": "น\u0e4d\u0e49\u0e32",
+    "ກ\u0ecd\u0ec8": "ກ\u0ec8\u0ecd",
+    "က\u102d\u102f": "က\u102f\u102d",
+    "ក\u17ca\u17bb\u17c6": "ក\u17bb\u17c6\u17ca",
 }
 DIFFERENT = [
     ("≠", "="),
@@ -94,6 +98,7 @@ DIFFERENT = [
     ("เมว", "แมว"),
     ("ត", "ដ"),
     ("👍", "👎"),
+    ("=\u0338", "="),
     ("é", "a"),
     ("ß", "s"),
 ]
@@ -118,9 +123,19 @@ def test_offsets_map_folded_characters_to_the_text(text: str) -> None:
     assert offsets[-1] == len(text)
 
 
-@given(st.text(st.characters(categories=["L", "N", "M"])))
+@given(st.text(st.characters(categories=["L", "N", "M", "S"])))
 def test_canonical_equivalents_fold_to_the_same(text: str) -> None:
     assert fold(text) == fold(unicodedata.normalize("NFD", text)) == fold(unicodedata.normalize("NFC", text))
+
+
+@pytest.mark.parametrize(("text", "beginning"), [("น\u0e49\u0e33", "น\u0e49"), ("ស\u17ca\u17b8", "ស\u17ca")])
+def test_beginning_of_a_run_of_marks_is_found(text: str, beginning: str) -> None:
+    assert fold(text).startswith(fold(beginning))
+
+
+def test_letters_of_two_flags_are_no_third_flag() -> None:
+    assert fold("🇸🇪") not in fold("🇺🇸🇪🇸")
+    assert fold("🇪🇸") in fold("🇺🇸🇪🇸")
 
 
 @given(
