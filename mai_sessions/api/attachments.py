@@ -5,7 +5,7 @@ from urllib.parse import quote
 from flask import Response
 
 from mai_sessions.auth.identity import current_user_id
-from mai_sessions.content.attachments import IMAGE_TYPES
+from mai_sessions.content.attachments import image_type
 from mai_sessions.repository import attachments
 from mai_sessions.web.blueprint import api
 from mai_sessions.web.conditions import environ_of_conditions
@@ -32,7 +32,7 @@ def get_attachment(sha256: str) -> Response:
     with connection() as conn:
         attachment = attachments.get_attachment(conn, current_user_id(), sha256)
     response = Response(attachment.content, headers=_HEADERS, content_type=attachment.content_type)
-    if attachment.content_type not in IMAGE_TYPES:
+    if image_type(attachment.content) is None:
         name = quote(attachment.file_name or "attachment", safe="")
         # In the form for any character (RFC 6266 §4.3, RFC 8187).
         response.headers["Content-Disposition"] = f"attachment; filename*=UTF-8''{name}"

@@ -31,7 +31,6 @@ _MAGIC = {
     "image/webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
     "image/avif": re.compile(rb"....ftyp(?:....)*?avi[fs]", re.DOTALL),
 }
-IMAGE_TYPES = frozenset(_MAGIC)
 # Replaces URL-safe letters by the standard ones, and removes white space.
 _LETTERS = str.maketrans("-_", "+/", " \t\r\n\f\v")
 
@@ -43,8 +42,8 @@ MAX_FILE_NAME = 255
 class Attachment(NamedTuple):
     """An image or file.
 
-    `sha256` is of the content, in hexadecimal; `content_type` one of IMAGE_TYPES if the bytes are such an
-    image, else the declared type; `file_name` what a download is called, if the client said.
+    `sha256` is of the content, in hexadecimal; `content_type` that of the image if `image_type` finds one,
+    else the declared type; `file_name` what a download is called, if the client said.
     """
 
     sha256: str
@@ -114,6 +113,6 @@ def decode_base64(text: str) -> bytes | None:
 
 
 def image_type(content: bytes) -> str | None:
-    """The media type of an image by its first bytes, or None if it is not one of IMAGE_TYPES."""
+    """The media type of a PNG, JPEG, GIF, WebP or AVIF by its first bytes, or None for anything else."""
     head = content[:256]
     return next((name for name, magic in _MAGIC.items() if magic.match(head)), None)

@@ -51,10 +51,12 @@ def environ_of_conditions(length: int) -> dict[str, Any]:
     A Range of another unit, or of several ranges, is ignored (§14.2); a suffix longer than the `length` bytes
     of the attachment is all of it (§14.1.2). The tags in If-None-Match lose what proxies have appended. An
     attachment has no date of modification, so If-Modified-Since is ignored (§13.1.3), and so is a Range whose
-    If-Range is a date (§13.1.5). werkzeug fails at a date whose numbers are very long.
+    If-Range is a date (§13.1.5). werkzeug fails at a date whose numbers are very long. As in every other
+    read, If-Match is ignored: werkzeug would send the attachment with a 412.
     """
     environ: dict[str, Any] = dict(request.environ)
     environ.pop("HTTP_IF_MODIFIED_SINCE", None)
+    environ.pop("HTTP_IF_MATCH", None)
     if not (_BYTE_RANGE(environ.get("HTTP_RANGE", "")) and _ENTITY_TAG(environ.get("HTTP_IF_RANGE", '""'))):
         environ.pop("HTTP_RANGE", None)
     suffix = _SUFFIX_RANGE(environ.get("HTTP_RANGE", ""))
@@ -62,7 +64,8 @@ def environ_of_conditions(length: int) -> dict[str, Any]:
     if suffix and float(suffix[1]) > length:
         environ["HTTP_RANGE"] = "bytes=0-"
     if "HTTP_IF_NONE_MATCH" in environ:
-        environ["HTTP_IF_NONE_MATCH"] = ", ".join(f'"{tag}"' for tag in _tags("HTTP_IF_NONE_MATCH"))
+        tags = _tags("HTTP_IF_NONE_MATCH")
+        environ["HTTP_IF_NONE_MATCH"] = "*" if "*" in tags else ", ".join(f'"{tag}"' for tag in tags)
     return environ
 
 

@@ -86,6 +86,17 @@ def test_invalid_image_is_refused_and_nothing_is_stored(
     assert client.get(session).get_json()["message_count"] == 0
 
 
+@pytest.mark.parametrize("declared", ["image/png", "image/jpeg", "image/gif", "image/webp", "image/avif"])
+def test_file_that_is_declared_an_image_is_a_download(
+    client: FlaskClient, session: str, declared: str
+) -> None:
+    body = {"role": "user", "parts": [{"url": data_url(b"<script>alert(1)</script>" * 64, declared)}]}
+    link = client.post(f"{session}/messages", json=body).get_json()["parts"][0]["url"]
+    response = client.get(link)
+    assert response.mimetype == declared
+    assert response.headers["Content-Disposition"].startswith("attachment")
+
+
 def test_message_has_at_most_twenty_images(client: FlaskClient, conn: Conn, session: str) -> None:
     images = [data_url(png(noise=str(n).encode())) for n in range(21)]
     assert len(append(client, session, *images[:20])["images"]) == 20

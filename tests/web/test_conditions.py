@@ -46,6 +46,19 @@ def test_tag_that_a_proxy_changed_still_matches(
     assert client.patch(session, json={"title": "x"}, headers={"If-Match": tag}).status_code == 200
 
 
+def test_any_tag_matches_what_is_there(client: FlaskClient, session: str, image: str) -> None:
+    for url in (session, f"{session}/messages", "/api/v1/sessions", image):
+        for tags in ("*", '"other", *'):
+            assert client.get(url, headers={"If-None-Match": tags}).status_code == 304
+
+
+@pytest.mark.parametrize("tags", ["*", '"other"', ""])
+def test_read_ignores_if_match(client: FlaskClient, session: str, image: str, tags: str) -> None:
+    for url in (session, f"{session}/messages", "/api/v1/sessions", image):
+        response = client.get(url, headers={"If-Match": tags})
+        assert (response.status_code, response.data) == (200, client.get(url).data)
+
+
 @pytest.mark.parametrize("header", ["pages=1-2", "items=0-", "bytes=0-1,3-4", "BYTES = 0-1, 2-3", "none", ""])
 def test_range_of_another_unit_or_several_is_ignored(client: FlaskClient, image: str, header: str) -> None:
     response = client.get(image, headers={"Range": header})
