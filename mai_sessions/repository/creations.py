@@ -192,14 +192,16 @@ def _run(
     params: dict[str, Any],
     messages: Sequence[NewMessage],
 ) -> dict[LiteralString, Any]:
-    """Run the statements. Raises Invalid, and writes nothing, for a link to an unknown image."""
+    """Run the statements. Raises Invalid, and writes nothing, if a new session links to an unknown image."""
     if not params.get("needed_sha256s"):
         return dict(zip(statements, run_transaction(conn, statements, params), strict=True))
     with conn.transaction():
-        [[(_, unknown_images)], *rows] = run_transaction(conn, [FIND_UNKNOWN, *statements], params)
-        if unknown_images:
+        [[(_, unknown_images)], *results] = run_transaction(conn, [FIND_UNKNOWN, *statements], params)
+        rows = dict(zip(statements, results, strict=True))
+        is_new = rows.get(CREATE_SESSION) or rows.get(CREATE_SESSION_OF_KEY)
+        if is_new and unknown_images:
             raise unknown_references(messages, None, [], unknown_images, is_batch=True)
-    return dict(zip(statements, rows, strict=True))
+    return rows
 
 
 def _unknown_references(

@@ -205,6 +205,30 @@ def test_create_with_a_known_id_returns_the_session(client: FlaskClient) -> None
         assert client.post(SESSIONS, json={"id": bad}).status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"), [({}, 200), ({"If-None-Match": "*"}, 412), ({"Idempotency-Key": "k"}, 201)]
+)
+def test_repeated_creation_may_link_to_an_image_that_is_gone(
+    client: FlaskClient, messages: str, headers: dict[str, str], status: int
+) -> None:
+    image = {"role": "user", "content": "x", "images": [data_url(png())]}
+    made = client.post(messages, json=image)
+    linked = {**image, "images": made.get_json()["images"]}
+    body = {"id": str(uuid4()), "messages": [linked]}
+    first = client.post(SESSIONS, json=body, headers=headers)
+    assert first.status_code == 201
+    client.delete(made.headers["Location"])
+    client.delete(f"{first.headers['Location']}/messages")
+    before = client.get(first.headers["Location"]).get_json()
+    again = client.post(SESSIONS, json=body, headers=headers)
+    assert again.status_code == status
+    if status != 412:
+        assert again.get_json() == (first.get_json() if "Idempotency-Key" in headers else before)
+    assert client.get(first.headers["Location"]).get_json() == before
+    new = client.post(SESSIONS, json={**body, "id": str(uuid4())})
+    assert new.get_json()["errors"][0]["loc"] == ["body", "messages", 0, "images", 0]
+
+
 def test_two_users_create_sessions_with_one_id(client: FlaskClient, conn: Conn) -> None:
     chosen = str(uuid4())
     conn.execute(
