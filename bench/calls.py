@@ -157,10 +157,10 @@ def create(conn: Connection) -> sessions.SessionReply:
 
 def flat_calls(server: Server, user: str) -> dict[str, list[str]]:
     """Return the calls whose cost must not grow with the rows, and last two whose work does grow."""
-    listed = json.loads(server.answer(f"GET {_API}/sessions?limit=50", user=user))
+    listed = json.loads(server.body_of(f"GET {_API}/sessions?limit=50", user=user))
     # The last but one page: for the user with 50,000 sessions, page 2,499.
     place = f"limit=20&offset={listed['total'] - 40}"
-    before = json.loads(server.answer(f"GET {_API}/sessions?{place}", user=user))
+    before = json.loads(server.body_of(f"GET {_API}/sessions?{place}", user=user))
     ids = [session["id"] for session in listed["sessions"][:25]]
     paths = {
         "list of 50": ["/sessions?limit=50"],

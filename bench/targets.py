@@ -29,16 +29,16 @@ class Server(NamedTuple):
     port: int
     process: psutil.Process
 
-    def answer(self, request: str, body: str = "", user: str = "") -> bytes:
+    def body_of(self, request: str, body: str = "", user: str = "") -> bytes:
         """Return the body of a response. Raises OSError for an error status."""
         headers = {"X-Forwarded-User": user} if user else {}
         with closing(HTTPConnection("127.0.0.1", self.port, timeout=60)) as http:
             method, path = request.split(" ")
             http.request(method, path, body or None, {"Content-Type": "application/json", **headers})
-            answer = http.getresponse()
-            content = answer.read()
-        if answer.status >= 300:
-            raise OSError(f"{request}: {answer.status} {content[:200]!r}")
+            response = http.getresponse()
+            content = response.read()
+        if response.status >= 300:
+            raise OSError(f"{request}: {response.status} {content[:200]!r}")
         return content
 
 

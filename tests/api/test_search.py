@@ -64,7 +64,7 @@ def titles(client: FlaskClient, text: str) -> set[str]:
     return {found["title"] for found in page["sessions"]}
 
 
-def test_corpus(client: FlaskClient, say: Say) -> None:
+def test_corpus_has_full_precision_and_recall(client: FlaskClient, say: Say) -> None:
     """`make search-quality` shows its output."""
     assert len(TEXTS) >= 20
     assert len(queries_of(TEXTS)) >= 250
@@ -117,7 +117,7 @@ def test_found_title_has_no_message(client: FlaskClient) -> None:
     }
 
 
-def test_best_match_first(client: FlaskClient, say: Say) -> None:
+def test_best_match_comes_first(client: FlaskClient, say: Say) -> None:
     often = say("needle needle needle and hay")
     once = say("needle " + "hay " * 50)
     again = say("needle " + "hay " * 50)
@@ -251,7 +251,7 @@ def test_large_content_is_stored_and_found(client: FlaskClient, say: Say) -> Non
     assert len(search(client, "é" * 5000)) == 1
 
 
-def test_snippet_of_a_deep_hit(client: FlaskClient, say: Say) -> None:
+def test_snippet_marks_a_hit_deep_in_a_text(client: FlaskClient, say: Say) -> None:
     say("lorem & ipsum " * 5000 + 'a "needle" 中文搜索 here ' + "dolor " * 1000)
     (result,) = search(client, "needle 文搜")
     assert "&quot;<mark>needle</mark>&quot; 中<mark>文搜</mark>索" in result["snippet"]
@@ -391,7 +391,7 @@ def test_title_search_is_literal(client: FlaskClient) -> None:
     assert titles(client, " ") == set(names)
 
 
-def test_a_moment_reads_the_same_as_elsewhere(client: FlaskClient, conn: psycopg.Connection[Any]) -> None:
+def test_time_of_a_result_is_written_as_elsewhere(client: FlaskClient, conn: psycopg.Connection[Any]) -> None:
     session = client.post("/api/v1/sessions", json={}).headers["Location"]
     message = client.post(f"{session}/messages", json={"role": "user", "content": "zero"})
     conn.execute("UPDATE messages SET created_at = '2026-11-22T09:15:02.1200+00:00'")

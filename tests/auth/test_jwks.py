@@ -31,8 +31,8 @@ class Provider(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _ProviderHandler)
         self.keys: dict[str | None, Any] = {}
         self.asked = 0
-        self.answers = threading.Event()
-        self.answers.set()
+        self.responds = threading.Event()
+        self.responds.set()
         self.body: bytes | None = None
         self.drip = b""
         self.user_agents: set[str] = set()
@@ -45,7 +45,7 @@ class _ProviderHandler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked += 1
         self.server.user_agents.add(self.headers["User-Agent"])
-        self.server.answers.wait()
+        self.server.responds.wait()
         if self.server.drip:
             with suppress(OSError):
                 for byte in self.server.drip * 1000:
@@ -73,7 +73,7 @@ def provider() -> Iterator[Provider]:
         thread = threading.Thread(target=server.serve_forever, args=[0.05])
         thread.start()
         yield server
-        server.answers.set()
+        server.responds.set()
         server.shutdown()
         thread.join()
 
@@ -174,7 +174,7 @@ def test_hanging_provider_does_not_block_known_keys(
     app = make_app(auth="jwt", jwt_jwks_url=provider.url)
     known = signed_by(RSA, "one")
     assert app.test_client().get("/api/v1/sessions", headers=known).status_code == 200
-    provider.answers.clear()
+    provider.responds.clear()
     statuses: list[int] = []
 
     def ask(kid: str) -> None:
@@ -210,7 +210,7 @@ def test_unknown_keys_over_the_quota_wait_for_nothing(
     for number in range(jwks.MAX_FETCHES_PER_MINUTE + 1):
         assert client.get("/api/v1/sessions", headers=signed_by(RSA, f"none {number}")).status_code == 401
     asked = provider.asked
-    provider.answers.clear()
+    provider.responds.clear()
     assert client.get("/api/v1/sessions", headers=signed_by(RSA, "another")).status_code == 401
     assert client.get("/api/v1/sessions", headers=signed_by(RSA, "one")).status_code == 200
     assert provider.asked == asked

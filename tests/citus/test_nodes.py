@@ -9,10 +9,10 @@ from typing import Any
 import psycopg
 import pytest
 from flask.testing import FlaskClient
+from support.chats import SESSIONS
 from support.citus import HUNG, KILLED, STOPPED, Node, nodes
 from support.service import wait_until
 
-SESSIONS = "/api/v1/sessions"
 SHARD_NODE = """
     SELECT nodeport
       FROM pg_dist_placement

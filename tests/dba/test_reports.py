@@ -42,7 +42,7 @@ def test_report_shows_sizes_and_growth(conn: Conn, chats: Chats, run_script: Run
     assert lines[-1].split("|", 1)[1] == "3|6|21|42"
 
 
-def test_users_and_sessions_by_size(chats: Chats, run_script: RunScript) -> None:
+def test_reports_show_users_and_sessions_by_size(chats: Chats, run_script: RunScript) -> None:
     lines = [line.split("|") for line in run_script("report/users.sql")]
     assert {
         (name, sessions, messages, attachments) for name, sessions, messages, attachments, *_ in lines
@@ -75,7 +75,7 @@ def test_activity_shows_the_blocking_session(
 
 
 @ONE_NODE
-def test_indexes_that_are_invalid_and_how_full_they_are(conn: Conn, run_script: RunScript) -> None:
+def test_report_shows_invalid_indexes_and_how_full_indexes_are(conn: Conn, run_script: RunScript) -> None:
     conn.execute("CREATE INDEX half_built_idx ON users (user_id)")
     conn.execute("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'half_built_idx'::regclass")
     try:

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from flask import Flask
 from psycopg.conninfo import make_conninfo
+from support.chats import SESSIONS
 from support.samples import base64_of, png
 from support.scripts import DBA, RunScript
 
@@ -18,7 +19,6 @@ from mai_sessions.postgres.migrations import apply, migrate
 
 Conn = psycopg.Connection[Any]
 SCRIPT = "roles.sql"
-SESSIONS = "/api/v1/sessions"
 MIGRATIONS_OF_0_1_0 = 8
 
 
@@ -67,7 +67,7 @@ def tour(app: Flask) -> None:
         call("GET", f"/health/{name}")
 
 
-def test_the_service_runs_as_app(
+def test_service_runs_as_app(
     new_database: str, make_app: Callable[..., Flask], run_script: RunScript
 ) -> None:
     run_script(SCRIPT, url=new_database)

@@ -22,9 +22,9 @@ def ask(service: Service, method: str, path: str, body: object = None) -> tuple[
         method, path, json.dumps(body) if body is not None else None, {"Content-Type": "application/json"}
     )
     response = http.getresponse()
-    answer = response.status, response.read()
+    status, content = response.status, response.read()
     http.close()
-    return answer
+    return status, content
 
 
 def peak_memory(pid: int) -> int:
@@ -34,7 +34,7 @@ def peak_memory(pid: int) -> int:
     return int(match[1]) * 1024
 
 
-def test_ten_images_of_five_megabytes(service: Service) -> None:
+def test_ten_images_of_five_megabytes_take_bounded_memory(service: Service) -> None:
     noise = random.Random(1)
     images = [png(noise=noise.randbytes(5 * MB - 100)) for _ in range(10)]
     _, body = ask(service, "POST", "/api/v1/sessions", {})

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.chats import SESSIONS
 from support.nginx import SITE, UNLIMITED, Site, behind_nginx, configuration, get, problem
 from support.service import TREE, call, wait_until
 
@@ -31,7 +32,6 @@ from mai_sessions.config import Settings
 
 pytestmark = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 
-SESSIONS = "/api/v1/sessions"
 
 CANARY = "Kanarienvogel"
 TOKEN = "Bearer Kanarientoken"
@@ -179,9 +179,9 @@ def test_nginx_responds_502_while_the_service_is_away(
     with behind_nginx(make_migrated_database(), tmp_path) as site:
         site.stop()
         site.listener.close()
-        answer = get(site, SESSIONS)
-        assert problem(answer) == (502, "Bad Gateway")
-        assert answer[1]["retry-after"] == "1"
+        response = get(site, SESSIONS)
+        assert problem(response) == (502, "Bad Gateway")
+        assert response[1]["retry-after"] == "1"
         site.listener = socket.socket(socket.AF_UNIX)
         (tmp_path / "http.sock").unlink()
         site.listener.bind(str(tmp_path / "http.sock"))

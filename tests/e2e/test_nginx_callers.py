@@ -9,22 +9,21 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.chats import SESSIONS
 from support.nginx import UNLIMITED, Site, behind_nginx, get, problem
 from support.service import TREE
 
 pytestmark = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
-
-SESSIONS = "/api/v1/sessions"
 
 
 def test_rate_limit_is_a_429(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
     with behind_nginx(
         make_migrated_database(), tmp_path, {"rate=50r/s": "rate=1r/m", "burst=200": "burst=2"}
     ) as site:
-        answers = [get(site, "/health", Authorization="Bearer a") for _ in range(5)]
-        assert [status for status, _, _ in answers] == [200, 200, 200, 429, 429]
-        assert problem(answers[-1]) == (429, "Too Many Requests")
-        assert answers[-1][1]["retry-after"] == "1"
+        responses = [get(site, "/health", Authorization="Bearer a") for _ in range(5)]
+        assert [status for status, _, _ in responses] == [200, 200, 200, 429, 429]
+        assert problem(responses[-1]) == (429, "Too Many Requests")
+        assert responses[-1][1]["retry-after"] == "1"
         # Each caller has a limit of their own.
         assert get(site, "/health", Authorization="Bearer b")[0] == 200
         assert get(site, "/health")[0] == 200
@@ -83,9 +82,9 @@ def test_wrong_password_is_401_and_the_right_one_names_the_user(with_passwords: 
         {"Authorization": basic("eve", "right")},
         {"X_Forwarded_User": "ann"},
     ):
-        answer = get(site, SESSIONS, **headers)
-        assert problem(answer) == (401, "Unauthorized")
-        assert answer[1]["www-authenticate"] == 'Basic realm="mai-sessions"'
+        response = get(site, SESSIONS, **headers)
+        assert problem(response) == (401, "Unauthorized")
+        assert response[1]["www-authenticate"] == 'Basic realm="mai-sessions"'
     assert get(site, "/metrics")[0] == 200
 
 
@@ -126,7 +125,7 @@ def test_errors_of_nginx_carry_cors_headers(
     listed = {'# "https://chat.example" $http_origin;': '"https://chat.example" $http_origin;', **UNLIMITED}
     with behind_nginx(make_migrated_database(), tmp_path, listed, MAI_SESSIONS_CORS_ORIGINS=origin) as site:
         for headers, expected in (({"Origin": origin}, origin), ({"Origin": "https://evil.example"}, None)):
-            answer = get(site, SESSIONS, "POST", b"x" * (64 * 1024**2 + 1), **headers)
-            assert problem(answer) == (413, "Content Too Large")
-            assert answer[1].get("access-control-allow-origin") == expected
-            assert answer[1]["vary"] == "Origin"
+            response = get(site, SESSIONS, "POST", b"x" * (64 * 1024**2 + 1), **headers)
+            assert problem(response) == (413, "Content Too Large")
+            assert response[1].get("access-control-allow-origin") == expected
+            assert response[1]["vary"] == "Origin"

@@ -11,15 +11,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from support.chats import SESSIONS
 from support.nginx import UNLIMITED, Site, behind_nginx, get
 from support.service import call, wait_until, workers_of
 
 from mai_sessions.config import Settings
 
 pytestmark = pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
-
-
-SESSIONS = "/api/v1/sessions"
 
 
 @pytest.fixture
@@ -30,7 +28,7 @@ def loaded(make_migrated_database: Callable[[], str], tmp_path: Path) -> Iterato
 
 def under_load(site: Site, event: Callable[[], None]) -> Counter[int | str]:
     """Count the responses to 16 clients that read and write over persistent connections during an event."""
-    answers: Counter[int | str] = Counter()
+    statuses: Counter[int | str] = Counter()
     stop = threading.Event()
 
     def client() -> None:
@@ -49,7 +47,7 @@ def under_load(site: Site, event: Callable[[], None]) -> Counter[int | str]:
                 except (OSError, KeyError, TypeError, ValueError) as error:
                     mine[repr(error)] += 1
                     http.close()
-        answers.update(mine)
+        statuses.update(mine)
 
     threads = [threading.Thread(target=client) for _ in range(16)]
     for thread in threads:
@@ -62,12 +60,12 @@ def under_load(site: Site, event: Callable[[], None]) -> Counter[int | str]:
         stop.set()
         for thread in threads:
             thread.join()
-    return answers
+    return statuses
 
 
-def check_that_all_were_answered(answers: Counter[int | str]) -> None:
-    assert set(answers) == {201, 200, 204}, answers
-    assert answers[201] == 2 * answers[200] == 2 * answers[204]
+def check_that_all_succeeded(statuses: Counter[int | str]) -> None:
+    assert set(statuses) == {201, 200, 204}, statuses
+    assert statuses[201] == 2 * statuses[200] == 2 * statuses[204]
 
 
 def test_reload_loses_no_request(loaded: Site) -> None:
@@ -83,7 +81,7 @@ def test_reload_loses_no_request(loaded: Site) -> None:
                 )
             )
 
-    check_that_all_were_answered(under_load(loaded, reload))
+    check_that_all_succeeded(under_load(loaded, reload))
 
 
 def test_restart_loses_no_request(loaded: Site) -> None:
@@ -92,7 +90,7 @@ def test_restart_loses_no_request(loaded: Site) -> None:
         loaded.start()
         loaded.wait_until_ready()
 
-    check_that_all_were_answered(under_load(loaded, restart))
+    check_that_all_succeeded(under_load(loaded, restart))
 
 
 def test_rolling_restart_loses_no_request(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
@@ -112,7 +110,7 @@ def test_rolling_restart_loses_no_request(make_migrated_database: Callable[[], s
             site.stop()
 
         try:
-            check_that_all_were_answered(under_load(site, upgrade))
+            check_that_all_succeeded(under_load(site, upgrade))
         finally:
             for master in new:
                 master.terminate()
@@ -131,9 +129,9 @@ def test_replaced_workers_lose_no_request(make_migrated_database: Callable[[], s
         def replace() -> None:
             wait_until(lambda: "another worker takes the place of this one" in site.log)
 
-        answers = under_load(site, replace)
-        check_that_all_were_answered(answers)
+        statuses = under_load(site, replace)
+        check_that_all_succeeded(statuses)
         labels = f'{{method="POST",route="{SESSIONS}",status="2xx"}}'
-        counted = f"mai_sessions_http_request_duration_seconds_count{labels} {answers[201] // 2}.0"
+        counted = f"mai_sessions_http_request_duration_seconds_count{labels} {statuses[201] // 2}.0"
         # The metrics of workers that have ended are kept. A request is counted after its response.
         wait_until(lambda: counted in get(site, "/metrics")[2].decode())

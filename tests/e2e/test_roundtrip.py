@@ -8,11 +8,11 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from support.chats import SESSIONS
 from support.service import Service, call
 
 pytestmark = pytest.mark.parametrize("service", ["direct", "pgbouncer"], indirect=True, scope="module")
 
-SESSIONS = "/api/v1/sessions"
 
 # Texts of people and models in many scripts.
 PIECES = [

@@ -85,7 +85,7 @@ def get(url: str) -> int:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-def test_stops_cleanly(start: Start, data_dir: Path, signum: int) -> None:
+def test_signal_stops_the_service_and_its_postgresql(start: Start, data_dir: Path, signum: int) -> None:
     process, origin = start("--workers=3", "--threads=2")
     assert get(f"{origin}/health/ready") == 200
     family = [*process.children(recursive=True), postmaster(data_dir)]
@@ -220,7 +220,7 @@ def test_old_postgresql_stops_the_start(command: list[object]) -> None:
     # AuthenticationOk, ParameterStatus, ReadyForQuery: enough for a client to read the version.
     greeting = b"R\0\0\0\x08\0\0\0\0" + b"S\0\0\0\x18server_version\x0014.9\0" + b"Z\0\0\0\x05I"
 
-    def answer() -> None:
+    def greet() -> None:
         client, _ = server.accept()
         with client:
             client.recv(4096)
@@ -228,14 +228,14 @@ def test_old_postgresql_stops_the_start(command: list[object]) -> None:
             client.recv(4096)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=answer)
+        thread = threading.Thread(target=greet)
         thread.start()
         url = f"postgresql://127.0.0.1:{server.getsockname()[1]}/old?sslmode=disable&gssencmode=disable"
         assert "15" in refused(command, DATABASE_URL=url)
         thread.join()
 
 
-def test_setting_that_does_not_fit(command: list[object]) -> None:
+def test_invalid_setting_stops_the_start(command: list[object]) -> None:
     assert "MAI_SESSIONS_WORKERS" in refused(command, MAI_SESSIONS_WORKERS="none")
 
 

@@ -23,17 +23,17 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from support.chats import SESSIONS
 from support.samples import data_url, png
 from support.service import Service
 
 pytestmark = pytest.mark.parametrize("service", ["direct", "pgbouncer"], indirect=True, scope="module")
 
-SESSIONS = "/api/v1/sessions"
 IMAGES = [data_url(png(noise=str(n).encode())) for n in range(3)]
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=150)
 TITLE = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
-# How a request goes: well; sent again although it was answered; or with the connection cut before the answer,
-# and sent again.
+# How a request goes: well; sent again although it got its response; or with the connection cut before the
+# response, and sent again.
 MANNER = st.sampled_from(["once", "twice", "cut"])
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from support.chats import SESSIONS
 from support.service import Service, call
 
 pytestmark = pytest.mark.parametrize("service", ["direct", "pgbouncer"], indirect=True, scope="module")
 
-SESSIONS = "/api/v1/sessions"
 README = Path(__file__).parents[2] / "README.md"
 
 

@@ -96,7 +96,7 @@ def get(url: str, method: str = "GET") -> bytes:
         return body
 
 
-def answers(url: str) -> bool:
+def responds(url: str) -> bool:
     try:
         return bool(get(url))
     except OSError:
@@ -132,7 +132,7 @@ def test_gunicorn_serves_a_module_of_the_package(
             "mai_sessions.server.wsgi:app",
         ]
         with subprocess.Popen(command, cwd=TREE if in_checkout else tmp_path, env=environ) as process:
-            wait_until(lambda: answers(f"http://127.0.0.1:{port}/health/ready"))
+            wait_until(lambda: responds(f"http://127.0.0.1:{port}/health/ready"))
             process.terminate()
             assert process.wait(timeout=60) == 0
 
@@ -156,7 +156,7 @@ def test_extension_in_a_flask_application(
         assert flask("mai-sessions", "check") == "ok\n"
         command = [installed / "gunicorn", f"--bind=127.0.0.1:{port}", "host:app"]
         with subprocess.Popen(command, cwd=tmp_path, env=environ) as process:
-            wait_until(lambda: answers(f"http://127.0.0.1:{port}/"))
+            wait_until(lambda: responds(f"http://127.0.0.1:{port}/"))
             created = json.loads(get(f"http://127.0.0.1:{port}/chat/api/sessions", "POST"))
             assert created["title"] == "New Chat"
             process.terminate()

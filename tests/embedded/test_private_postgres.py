@@ -86,13 +86,13 @@ def test_log_is_bounded(data_dir: Path) -> None:
         assert setting(conn, "log_min_error_statement") == "panic"
 
 
-def test_options_go_before_ours(data_dir: Path) -> None:
+def test_given_options_override_the_defaults(data_dir: Path) -> None:
     with postgresql(data_dir, {"fsync": "off", "cluster_name": "a 'b'"}) as uri, psycopg.connect(uri) as conn:
         assert setting(conn, "fsync") == "off"
         assert setting(conn, "cluster_name") == "a 'b'"
 
 
-def test_wrong_option_is_one_line(data_dir: Path) -> None:
+def test_wrong_option_is_refused_in_one_line(data_dir: Path) -> None:
     with (
         pytest.raises(StartupError, match=r"\APostgreSQL's pg_ctl failed: .*no_such.*log\)\Z"),
         postgresql(data_dir, {"no_such": 1}),
@@ -122,7 +122,7 @@ def test_directory_in_use_is_refused_and_left_server_is_replaced(data_dir: Path)
         assert postmaster(data_dir) != left
 
 
-def test_stale_pid_file_that_names_another_process(data_dir: Path) -> None:
+def test_stale_pid_file_harms_no_other_process(data_dir: Path) -> None:
     with postgresql(data_dir):
         cluster = Path(postmaster(data_dir).cwd())
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
@@ -140,7 +140,7 @@ def test_incomplete_cluster_is_replaced(data_dir: Path) -> None:
         pass
 
 
-def test_cluster_of_another_major_version(data_dir: Path) -> None:
+def test_cluster_of_another_major_version_is_refused(data_dir: Path) -> None:
     other = data_dir.with_name("other")
     (other / "17").mkdir(parents=True)
     (other / "17" / "PG_VERSION").touch()
@@ -157,7 +157,7 @@ def test_long_path_gets_a_temporary_socket_directory(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["/dev/null/data", "/proc/data"])
-def test_directory_that_cannot_be_made(place: str) -> None:
+def test_directory_that_cannot_be_made_is_refused(place: str) -> None:
     with (
         pytest.raises(StartupError, match=f"\\Acannot use the data directory {place}: [^\n]+\\Z"),
         postgresql(Path(place)),
@@ -166,7 +166,7 @@ def test_directory_that_cannot_be_made(place: str) -> None:
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="only under root does the server run as another user")
-def test_directory_that_the_server_cannot_reach(tmp_path: Path) -> None:
+def test_directory_that_the_server_cannot_reach_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     with pytest.raises(StartupError, match="user mai-sessions cannot reach"), postgresql(tmp_path / "data"):
         pass

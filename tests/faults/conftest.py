@@ -80,20 +80,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 def _row(figures: dict[str, Any]) -> tuple[str, ...]:
     statuses = ", ".join(f"{number} {status}" for status, number in sorted(figures["statuses"].items()))
-    cells = [
-        figures[name]
-        for name in (
-            "fault",
-            "sent",
-            "acknowledged",
-            "retried",
-            "lost",
-            "doubled",
-            "first_success",
-            "longest",
-        )
-    ]
-    return (*(_cell(cell) for cell in cells), statuses)
+    return (*(_cell(figures[name.replace(" ", "_")]) for name in _COLUMNS[:-1]), statuses)
 
 
 def _cell(value: object) -> str:

@@ -37,7 +37,9 @@ AGE_KEYS = """
      WHERE (k.user_id, k.path, k.key) = (new_keys.user_id, new_keys.path, new_keys.key)"""
 
 
-def test_mixed_load(postgres: Postgres, data_dir: Path, tmp_path: Path, run_program: RunProgram) -> None:
+def test_mixed_load_leaves_resources_bounded(
+    postgres: Postgres, data_dir: Path, tmp_path: Path, run_program: RunProgram
+) -> None:
     done = Event()
     log = tmp_path / "log"
     with running(postgres.url, log) as service:

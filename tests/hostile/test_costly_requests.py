@@ -74,7 +74,7 @@ def test_costly_searches_do_not_block_others(ask: Ask, messages: str, fault: Fau
     assert set(figures.statuses) <= {"200", "422"}
 
 
-def test_sessions_that_are_read_whole(ask: Ask, messages: str, fault: Fault) -> None:
+def test_readers_of_a_large_session_are_served_or_refused(ask: Ask, messages: str, fault: Fault) -> None:
     for _ in range(20):
         assert ask("POST", messages, {"role": "user", "content": "x" * 1_000_000}) == 201
     # All together less than a worker holds for its clients: above that it refuses some.
@@ -86,7 +86,7 @@ def test_sessions_that_are_read_whole(ask: Ask, messages: str, fault: Fault) -> 
 @pytest.mark.parametrize(
     "suffix", ["", "?messages_limit=40", "?branches=all", "/messages", "/messages?before_seq=41"]
 )
-def test_reads_above_the_limit_of_a_response(
+def test_reads_above_the_limit_of_a_response_are_refused(
     service: Service, ask: Ask, messages: str, fault: Fault, suffix: str
 ) -> None:
     """A session of 157 MB is refused, and not read."""

@@ -199,7 +199,7 @@ def service(make_migrated_database: Callable[[], str], log: Path) -> Iterator[Se
     ]
 
 
-def test_no_5xx_no_hang_no_worker_lost(service: Service) -> None:
+def test_malformed_http_causes_no_5xx_hang_or_lost_worker(service: Service) -> None:
     # One connection of another client for all examples.
     with closing(service.connect()) as other:
 

@@ -100,7 +100,7 @@ def test_slow_readers_do_not_block_others(service: Service, fault: Fault) -> Non
         figures.statuses["waiting"] = 16
 
 
-def test_more_clients_than_open_files(service: Service, fault: Fault) -> None:
+def test_more_clients_than_open_files_block_no_other(service: Service, fault: Fault) -> None:
     """EMFILE pauses accepting, and makes room."""
     workers = workers_of(service.process.pid)
     limits = {worker: worker.rlimit(psutil.RLIMIT_NOFILE) for worker in workers}

@@ -12,12 +12,12 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from support.backups import COMMAND, ENVIRON
+from support.chats import SESSIONS
 from support.pgbouncer import PgBouncer, pgbouncer
 
 from mai_sessions.errors import StartupError
 from mai_sessions.postgres.migrations import migrate
 
-SESSIONS = "/api/v1/sessions"
 # Only here do the messages about a pooler differ.
 DROPS_OPTIONS = {"query_wait_timeout = 5": "query_wait_timeout = 5\nignore_startup_parameters = options"}
 TAKES_COMMANDS = {"query_wait_timeout = 5": "query_wait_timeout = 1\nadmin_users = mai_sessions_app"}
@@ -115,7 +115,7 @@ def test_read_without_a_connection_is_a_503(pooler: PgBouncer, client: FlaskClie
             assert client.get(path).status_code == 200
 
 
-def test_a_server_connection_that_ends(
+def test_server_connection_that_ends_is_replaced(
     pooler: PgBouncer, client: FlaskClient, conn: psycopg.Connection[Any]
 ) -> None:
     statement = """

@@ -17,6 +17,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
+from support.chats import SESSIONS
 from support.scripts import DBA
 from support.service import wait_until
 
@@ -27,7 +28,6 @@ from mai_sessions.postgres.connection import Connection, fetch_one
 from mai_sessions.postgres.database import Database
 from mai_sessions.telemetry.request_record import RequestRecord, current
 
-SESSIONS = "/api/v1/sessions"
 # A statement that is in the way of the replay is cancelled at once.
 IMPATIENT = {"max_standby_streaming_delay": 0, "fsync": "off"}
 
@@ -182,13 +182,13 @@ def test_health_report_remarks_on_a_replica_that_is_behind(
     wait_until(lambda: health(replica.url, "behind the primary") == ["no", ""])
 
 
-def test_a_request_that_has_waited_for_a_thread(app: Flask) -> None:
+def test_request_that_waited_for_a_thread_reads_the_replica(app: Flask) -> None:
     token = current.set(RequestRecord("", "GET", queue_seconds=db.REPLICA_WAIT * 2))
     assert is_replica_read(app)
     current.reset(token)
 
 
-def test_a_replica_whose_schema_is_behind(
+def test_replica_whose_schema_is_behind_leaves_its_reads_to_the_primary(
     app: Flask, client: FlaskClient, replica: Replica, caplog: pytest.LogCaptureFixture
 ) -> None:
     client.post(SESSIONS, json={"title": "Horizon"})

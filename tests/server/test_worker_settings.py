@@ -31,7 +31,9 @@ def test_longest_idle_connection_makes_room(
         assert read_response(connections[-1])[0] == 200
 
 
-def test_stops_while_clients_are_connected(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
+def test_service_stops_while_clients_are_connected(
+    make_migrated_database: Callable[[], str], tmp_path: Path
+) -> None:
     with ExitStack() as stack:
         with running(
             make_migrated_database(), tmp_path / "log", MAI_SESSIONS_CLIENT_TIMEOUT="3600"
@@ -41,7 +43,9 @@ def test_stops_while_clients_are_connected(make_migrated_database: Callable[[], 
     assert "code" not in (tmp_path / "log").read_text()
 
 
-def test_serves_without_epoll(make_migrated_database: Callable[[], str], tmp_path: Path) -> None:
+def test_service_without_epoll_uses_gthread(
+    make_migrated_database: Callable[[], str], tmp_path: Path
+) -> None:
     (tmp_path / "sitecustomize.py").write_text("import select\ndel select.epoll\n")
     with running(make_migrated_database(), tmp_path / "log", PYTHONPATH=str(tmp_path)) as service:
         assert is_live(service)

@@ -96,10 +96,10 @@ class Clients:
                 try:
                     http.request("POST", path, body, headers)
                     response = http.getresponse()
-                    answer = response.read()
+                    reply = response.read()
                     status = str(response.status)
                     if response.status == 201:
-                        message_id = orjson.loads(answer)["id"]
+                        message_id = orjson.loads(reply)["id"]
                     elif response.status >= 500 and "Retry-After" not in response.headers:
                         status += " without Retry-After"
                 except (OSError, HTTPException) as error:

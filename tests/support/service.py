@@ -55,8 +55,8 @@ def call(http: HTTPConnection, method: str, path: str, body: Any = None) -> tupl
     data, headers = (None, {}) if body is None else (orjson.dumps(body), {"Content-Type": "application/json"})
     http.request(method, path, data, headers)
     response = http.getresponse()
-    answer = response.read()
-    return response.status, orjson.loads(answer) if answer else None
+    content = response.read()
+    return response.status, orjson.loads(content) if content else None
 
 
 def free_port() -> int:

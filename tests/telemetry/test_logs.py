@@ -37,7 +37,7 @@ def events(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
-def test_one_line_per_request(client: FlaskClient, stream: io.StringIO) -> None:
+def test_request_is_one_line(client: FlaskClient, stream: io.StringIO) -> None:
     session = client.post("/api/v1/sessions", json={"title": CANARY}, buffered=True).get_json()
     stream.truncate(0)
     stream.seek(0)
@@ -150,7 +150,7 @@ def test_disconnected_client_is_logged(app: Flask, stream: io.StringIO) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "answered"),
+    ("given", "is_kept"),
     [
         ("a-b_c.~+/=:9", True),
         ("x" * 128, True),
@@ -161,12 +161,12 @@ def test_disconnected_client_is_logged(app: Flask, stream: io.StringIO) -> None:
         ("é", False),
     ],
 )
-def test_well_formed_request_id_is_kept(client: FlaskClient, given: str, answered: bool) -> None:
+def test_well_formed_request_id_is_kept(client: FlaskClient, given: str, is_kept: bool) -> None:
     response = client.get("/health", environ_base={"HTTP_X_REQUEST_ID": given})
-    assert (response.headers["X-Request-ID"] == given) == answered
+    assert (response.headers["X-Request-ID"] == given) == is_kept
 
 
-def test_server_timing_on_request(client: FlaskClient) -> None:
+def test_server_timing_is_sent_on_request(client: FlaskClient) -> None:
     assert "Server-Timing" not in client.get("/api/v1/sessions").headers
     timing = client.get("/api/v1/sessions", headers={"X-Server-Timing": "1"}).headers["Server-Timing"]
     assert timing.startswith("db;dur=")

@@ -4,8 +4,7 @@ import gzip
 
 import pytest
 from flask.testing import FlaskClient
-
-SESSIONS = "/api/v1/sessions"
+from support.chats import SESSIONS
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "GZIP", "gzip, identity", "x"])

@@ -78,13 +78,13 @@ def test_range_of_another_unit_or_several_is_ignored(client: FlaskClient, image:
     ],
     ids=["first", "all but the first", "last", "beyond the end", "long suffix", "suffix of many digits"],
 )
-def test_range_of_bytes(client: FlaskClient, image: str, header: str, expected: bytes) -> None:
+def test_range_of_bytes_is_served(client: FlaskClient, image: str, header: str, expected: bytes) -> None:
     response = client.get(image, headers={"Range": header})
     assert (response.status_code, response.data) == (206, expected)
 
 
 @pytest.mark.parametrize("header", ["bytes=999999-", "bytes=-0"])
-def test_range_outside_is_refused(client: FlaskClient, image: str, header: str) -> None:
+def test_range_outside_the_content_is_refused(client: FlaskClient, image: str, header: str) -> None:
     response = client.get(image, headers={"Range": header})
     assert response.status_code == 416
     assert response.headers["Content-Range"] == f"bytes */{len(png())}"

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from support.chats import SESSIONS
 from support.samples import base64_of, png
 from werkzeug.test import TestResponse
 
@@ -12,7 +13,6 @@ from mai_sessions.errors import StartupError
 
 LISTED = "http://localhost:5173"
 ORIGINS = (LISTED, "http://[::1]:5173", "https://chat.example", "tauri://localhost", "capacitor://localhost")
-SESSIONS = "/api/v1/sessions"
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def cors_headers(response: TestResponse) -> list[str]:
 
 
 @pytest.mark.parametrize("origin", ORIGINS)
-def test_preflight_of_a_listed_origin(client: FlaskClient, origin: str) -> None:
+def test_preflight_of_a_listed_origin_allows_methods_and_headers(client: FlaskClient, origin: str) -> None:
     headers = preflight(client, origin, "PATCH").headers
     assert headers["Access-Control-Allow-Origin"] == origin
     assert set(headers["Access-Control-Allow-Methods"].split(", ")) == {"GET", "POST", "PATCH", "DELETE"}

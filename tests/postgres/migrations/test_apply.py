@@ -150,7 +150,7 @@ def test_missing_migration_is_refused(new_database: str, directory: Path) -> Non
         migrate(new_database, "on", directory)
 
 
-def test_refuses_a_pending_file_below_an_applied_one(
+def test_pending_migration_below_an_applied_one_is_refused(
     new_database: str, conn: psycopg.Connection, directory: Path
 ) -> None:
     migrate(new_database, "on", directory)
@@ -163,7 +163,7 @@ def test_refuses_a_pending_file_below_an_applied_one(
 
 
 @pytest.mark.parametrize("mode", ["on", "check"])
-def test_warns_when_the_database_is_newer(
+def test_newer_database_is_a_warning(
     new_database: str, directory: Path, mode: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     migrate(new_database, "on", directory)
@@ -177,7 +177,7 @@ def test_warns_when_the_database_is_newer(
 
 
 @pytest.mark.parametrize("mode", ["on", "check"])
-def test_refuses_a_newer_database_that_breaks_this_code(
+def test_newer_database_with_a_breaking_migration_is_refused(
     new_database: str, directory: Path, mode: str
 ) -> None:
     newer = directory / "0003_drop_notes.sql"
@@ -219,7 +219,7 @@ def test_old_postgresql_is_not_migrated(
         ("postgresql://u:hunter2\udce9@127.0.0.1/db", "'utf-8' codec can't encode"),
     ],
 )
-def test_says_why_the_database_is_not_reached_without_the_password(url: str, reason: str) -> None:
+def test_unreachable_database_is_named_without_the_password(url: str, reason: str) -> None:
     with pytest.raises(StartupError) as caught:
         migrate(url, "check")
 
@@ -264,7 +264,7 @@ def test_invalid_index_is_replaced(new_database: str, conn: psycopg.Connection, 
     assert names(conn)[2:] == ["0003_add_index"]
 
 
-def test_keeps_an_index_whose_row_was_not_written(
+def test_index_whose_row_was_not_written_is_kept(
     new_database: str, conn: psycopg.Connection, directory: Path
 ) -> None:
     migrate(new_database, "on", directory)
@@ -329,7 +329,7 @@ def test_sql_script_equals_apply(
     assert pending_sql(new_database, directory) == "-- Nothing is pending.\n"
 
 
-def test_the_script_stops_at_the_first_error(
+def test_sql_script_stops_at_the_first_error(
     new_database: str, conn: psycopg.Connection, directory: Path, run_program: Callable[..., str]
 ) -> None:
     (directory / "0002_add_author.sql").write_text("CREATE TABLE halves (id integer);\nSELECT 1 / 0;\n")

@@ -79,7 +79,7 @@ def test_squawk_accepts_each_allowed_change(directory: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def use_everything(service: Service, answers: Counter[object]) -> None:
+def use_everything(service: Service, statuses: Counter[object]) -> None:
     """Send one request of each kind."""
     with closing(service.connect()) as http:
 
@@ -91,9 +91,9 @@ def use_everything(service: Service, answers: Counter[object]) -> None:
             )
             http.request(method, path, None if body is None else orjson.dumps(body), headers)
             response = http.getresponse()
-            answer = response.read()
-            answers[response.status] += 1
-            return answer
+            content = response.read()
+            statuses[response.status] += 1
+            return content
 
         session = f"{SESSIONS}/{orjson.loads(ask('POST', SESSIONS, {'title': 'two releases'}))['id']}"
         message = {"role": "user", "content": "two releases", "model_id": "m", "images": [data_url(png())]}
@@ -124,7 +124,7 @@ def under_load(service: Service) -> Iterator[Counter[object]]:
     """Let clients use everything for the length of a `with`, each at least once before, during and after
     it.
     """
-    answers: Counter[object] = Counter()
+    statuses: Counter[object] = Counter()
     stop, begun = threading.Event(), threading.Barrier(5)
 
     def client() -> None:
@@ -138,25 +138,25 @@ def under_load(service: Service) -> Iterator[Counter[object]]:
         except (OSError, HTTPException, KeyError) as error:
             mine[repr(error)] += 1
             begun.abort()
-        answers.update(mine)
+        statuses.update(mine)
 
     clients = [threading.Thread(target=client) for _ in range(4)]
     for thread in clients:
         thread.start()
     try:
         begun.wait(timeout=60)
-        yield answers
+        yield statuses
     finally:
         stop.set()
         for thread in clients:
             thread.join()
 
 
-def test_the_running_release_keeps_answering(database_url: str, directory: Path, tmp_path: Path) -> None:
+def test_running_release_serves_during_migrations(database_url: str, directory: Path, tmp_path: Path) -> None:
     with running(database_url, tmp_path / "log") as service:
-        with under_load(service) as answers:
+        with under_load(service) as statuses:
             migrate(database_url, "on", directory)
-        assert set(answers) == {200, 201, 204}, answers
+        assert set(statuses) == {200, 201, 204}, statuses
         # A schema ahead of the code is one that it can use.
         with closing(service.connect()) as http:
             assert call(http, "GET", "/health/ready") == (200, {"status": "ready"})
@@ -169,16 +169,16 @@ def test_the_running_release_keeps_answering(database_url: str, directory: Path,
 
 
 @pytest.mark.parametrize("mode", ["on", "check", "off"])
-def test_the_release_before_may_start_again(
+def test_previous_release_starts_on_the_new_schema(
     database_url: str, directory: Path, tmp_path: Path, mode: str
 ) -> None:
     migrate(database_url, "on", directory)
     with (
         running(database_url, tmp_path / "log", MAI_SESSIONS_MIGRATE=mode) as service,
-        under_load(service) as answers,
+        under_load(service) as statuses,
     ):
         pass
-    assert set(answers) == {200, 201, 204}, answers
+    assert set(statuses) == {200, 201, 204}, statuses
     names = [
         line
         for line in (tmp_path / "log").read_text().splitlines()
@@ -193,9 +193,9 @@ def test_old_release_does_not_start_after_a_breaking_migration(
     """Running processes of the old release are not stopped: the operator stops them first."""
     sql = "-- migrate: breaking\nALTER TABLE messages ADD COLUMN content_key text;\n"
     (directory / f"{NEWEST + len(ALLOWED) + 1:04}_encrypt_contents.sql").write_text(sql)
-    with running(database_url, tmp_path / "log") as service, under_load(service) as answers:
+    with running(database_url, tmp_path / "log") as service, under_load(service) as statuses:
         migrate(database_url, "on", directory)
-    assert set(answers) == {200, 201, 204}, answers
+    assert set(statuses) == {200, 201, 204}, statuses
     for mode in ("on", "check"):
         with pytest.raises(StartupError, match="encrypt_contents, which needs a newer mai-sessions"):
             migrate(database_url, mode)
