@@ -3,11 +3,21 @@
 import json
 from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 from uuid import UUID
 
-from bench.data import CHINESE, COMMON_TITLE, COMMON_WORD, NEW_MESSAGE, RARE_TITLE, RARE_WORD, Rows
+from bench.data import (
+    CHINESE,
+    COMMON_TITLE,
+    COMMON_WORD,
+    NEW_MESSAGE,
+    RARE_TITLE,
+    RARE_WORD,
+    Rows,
+    archived_user,
+    branched_user,
+)
 from bench.statements import Run
 from bench.targets import Server
 from mai_sessions.auth.identity import DEFAULT_USER as USER
@@ -155,13 +165,27 @@ def create(conn: Connection) -> sessions.SessionReply:
     return creations.create_session(conn, USER, creations.NewSession(new_id(), _TITLE, "chat"))
 
 
-def flat_calls(server: Server, user: str) -> dict[str, list[str]]:
-    """Return the calls whose cost must not grow with the rows, and last two whose work does grow."""
-    listed = json.loads(server.body_of(f"GET {_API}/sessions?limit=50", user=user))
+class Flat(NamedTuple):
+    """Requests of a user whose cost must not grow with the rows."""
+
+    user: str
+    requests: list[str]
+
+
+def flat_calls(server: Server, user: str) -> dict[str, Flat]:
+    """Return the calls that must not slow down with more rows, and last two whose work does grow."""
+
+    def sessions(user: str, query: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(server.body_of(f"GET {_API}/sessions?{query}", user=user))
+        return found
+
+    listed = sessions(user, "limit=50")
     # The last but one page: for the user with 50,000 sessions, page 2,499.
-    place = f"limit=20&offset={listed['total'] - 40}"
-    before = json.loads(server.body_of(f"GET {_API}/sessions?{place}", user=user))
-    ids = [session["id"] for session in listed["sessions"][:25]]
+    before = sessions(user, f"limit=20&offset={listed['total'] - 40}")
+    ids, branched_ids = (
+        [session["id"] for session in page["sessions"][:25]]
+        for page in (listed, sessions(branched_user(user), "limit=25"))
+    )
     paths = {
         "list of 50": ["/sessions?limit=50"],
         "last page of 20, by cursor": [f"/sessions?limit=20&cursor={before['next_cursor']}"],
@@ -170,11 +194,23 @@ def flat_calls(server: Server, user: str) -> dict[str, list[str]]:
         "message search, 5 hits": [f"/search?q={RARE_WORD}"],
         "message search, no hit": ["/search?q=nowhere"],
         "message search, 量子": [f"/search?q={quote(CHINESE)}"],
+    }
+    growing = {
         "title search, every title": [f"/sessions?limit=50&search={COMMON_TITLE}"],
         "message search, nearly every message": [f"/search?q={COMMON_WORD}"],
     }
-    requests = {name: [f"GET {_API}{path}" for path in these] for name, these in paths.items()}
-    return {**requests, "append": [f"POST {_API}/sessions/{id}/messages" for id in ids]}
+    archived, branched = archived_user(user), branched_user(user)
+    branched_pages = [f"GET {_API}/sessions/{id}/messages?limit=10" for id in branched_ids]
+    branched_appends = [f"POST {_API}/sessions/{id}/messages" for id in branched_ids]
+    return {
+        **{name: Flat(user, [f"GET {_API}{path}" for path in these]) for name, these in paths.items()},
+        "append": Flat(user, [f"POST {_API}/sessions/{id}/messages" for id in ids]),
+        "list of 50 archived": Flat(archived, [f"GET {_API}/sessions?limit=50&archived=true"]),
+        "list of 50, all archived": Flat(archived, [f"GET {_API}/sessions?limit=50&archived=any"]),
+        "page of 10 of a session with branches": Flat(branched, branched_pages),
+        "append to a session with branches": Flat(branched, branched_appends),
+        **{name: Flat(user, [f"GET {_API}{path}" for path in these]) for name, these in growing.items()},
+    }
 
 
 def mixture(rows: Rows) -> list[str]:

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -19,6 +19,8 @@ RARE_TITLE, RARE_WORD, CHINESE = "okapi", "quetzal", "量子"
 COMMON_TITLE, COMMON_WORD = "about", "perhaps"
 MESSAGES, LONG, CHARACTERS = 20, 5000, 400
 
+# The numbers of the users with archived sessions and with branches follow these.
+_ARCHIVED, _BRANCHED = 10_000, 20_000
 _PLANTED = {1: RARE_TITLE, 2: RARE_WORD, 3: CHINESE}
 _rng = random.Random(7)
 
@@ -62,6 +64,14 @@ class Conversation(NamedTuple):
     title: str
     created_at: datetime
     messages: list[Message]
+    is_archived: bool = False
+    is_branched: bool = False
+
+    def parent_seq(self, seq: int) -> int | None:
+        """Return the parent of a message where it is not the message before it. In a session with branches,
+        every fifth message replaces the one before it.
+        """
+        return seq - 2 if self.is_branched and seq % 5 == 0 else None
 
 
 class Rows(NamedTuple):
@@ -94,6 +104,18 @@ class Rows(NamedTuple):
             for number in range(self.their_sessions):
                 yield self._conversation(user, number, self.their_messages, _PLANTED.get(number))
 
+    def added_conversations(self) -> Iterator[Conversation]:
+        """Yield what no reference has: beside the measured user and the first of the others, a user with as
+        many archived sessions, and a user with a tenth as many sessions with branches.
+        """
+        for user, sessions in ((0, self.sessions), (1, self.their_sessions)):
+            for number in range(sessions):
+                archived = self._conversation(_ARCHIVED + user, number, 2, None)
+                yield archived._replace(user_id=archived_user(_user_id(user)), is_archived=True)
+            for number in range(sessions // 10):
+                branched = self._conversation(_BRANCHED + user, number, MESSAGES, None)
+                yield branched._replace(user_id=branched_user(_user_id(user)), is_branched=True)
+
     def _moment(self, number: int) -> datetime:
         return self.end - timedelta(minutes=self.sessions - number)
 
@@ -107,7 +129,7 @@ class Rows(NamedTuple):
         elif planted:
             texts[7] = f"{texts[7][:300]} {planted} {texts[7][300:]}"[:CHARACTERS]
         return Conversation(
-            f"user-{user}" if user else DEFAULT_USER,
+            _user_id(user),
             _id(moment, user, number, 0),
             title,
             moment,
@@ -124,11 +146,25 @@ class Rows(NamedTuple):
         )
 
 
+def archived_user(user_id: str) -> str:
+    """Return the user with as many archived sessions as this user has sessions."""
+    return f"{user_id}-archived"
+
+
+def branched_user(user_id: str) -> str:
+    """Return the user beside this one whose sessions have branches."""
+    return f"{user_id}-branched"
+
+
 def rows(size: str, end: datetime) -> Rows:
     """Return the rows of a size. `large` has 100,000 sessions and 5 million messages of 1,000 users."""
     if size == "large":
         return Rows(end, 50_000, others=999, their_sessions=50, their_messages=80)
     return Rows(end, int(size.replace(",", "")))
+
+
+def _user_id(user: int) -> str:
+    return f"user-{user}" if user else DEFAULT_USER
 
 
 def _id(moment: datetime, user: int, number: int, seq: int) -> UUID:
@@ -150,7 +186,8 @@ def _vector(c: Conversation, m: Message) -> str:
 LAYOUTS: dict[str, dict[str, Callable[[Conversation], list[tuple[Any, ...]]]]] = {
     "ours": {
         """sessions (user_id, id, title, agent_name, created_at, updated_at, version, message_count, last_seq,
-                     newest_seq, head_seq, head_id, last_message_preview)""": lambda c: [
+                     newest_seq, head_seq, head_id, last_message_preview, archived,
+                     is_branched)""": lambda c: [
             (
                 c.user_id,
                 c.id,
@@ -165,19 +202,22 @@ LAYOUTS: dict[str, dict[str, Callable[[Conversation], list[tuple[Any, ...]]]]] =
                 m.seq,
                 m.id,
                 m.content[:100],
+                c.is_archived,
+                c.is_branched,
             )
             for m in c.messages[-1:]
         ],
         "session_titles (user_id, session_id, created_at, title, words)": lambda c: [
             (c.user_id, c.id, c.created_at, c.title.casefold(), title_vector(c.user_id, c.id, c.title))
         ],
-        """messages (user_id, session_id, id, seq, role, content, token_count, is_error, images, documents,
-                     created_at, words)""": lambda c: [
+        """messages (user_id, session_id, id, seq, parent_seq, role, content, token_count, is_error, images,
+                     documents, created_at, words)""": lambda c: [
             (
                 c.user_id,
                 c.id,
                 m.id,
                 m.seq,
+                c.parent_seq(m.seq),
                 m.role,
                 m.content,
                 m.words,
@@ -226,6 +266,8 @@ def load(database_url: str, target: str, rows: Rows) -> None:
         for name, _ in indexes:
             conn.execute(f"DROP INDEX {name}")
         conversations = rows.conversations()
+        if target == "ours":
+            conversations = chain(conversations, rows.added_conversations())
         with click.progressbar(length=rows.total, label=f"{target:6} {rows.total:7,} sessions") as bar:
             while batch := list(islice(conversations, 200)):
                 for table, rows_of in LAYOUTS[target].items():
@@ -235,8 +277,8 @@ def load(database_url: str, target: str, rows: Rows) -> None:
                 bar.update(len(batch))
         if target == "ours":
             conn.execute(
-                "INSERT INTO users (user_id, session_count) SELECT user_id, count(*) FROM sessions GROUP BY "
-                "user_id"
+                "INSERT INTO users (user_id, session_count, archived_count) "
+                "SELECT user_id, count(*), count(*) FILTER (WHERE archived) FROM sessions GROUP BY user_id"
             )
         for _, definition in indexes:
             conn.execute(definition)

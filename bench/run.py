@@ -132,8 +132,8 @@ class Bench:
             for call in asked["500 sessions"]:
                 samples: dict[str, list[Sample]] = {name: [] for name in who}
                 for _ in range(self._rounds + 1):
-                    for name, (server, user) in who.items():
-                        lines = asked[name][call]
+                    for name, (server, _) in who.items():
+                        user, lines = asked[name][call]
                         samples[name].append(
                             load.send(server, self.stage.postgres, lines, calls.MESSAGE, self._seconds, user)
                         )
