@@ -1,4 +1,4 @@
-"""The statements that append one message without files to a session without branches, as most appends are.
+"""The statements that append one message without files after the newest one, as most appends are.
 
 They do what those in appends.py do, at a lower cost: each value is a parameter, and the session's row moves
 first.
@@ -57,7 +57,8 @@ def _move_session(head: LiteralString, condition: LiteralString) -> LiteralStrin
            updated_at           = {NEXT_UPDATED_AT},
            version              = %(version)s
       FROM ({head}) AS head
-     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND NOT s.is_branched AND {condition}
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
+       AND NOT (s.is_branched AND s.head_seq IS DISTINCT FROM s.newest_seq) AND {condition}
     RETURNING head.id"""
 
 
@@ -128,8 +129,8 @@ def is_plain(message: NewMessage) -> bool:
 def append_plain_message(
     conn: Connection, user_id: str, session_id: UUID, message: NewMessage, key: IdempotencyKey | None
 ) -> PlainAppend:
-    """Add a message at the end of a session, unless the session has its id or the key was used. Nothing is
-    written either to a session that is not there or has branches.
+    """Add a message after the head of a session, unless the session has its id or the key was used. Nothing
+    is written either to a session that is not there, or whose head is not its newest message.
     """
     message_id, version = message.id or new_id(), new_id()
     params = {

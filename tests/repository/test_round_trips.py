@@ -246,6 +246,21 @@ def test_known_branch_takes_one_round_trip(client: FlaskClient, wire: Wire, path
     assert len(wire.round_trips()) == 1
 
 
+@pytest.mark.parametrize("head", ["newest", "oldest"])
+def test_append_to_a_branch_takes_one_round_trip_after_the_newest_message(
+    client: FlaskClient, wire: Wire, head: str
+) -> None:
+    messages = [{**NEW, "id": str(UUID(int=number)), "parent_id": None} for number in (1, 2)]
+    head_id = messages[-1 if head == "newest" else 0]["id"]
+    session = client.post(SESSIONS, json={"messages": messages, "head_id": head_id}).get_json()
+    wire.clear()
+    added = wire.client.post(MESSAGES.format(session_id=session["id"]), json=NEW).get_json()
+    assert added["parent_id"] == head_id
+    plain = write(*["append_plain_message"] * 3)
+    whole = write("add_messages", "count_messages", "add_messages")
+    assert wire.round_trips() == ([plain] if head == "newest" else [plain, whole])
+
+
 @pytest.mark.parametrize("status", ["streaming", "complete"])
 def test_patch_of_a_content_takes_one_round_trip_while_it_streams(
     client: FlaskClient, wire: Wire, status: str
