@@ -12,7 +12,7 @@
 	touch $@
 
 help:  ## Show this help
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 install: .venv/.installed  ## Make .venv, and install the service and the tools for tests and linting
 
@@ -22,7 +22,7 @@ run: .venv/.service  ## Serve the API on 127.0.0.1:8000 over a private PostgreSQ
 test: install  ## Run the tests on a real PostgreSQL: the embedded one, or that of TEST_DATABASE_URL
 	.venv/bin/pytest --quiet --numprocesses auto --dist loadscope $(PYTEST)
 
-coverage: PYTEST = --cov --cov-report=term:skip-covered  ## The same, with coverage of lines and branches; the lowest that passes is in setup.cfg
+coverage: PYTEST = --cov --cov-report=term:skip-covered  ## Test with coverage of lines and branches; the lowest that passes is in setup.cfg
 coverage: test
 
 pythons: install  ## Install, start, and run the tour and the unit tests with each Python of setup.cfg, and with the lowest dependencies
@@ -45,7 +45,7 @@ lint: install  ## Check style, types, the direction of imports, and the safety o
 	.venv/bin/lint-imports
 	.venv/bin/squawk sql/migrations/*.sql
 
-# Strict, as what the service cannot tell of would be passed over; and not the environment itself, of which this package is a part.
+# --strict fails for a package that PyPI does not know, as this one.
 audit: install  ## Ask PyPI for known vulnerabilities of all that is installed; it needs the internet, so CI does without
 	.venv/bin/pip install --quiet --editable '.[audit]'
 	.venv/bin/pip freeze --exclude-editable | .venv/bin/pip-audit --requirement /dev/stdin --no-deps --disable-pip --strict
@@ -120,5 +120,5 @@ bench: install  ## Measure CPU, latency and throughput, compared with the refere
 bench-against: install  ## Measure the CPU of each call beside that of another checkout, TREE
 	.venv/bin/python -m bench.against $(TREE)
 
-bench-large: install  ## The same with 100,000 sessions and 5 million messages
+bench-large: install  ## Measure as `bench`, with 100,000 sessions and 5 million messages
 	.venv/bin/python -m bench --large

@@ -49,8 +49,8 @@ def test_links_resolve(page: Path) -> None:
 @each_page
 def test_named_commands_and_targets_exist(page: Path) -> None:
     text = page.read_text("utf-8")
-    targets = set(re.findall(r"(?m)^([a-z-]+):", (TREE / "Makefile").read_text("utf-8")))
-    named = re.findall(r"(?m)(?:`|^    )make ([a-z][a-z-]+)", text)
+    targets = set(re.findall(r"(?m)^([a-z0-9-]+):", (TREE / "Makefile").read_text("utf-8")))
+    named = re.findall(r"(?m)(?:`|^    )make ([a-z][a-z0-9-]+)", text)
     assert [target for target in named if target not in targets] == []
     for name, options in re.findall(r"(?:`|^ +|/bin/)mai-sessions ([a-z]+)((?: [^`\n]*)?)", text, re.M):
         command = main.commands.get(name)

@@ -124,6 +124,7 @@ def test_accept_without_json_is_a_406(client: FlaskClient, path: str, accept: st
     [
         "",
         "*/*",
+        "application/*",
         "application/*;q=0.001",
         "application/json",
         "APPLICATION/JSON;q=0.1",
@@ -135,11 +136,6 @@ def test_accept_without_json_is_a_406(client: FlaskClient, path: str, accept: st
     ],
 )
 def test_accept_with_json_or_an_image_is_served(client: FlaskClient, accept: str) -> None:
-    assert client.get(SESSIONS, headers={"Accept": accept}).status_code == 200
-
-
-@pytest.mark.parametrize("accept", ["*/*", "application/json", "application/*", "text/html, */*;q=0.8", ""])
-def test_accept_with_json_is_served(client: FlaskClient, accept: str) -> None:
     assert client.get(SESSIONS, headers={"Accept": accept}).status_code == 200
 
 

@@ -71,11 +71,12 @@ def check_counters(conn: Conn) -> None:
         SELECT s.id, s.message_count, s.newest_seq, s.last_message_preview, m.count, m.newest, m.preview
           FROM sessions AS s
          CROSS JOIN LATERAL (
-               SELECT count(*) AS count, max(seq) AS newest, (array_agg(left(content, 100) ORDER BY seq
-               DESC))[1] AS preview
-                 FROM messages WHERE user_id = s.user_id AND session_id = s.id) AS m
-         WHERE (s.message_count, s.newest_seq, s.last_message_preview) IS DISTINCT FROM (m.count::int,
-         m.newest, m.preview)
+               SELECT count(*)::int AS count, max(seq) AS newest,
+                      (array_agg(left(content, 100) ORDER BY seq DESC))[1] AS preview
+                 FROM messages
+                WHERE user_id = s.user_id AND session_id = s.id) AS m
+         WHERE (s.message_count, s.newest_seq, s.last_message_preview)
+               IS DISTINCT FROM (m.count, m.newest, m.preview)
             OR m.newest > s.last_seq"""
     ).fetchall()
     assert wrong == []
@@ -113,9 +114,8 @@ def test_counters_stay_true(conn: Conn, database: Database, session_id: UUID, se
     def work(index: int) -> None:
         chance = random.Random(f"{seed} {index}")
         for number in range(40):
-            action = chance.choices(["append", "patch", "delete", "delete_newest", "clear"], [8, 6, 4, 4, 1])[
-                0
-            ]
+            actions = ["append", "patch", "delete", "delete_newest", "clear"]
+            [action] = chance.choices(actions, [8, 6, 4, 4, 1])
             with database.connection() as pooled, suppress(NotFound, IndexError):
                 if action == "append":
                     ids.append(append(pooled, session_id, f"{index} {number} " * 30))

@@ -11,7 +11,7 @@
 \ir ../prepare.psql
 
 BEGIN READ ONLY;
--- A session that the release before 0.2 has written last has another head_seq than newest_seq, and is right.
+-- Release 0.1 moves only newest_seq: a session that it wrote last has an older head_seq, which is no error.
 SELECT s.user_id, s.id AS session_id, NULL::integer AS seq,
        CASE WHEN s.is_branched AND h.id IS NULL THEN 'head_seq names no message'
             ELSE 'head_id names another message' END AS problem

@@ -226,4 +226,4 @@ SELECT r.sessions, r.daily_usage AS sessions_in_daily_usage, r.attachments, r.us
   FROM json_to_record(current_setting('mai_sessions.result')::json)
        AS r (sessions bigint, daily_usage bigint, attachments bigint, users bigint);
 
-\if :apply \else \echo 'Nothing was written. To put the counters right: -v apply=1' \endif
+\if :apply \else \echo 'Nothing was written. To correct the values: -v apply=1' \endif

@@ -6,8 +6,8 @@
 -- Safety:    read only. Safe while serving. With the extension pgstattuple it reads each B-tree whole.
 --            "Unused" counts since the last reset of the statistics, on this server alone: run it on the
 --            replicas too. A B-tree in use is 50 to 90 percent full; below that, maintain/rebuild_indexes.sql
---            frees space. `serves` names statements as
---            statements.sql does. Keep an index that serves a rare one, such as count_old_words.
+--            frees space. `serves` names statements as statements.sql does. Keep an index that serves a rare
+--            one, such as count_old_words.
 
 \set ON_ERROR_STOP on
 \set variables ''
