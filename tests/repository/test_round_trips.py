@@ -56,12 +56,10 @@ CLEARED = write(
     "sweep_attachments",
 )
 DELETED = write(
-    "delete_message",
-    "delete_message",
+    *["delete_message"] * 2,
     "count_messages",
     "release_attachments",
-    "delete_message",
-    "delete_message",
+    *["delete_message"] * 2,
     "sweep_attachments",
 )
 ROUTES = [
