@@ -92,12 +92,17 @@ def test_broken_base64_is_none_and_another_text_is_refused() -> None:
         read_data_url("data:text/plain,hello")
 
 
-@pytest.mark.parametrize("text", ["YQ==", "YQ", " Y Q ", "YQ%3D%3D"])
+@pytest.mark.parametrize("text", ["YQ==", "YQ", " Y Q ", "YQ%3D%3d", "Y%0D%0aQ%20"])
 def test_base64_is_decoded_with_and_without_padding(text: str) -> None:
     assert decode_base64(text) == b"a"
 
 
-@pytest.mark.parametrize("text", ["Y", "Y=Q=", "YQ==YQ==", "Y*", "Yé"])
+@pytest.mark.parametrize("escape", ["%2B", "%2f"])
+def test_base64_is_decoded_with_its_letters_escaped(escape: str) -> None:
+    assert decode_base64(escape * 4) == decode_base64("+" * 4 if escape == "%2B" else "/" * 4)
+
+
+@pytest.mark.parametrize("text", ["Y", "Y=Q=", "YQ==YQ==", "Y*", "Yé", "Y%51", "YQ%", "YQ%é3D"])
 def test_text_that_is_not_base64_is_none(text: str) -> None:
     assert decode_base64(text) is None
 

@@ -103,6 +103,8 @@ def data_url(size: int) -> str:
 BODIES: dict[str, Callable[[int], dict[str, Any]]] = {
     "an image": lambda size: {"content": "x", "images": [data_url(size)]},
     "many images": lambda size: {"content": "x", "images": [data_url(size // 20) for _ in range(20)]},
+    "escapes in an image": lambda size: {"content": "x", "images": ["data:;base64," + "%2B" * (size // 3)]},
+    "percent signs for an image": lambda size: {"content": "x", "images": ["%" * size]},
     "an image in parts": lambda size: {"parts": [{"type": "file", "url": data_url(size)}]},
     "an ignored text": lambda size: {"content": "x", "ignored": "Ā " * (size // 3)},
     "an ignored list": lambda size: {"content": "x", "ignored": ["x" * 100] * (size // 110)},
