@@ -1,13 +1,17 @@
 """The metadata of a session or a message: a JSON object whose top level a PATCH merges."""
 
+from decimal import Decimal
 from typing import Any, NamedTuple
 
+import orjson
+
 from mai_sessions.content.json_text import check_keys, check_strings, is_deeper
-from mai_sessions.content.parts import BrokenValue, dump_json
+from mai_sessions.content.parts import BrokenValue
 
 # Bytes of the compact JSON, and levels of arrays and objects.
 MAX_METADATA = 16 * 1024
 MAX_DEPTH = 32
+_INTEGERS_OF_ORJSON = range(-(2**63), 2**64)
 
 
 class Metadata(NamedTuple):
@@ -35,26 +39,29 @@ def read_metadata(value: dict[str, Any]) -> Metadata:
     check_keys(value)
     if is_deeper(value, MAX_DEPTH):
         raise BrokenValue((), f"Nested deeper than {MAX_DEPTH}.", "too_deep")
-    compact = dump_json(value)
-    size = len(compact) + _digits_without_exponents(value)
-    if size > MAX_METADATA:
-        raise BrokenValue((), f"{size} bytes of JSON, and the limit is {MAX_METADATA}.", "too_long")
+    value = _write_out(value)
+    compact = orjson.dumps(value)
+    if len(compact) > MAX_METADATA:
+        raise BrokenValue((), f"{len(compact)} bytes of JSON, and the limit is {MAX_METADATA}.", "too_long")
     removed = tuple(key for key, member in value.items() if member is None)
     if not removed:
         return Metadata(compact, compact, ())
     members = {key: member for key, member in value.items() if member is not None}
-    return Metadata(compact, dump_json(members), removed)
+    return Metadata(compact, orjson.dumps(members), removed)
 
 
-def _digits_without_exponents(value: Any) -> int:
-    """The digits that jsonb adds to numbers such as 1e300, which it writes out."""
-    digits, pending = 0, [value]
-    while pending:
-        inner = pending.pop()
-        if isinstance(inner, dict):
-            pending += inner.values()
-        elif isinstance(inner, list):
-            pending += inner
-        elif isinstance(inner, float):
-            digits += abs(int(repr(inner).partition("e")[2] or 0))
-    return digits
+def _write_out(value: Any) -> Any:
+    """Return a value whose numbers orjson writes as jsonb does: with all digits, and without exponents.
+
+    A float keeps a fraction: as an integer, 1e23 would be another number for Python.
+    """
+    if isinstance(value, dict):
+        return {key: _write_out(member) for key, member in value.items()}
+    if isinstance(value, list):
+        return [_write_out(member) for member in value]
+    if isinstance(value, int) and value not in _INTEGERS_OF_ORJSON:
+        return orjson.Fragment(str(value))
+    if isinstance(value, float) and "e" in repr(value):
+        digits = f"{Decimal(repr(value)):f}"
+        return orjson.Fragment(digits if "." in digits else f"{digits}.0")
+    return value

@@ -14,11 +14,6 @@ JSON_VALUES = st.recursive(
 JSON_OBJECTS = st.dictionaries(TEXTS, JSON_VALUES, max_size=4)
 
 
-def as_doubles(value: Any) -> Any:
-    """Make every number a float: jsonb writes out 1e20, which Python then reads as an integer."""
-    return json.loads(json.dumps(value), parse_int=float)
-
-
 def same_json(one: Any, other: Any) -> bool:
     """Return whether two values are equal JSON: the same keys in the same order, the same numbers."""
     return json.dumps(one) == json.dumps(other)
