@@ -56,7 +56,9 @@ class MessageListQuery(BranchQuery):
         min=0,
         max=MAX_INTEGER,
         load_default=None,
-        metadata={"description": "The last messages before this `seq`"},
+        metadata={
+            "description": "The last messages before this `seq`; with `after_seq`, the last between both"
+        },
     )
     max_tokens = Integer(
         min=1,

@@ -1439,7 +1439,7 @@ export interface operations {
                 offset?: number;
                 /** @description The first messages after this `seq` */
                 after_seq?: number | null;
-                /** @description The last messages before this `seq` */
+                /** @description The last messages before this `seq`; with `after_seq`, the last between both */
                 before_seq?: number | null;
                 /** @description The newest messages whose `token_count` add up to at most this, beginning at a `user` message, with the `system` messages before them; at least the newest message. `limit` does not apply, and `offset`, `after_seq` or `before_seq` beside it is a `422` */
                 max_tokens?: number | null;
