@@ -50,16 +50,20 @@ def _missing(preparation: Preparation, stored: StoredSession | None) -> list[Mes
     messages = preparation.conversation.messages
     if stored is None:
         return messages
+    is_stored = [preparation.ids[message.id] in stored.seqs for message in messages]
+    missing = [message for message, there in zip(messages, is_stored, strict=True) if not there]
     until = timestamp((stored.origin or {}).get("until"))
+    # `last_seq` counts every message that the session has ever had.
+    if until is None or len(stored.seqs) == stored.last_seq:
+        return missing
+    # The newest stored message. A message without a time of its own was there if it stands before it.
+    newest = max((place for place, there in enumerate(is_stored) if there), default=-1)
+    earlier = {message.id for message in messages[:newest]}
 
     def was_there(message: Message) -> bool:
-        return until is not None and not message.is_undated and preparation.time_of(message) <= until
+        return message.id in earlier if message.is_undated else preparation.time_of(message) <= until
 
-    return [
-        message
-        for message in messages
-        if preparation.ids[message.id] not in stored.seqs and not was_there(message)
-    ]
+    return [message for message in missing if not was_there(message)]
 
 
 def _write(

@@ -143,6 +143,35 @@ def test_deleted_message_does_not_return_and_its_children_are_bridged(conn: Conn
     assert rows(conn, "parent_seq") == [None, None, None]
 
 
+def delete_message(conn: Connection, seq: int) -> None:
+    conn.execute("DELETE FROM messages WHERE seq = %s", [seq])
+    conn.execute("UPDATE sessions SET message_count = message_count - 1, version = %s", [uuid4()])
+
+
+def test_deleted_message_without_a_time_does_not_return(conn: Connection) -> None:
+    given = conversation(4)
+    given.messages[1].is_undated = given.messages[3].is_undated = True
+    run(conn, conversation(3))
+    delete_message(conn, 2)
+    assert run(conn, given) == Outcome("grown", 1)
+    assert rows(conn, "content") == ["text 0", "text 2", "text 3"]
+
+
+@pytest.mark.parametrize("seconds", [2, 1.999], ids=["as_old_as_the_newest", "older_than_the_newest"])
+def test_new_message_is_added_whatever_its_time(conn: Connection, seconds: float) -> None:
+    run(conn, conversation(3))
+    given = conversation(3, head_id="answer")
+    given.messages.append(
+        Message("result", "m2", "tool", "result", created_at=START + timedelta(seconds=seconds))
+    )
+    given.messages.append(
+        Message("answer", "result", "assistant", "answer", created_at=START + timedelta(seconds=3))
+    )
+    assert run(conn, given) == Outcome("grown", 2)
+    assert rows(conn, "content") == ["text 0", "text 1", "text 2", "result", "answer"]
+    assert session(conn, "head_seq, is_branched") == (5, False)
+
+
 @pytest.mark.parametrize("batches", [0, 1, 2])
 def test_killed_run_is_completed_by_the_next(
     conn: Connection, monkeypatch: pytest.MonkeyPatch, batches: int
