@@ -62,7 +62,7 @@ class Unauthenticated(Error):
 
 
 class Forbidden(Error):
-    """The request is refused, whoever the caller is."""
+    """The request is refused for any caller."""
 
 
 class Unavailable(Error):

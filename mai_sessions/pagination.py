@@ -87,7 +87,7 @@ def parse_search_cursor(cursor: str) -> SearchPosition:
 
 
 def _checksum(text: str) -> str:
-    # It detects damage, and is no secret: a client may put any keys into a cursor.
+    # It detects damage, and is not a secret: a client may put any keys into a cursor.
     return md5(text.encode(), usedforsecurity=False).hexdigest()[:8]
 
 

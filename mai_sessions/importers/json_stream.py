@@ -46,7 +46,7 @@ class Readable(Protocol):
 
 def elements(stream: Readable) -> Iterator[bytes]:
     """Yield each element of an array or of `{"conversations": […]}`, each object of NDJSON, or the only
-    object. What stands between them and is no element is yielded too, for `parse` to refuse.
+    object. What stands between them and is not an element is yielded too, for `parse` to refuse.
 
     Raises UnreadableFile for what is not JSON, ends too early, or has an element of more than
     MAX_ELEMENT_BYTES.

@@ -84,7 +84,7 @@ TAGS = {
     "attachments": "Images and files of messages",
     "search": "Full-text search over titles and messages",
     "analytics": "What was used, for a dashboard",
-    "export": "Everything of the caller, to take along",
+    "export": "All sessions and messages of the caller",
     "service": "The state of the service itself",
 }
 # Problems that do not depend on the operation: a wrong method, a first line or header that is too long.

@@ -26,8 +26,8 @@ ADD_UP: LiteralString = """ON CONFLICT (user_id, session_id, day, part, agent_na
 def count_messages(messages: LiteralString) -> LiteralString:
     """Make the statement that counts messages in and out.
 
-    `messages` is a query for them, each with a `sign`: 1 counts it in, -1 counts it out. Whoever runs the
-    statement holds the lock of the session's row, so nobody else moves the same sums.
+    `messages` is a query for them, each with a `sign`: 1 counts it in, -1 counts it out. The caller holds
+    the lock of the session's row, so no other writer changes the same sums.
     """
     return f"""
     INSERT /* count_messages */ INTO daily_usage AS d (

@@ -20,7 +20,7 @@ _PAGE = 50
 # A page of messages ends with the one that takes its texts above this size, in bytes.
 _PAGE_BYTES = 1024 * 1024
 _PIECE_BYTES = 64 * 1024
-# The position before all sessions in the order of an export. It is no datetime, because a session may have
+# The position before all sessions in the order of an export. It is not a datetime, because a session may have
 # the first one.
 START = ("-infinity", UUID(int=0))
 

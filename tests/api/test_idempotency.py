@@ -122,7 +122,7 @@ def test_key_is_forgotten_after_a_day(client: FlaskClient, conn: Conn, messages:
 
 @pytest.mark.parametrize("deleted", ["message", "session"])
 def test_key_is_forgotten_with_what_it_created(client: FlaskClient, messages: str, deleted: str) -> None:
-    """A replay never tells of a row that is gone: the request is a new one."""
+    """A replay never returns a deleted row: the request is a new one."""
     headers, message = {"Idempotency-Key": "k"}, {"role": "user", "content": "x"}
     path, body = (messages, message) if deleted == "message" else (SESSIONS, {"messages": [message]})
     first = client.post(path, json=body, headers=headers)

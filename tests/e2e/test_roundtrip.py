@@ -84,20 +84,20 @@ def test_500_conversations_come_back_byte_for_byte(service: Service) -> None:
         before = call(connection, "GET", SESSIONS)[1]["total"]
 
     def write(connection: Any, number: int) -> None:
-        told = conversation(number)
-        status, session = call(connection, "POST", SESSIONS, {"title": told["title"]})
+        sent = conversation(number)
+        status, session = call(connection, "POST", SESSIONS, {"title": sent["title"]})
         assert status == 201
         paths[number] = f"{SESSIONS}/{session['id']}"
-        for message in told["messages"]:
+        for message in sent["messages"]:
             assert call(connection, "POST", f"{paths[number]}/messages", message)[0] == 201
 
     def read(connection: Any, number: int) -> None:
-        told = conversation(number)
+        sent = conversation(number)
         status, session = call(connection, "GET", paths[number])
-        assert (status, session["title"], session["message_count"]) == (200, told["title"], 20)
-        assert session["last_message_preview"] == told["messages"][-1]["content"][:100]
+        assert (status, session["title"], session["message_count"]) == (200, sent["title"], 20)
+        assert session["last_message_preview"] == sent["messages"][-1]["content"][:100]
         assert [message["seq"] for message in session["messages"]] == list(range(1, 21))
-        for message, expected in zip(session["messages"], told["messages"], strict=True):
+        for message, expected in zip(session["messages"], sent["messages"], strict=True):
             assert expected.items() <= message.items()
         assert call(connection, "GET", f"{paths[number]}/messages") == (200, session["messages"])
 

@@ -124,7 +124,7 @@ REFUSED = {
     "SELECT 1 FROM sessions JOIN messages USING (user_id) WHERE sessions.user_id = $1": "messages is not held",
     "SELECT 1 FROM sessions AS s JOIN messages AS m ON m.user_id = s.user_id": "s is not held",
     "SELECT 1 FROM sessions AS s (user_id) WHERE user_id = $1": "renames columns",
-    "SELECT 1 FROM local_users WHERE user_id = $1": "no table that is distributed",
+    "SELECT 1 FROM local_users WHERE user_id = $1": "not a distributed table",
     # In a query inside.
     "SELECT (SELECT count(*) FROM messages) FROM sessions WHERE user_id = $1": "messages is not held",
     "SELECT FROM sessions AS s WHERE user_id = $1 AND EXISTS (SELECT FROM messages WHERE user_id = s.user_id)": "messages is not",

@@ -196,7 +196,7 @@ class _Checker:
                 else:
                     level.tables.add(name)
                     if table not in self._tables:
-                        self.faults.append(f"{table} is no table that is distributed")
+                        self.faults.append(f"{table} is not a distributed table")
             case ast.RangeSubselect(alias=alias):
                 level.derived[alias.aliasname] = self.query(node.subquery, ctes)
             case ast.RangeFunction(alias=alias):

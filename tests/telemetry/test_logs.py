@@ -113,7 +113,7 @@ def test_unexpected_error_is_logged_without_values(
 
 
 def test_errors_of_postgresql_do_not_quote_rows(conn: psycopg.Connection[Any]) -> None:
-    told = []
+    described = []
     for statement in [
         "SELECT 'what-a-user-wrote'::int",
         "INSERT INTO users (user_id, session_count) VALUES ('what-a-user-wrote', -1)",
@@ -122,8 +122,8 @@ def test_errors_of_postgresql_do_not_quote_rows(conn: psycopg.Connection[Any]) -
     ]:
         with pytest.raises(psycopg.Error) as caught:
             conn.execute(statement)
-        told.append(logs.describe(caught.value))
-    assert told == [
+        described.append(logs.describe(caught.value))
+    assert described == [
         "InvalidTextRepresentation 22P02",
         "CheckViolation 23514 users.users_session_count_check",
         "UniqueViolation 23505 users.users_pkey",

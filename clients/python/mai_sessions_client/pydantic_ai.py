@@ -174,16 +174,17 @@ class MaiConversationStore(ConversationStore):
         session_id = _uuid_of(record.conversation_id)
         metadata = {_MEMBER: _RECORD.dump_python(record, mode="json")}
         if session is None:
+            fits = len(messages) <= _BATCH
             session = await self._client.create_session(
                 id=session_id,
                 title=_title(messages),
                 agent_name=self._agent_name,
-                metadata=metadata if len(messages) <= _BATCH else None,
-                messages=messages if len(messages) <= _BATCH else None,
-                head_id=record.head_id if messages and len(messages) <= _BATCH else None,
+                metadata=metadata if fits else None,
+                messages=messages if fits else None,
+                head_id=record.head_id if messages and fits else None,
                 only_new=True,
             )
-            if len(messages) <= _BATCH:
+            if fits:
                 return
         etag = session.etag
         while len(messages) > _BATCH:

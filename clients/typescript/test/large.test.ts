@@ -55,7 +55,7 @@ test("a session is read with the messages of its branch, or of all", async () =>
   assert.deepEqual((await client.readSession(empty)).messages, []);
 });
 
-test("another error of a page is no reason for a smaller one", async () => {
+test("another error of a page does not make the pages smaller", async () => {
   const pages = client.messagePages(id, { head_id: crypto.randomUUID() });
   await assert.rejects(pages.next(), { status: 422 });
   await assert.rejects(client.messagePages(crypto.randomUUID()).next(), { status: 404 });

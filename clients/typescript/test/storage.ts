@@ -1,4 +1,4 @@
-/** A `sessionStorage` for Node.js, with room for so many characters. */
+/** A `sessionStorage` for Node.js, with room for a number of characters. */
 
 export class FakeStorage implements Storage {
   [name: string]: unknown;

@@ -11,7 +11,7 @@
 \ir ../prepare.psql
 
 BEGIN READ ONLY;
--- Release 0.1 moves only newest_seq: a session that it wrote last has an older head_seq, which is no error.
+-- Release 0.1 moves only newest_seq: a session that it wrote last has an older head_seq, and is right.
 SELECT s.user_id, s.id AS session_id, NULL::integer AS seq,
        CASE WHEN s.is_branched AND h.id IS NULL THEN 'head_seq names no message'
             ELSE 'head_id names another message' END AS problem
