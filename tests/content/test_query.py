@@ -6,6 +6,7 @@ import re
 import sys
 import time
 import unicodedata
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -21,6 +22,8 @@ from mai_sessions.content.lexemes import (
     MAX_LEXEMES,
     count_lexemes,
     message_vector,
+    token_lexemes,
+    tokenize,
 )
 from mai_sessions.content.message import MAX_SEARCHABLE, NewMessage, with_words
 from mai_sessions.content.query import parse_query, split_terms
@@ -252,6 +255,13 @@ def test_time_of_a_snippet_is_linear_in_the_text(q: str, text: str) -> None:
     cpu_seconds(text)
     part = text[: len(text) // 4]
     assert min(cpu_seconds(text) for _ in range(3)) < 10 * min(cpu_seconds(part) for _ in range(3)) + 0.01
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_ascii_text_has_the_lexemes_of_its_tokens(text: str) -> None:
+    """ASCII texts are split in a faster way than others."""
+    tokens = tokenize(fold(text))
+    assert count_lexemes(text) == Counter(lexeme for token in tokens for lexeme in token_lexemes(token))
 
 
 def test_vector_of_any_text_is_bounded() -> None:
