@@ -1,7 +1,9 @@
 """`MaiSessions`: the API as an extension of any Flask application."""
 
 from collections.abc import Callable
+from importlib import import_module
 
+import click
 from flask import Flask
 
 from mai_sessions.api import blueprint
@@ -14,6 +16,24 @@ from mai_sessions.postgres.database import Database
 from mai_sessions.web.state import EXTENSION, State
 
 DEFAULT_PREFIX = "/api/v1"
+
+
+class _Commands(click.Group):
+    """`flask mai-sessions`, imported at its first use, because the commands import this module."""
+
+    @property
+    def _group(self) -> click.Group:
+        group: click.Group = import_module("mai_sessions.cli").flask_group
+        return group
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return self._group.list_commands(ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return self._group.get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> object:
+        return self._group.invoke(ctx)
 
 
 class MaiSessions:
@@ -34,12 +54,14 @@ class MaiSessions:
     def init_app(
         self, app: Flask, *, url_prefix: str = DEFAULT_PREFIX, settings: Settings | None = None
     ) -> None:
-        """Register the routes below `url_prefix`, and nothing else of the application.
+        """Register the routes below `url_prefix` and the commands `flask mai-sessions`, and nothing else.
 
         The settings are those of `app.config` whose keys begin with MAI_SESSIONS_, unless they are passed.
         The environment is not read. The database is not reached before the first request: create its tables
-        with `flask mai-sessions migrate`. Raises StartupError when a setting is wrong.
+        with `flask mai-sessions migrate`. Raises StartupError when a setting or the prefix is wrong.
         """
+        if "<" in url_prefix:
+            raise StartupError("url_prefix must not have variables")
         settings = settings or Settings.from_config(app.config)
         if self._identify is None:
             authenticate, url_signer = authentication(settings)
@@ -62,3 +84,6 @@ class MaiSessions:
             expiry=expiry,
         )
         app.register_blueprint(blueprint, url_prefix=url_prefix)
+        app.cli.add_command(
+            _Commands("mai-sessions", help="Manage the sessions and messages of this application.")
+        )

@@ -310,6 +310,11 @@ def test_wrong_settings_are_refused() -> None:
             MaiSessions(app, identify=lambda: "ann")
 
 
+def test_prefix_with_a_variable_is_refused() -> None:
+    with pytest.raises(StartupError, match="url_prefix"):
+        MaiSessions(identify=lambda: "ann").init_app(Flask("host"), url_prefix="/<tenant>/chat")
+
+
 def test_settings_are_those_of_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://of-the-host")
     monkeypatch.setenv("MAI_SESSIONS_MAX_BODY", "7")

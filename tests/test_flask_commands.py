@@ -6,16 +6,14 @@ from typing import Any
 import pytest
 from click.testing import Result
 from flask import Flask
-from flask.cli import ScriptInfo
 
 from mai_sessions import MaiSessions
-from mai_sessions.cli import flask_group
 
 
 @pytest.fixture
 def run() -> Callable[..., Result]:
     def run(app: Flask, *arguments: str) -> Result:
-        return app.test_cli_runner().invoke(flask_group, arguments, obj=ScriptInfo(create_app=lambda: app))
+        return app.test_cli_runner().invoke(args=["mai-sessions", *arguments])
 
     return run
 
@@ -44,9 +42,8 @@ def test_commands_of_the_server_are_left_out(run: Callable[..., Result], databas
     assert run(app, "serve").exit_code == 2
 
 
-def test_application_without_the_extension_is_named(run: Callable[..., Result]) -> None:
-    result = run(Flask("other"), "check")
-    assert (result.exit_code, result.output) == (
-        1,
-        "Error: this application does not register MaiSessions\n",
-    )
+def test_commands_are_those_of_the_application_alone(run: Callable[..., Result], database_url: str) -> None:
+    app = make_host(database_url)
+    assert "Manage the sessions" in app.test_cli_runner().invoke(args=["--help"]).output
+    assert "reindex" in run(app, "--help").output
+    assert "No such command 'mai-sessions'" in run(Flask("other"), "check").output
