@@ -145,9 +145,7 @@ def make_database(server_url: str) -> Iterator[Callable[[str], str]]:
         url = citus.create_database(name)
         made_distributed.append(name)
         options = ["--no-psqlrc", "-v", "apply=1", "-v", f"shards={citus.SHARDS}"]
-        # All databases share the roles, whose settings one transaction at a time may change.
-        with psycopg.connect(server_url) as lock:
-            lock.execute("SELECT pg_advisory_xact_lock(hashtextextended('roles of the tests', 0))")
+        with citus.changing_roles():
             _make_schema(url)
             _run_program("psql", *options, "-f", str(DBA / "citus/distribute.sql"), url)
         return url

@@ -124,6 +124,16 @@ def create_roles(roles: Sequence[str]) -> None:
                 conn.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
 
 
+@contextmanager
+def changing_roles() -> Iterator[None]:
+    """Wait until no other process of the tests changes roles, which all databases share. To add a node also
+    changes them.
+    """
+    with psycopg.connect(CITUS_URL) as lock:
+        lock.execute("SELECT pg_advisory_xact_lock(hashtextextended('roles of the tests', 0))")
+        yield
+
+
 def create_database(name: str) -> str:
     """Create a database on all nodes, with Citus and the nodes added, and return its URL on the
     coordinator.
@@ -140,9 +150,10 @@ def create_database(name: str) -> str:
         host=conninfo_to_dict(coordinator.url)["host"],
         port=coordinator.port,
     )
-    for worker in workers:
-        address = {"host": conninfo_to_dict(worker.url)["host"], "port": worker.port}
-        database.run("SELECT citus_add_node(%(host)s, %(port)s)", **address)
+    with changing_roles():
+        for worker in workers:
+            address = {"host": conninfo_to_dict(worker.url)["host"], "port": worker.port}
+            database.run("SELECT citus_add_node(%(host)s, %(port)s)", **address)
     return database.url
 
 
