@@ -9,9 +9,13 @@ from threading import Event, Thread
 
 from support.chats import SESSIONS
 from support.figures import FULL, Figures
+from support.raw_http import connect
 from support.service import Service, call
 
 MAX_BODY = (64 if FULL else 4) * 1024 * 1024
+
+# The begin of a request that creates a session; its framing and its body follow.
+HEAD = f"POST {SESSIONS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n".encode()
 
 # The outcome of a connection that ends without a response.
 CLOSED = "closed"
@@ -72,11 +76,6 @@ def beside_another(service: Service, name: str) -> Iterator[Figures]:
     assert failures == [], failures
     assert figures.lost == 0
     assert figures.acknowledged > 0
-
-
-def connect(service: Service) -> socket.socket:
-    """Connect, with a limit for each wait."""
-    return socket.create_connection(("127.0.0.1", service.port), timeout=60)
 
 
 def outcome(connection: socket.socket) -> str:

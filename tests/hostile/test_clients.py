@@ -8,13 +8,12 @@ from itertools import chain, repeat
 
 import psycopg
 import pytest
-from attackers import CLOSED, Fault, ask, connect, outcome
-from support.chats import SESSIONS
+from attackers import CLOSED, HEAD, Fault, ask, outcome
 from support.figures import FULL
 from support.nginx import Site
+from support.raw_http import connect
 from support.service import Service
 
-HEAD = f"POST {SESSIONS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n".encode()
 GIGABYTE = 1024**3
 PIECE = b" " * 65536
 

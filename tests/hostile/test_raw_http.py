@@ -11,10 +11,10 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-from attackers import connect
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from support.chats import SESSIONS
+from support.raw_http import connect
 from support.service import Service, call, running, wait_until, workers_of
 
 EXAMPLES = 10 * int(os.environ.get("FUZZ_EXAMPLES", "10"))

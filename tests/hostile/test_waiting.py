@@ -8,11 +8,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from attackers import MAX_BODY, Fault, connect, outcome
+from attackers import HEAD, MAX_BODY, Fault, outcome
 from support.chats import SESSIONS
+from support.raw_http import connect
 from support.service import Service, call, running, workers_of
 
-HEAD = f"POST {SESSIONS} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n".encode()
 SEARCH = b"GET /api/v1/search?q=lighthouse HTTP/1.1\r\nHost: localhost\r\n\r\n"
 RESPONSE = b"HTTP/1.1 200 OK"
 IDLE = 60
