@@ -42,7 +42,7 @@ class WindowEnd(NamedTuple):
     message_before: UUID | None
     titles_before: datetime | None
     title_before: UUID | None
-    now: datetime
+    read_at: datetime
 
 
 class Row(NamedTuple):
@@ -177,7 +177,7 @@ def _next_position(
     end: WindowEnd, rows: list[Row], after: SearchPosition, limit: int
 ) -> SearchPosition | None:
     """Return where the page after these rows begins: in the same window, in the next one, or nowhere."""
-    read_at = min(end.now, after.read_at)
+    read_at = min(end.read_at, after.read_at)
     if len(rows) > limit:
         last = rows[limit - 1]
         return after._replace(rank=last.rank, created_at=last.created_at, id=last.id, read_at=read_at)

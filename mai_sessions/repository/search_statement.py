@@ -2,7 +2,8 @@
 
 Results are read in windows. A window is the newest 200 messages and the newest 200 titles that match and are
 older than the window before; in a window titles come first, then the best by ts_rank, then the newest.
-What is written after the first page was read is left out of the pages that follow.
+What is written after the first page was read is left out of the pages that follow. If a clock was ahead, and
+the first window has later times than now, what is written until its latest time is found as well.
 
 A word in many messages makes a search slow if every row that matches is read to find the newest. So a sample
 of the newest messages tells in which share of them the words are, and the first window takes the first of
@@ -259,8 +260,10 @@ SEARCH: LiteralString = f"""
           LEFT JOIN (SELECT created_at, session_id FROM titles
                       WHERE (SELECT count(*) FROM titles) = {_WINDOW}
                       ORDER BY created_at, session_id LIMIT 1) AS t ON true)
-    SELECT e.is_last, e.messages_before, e.message_before, e.titles_before, e.title_before, now(), p.rank,
-           p.created_at, p.id, p.session_id,
+    SELECT e.is_last, e.messages_before, e.message_before, e.titles_before, e.title_before,
+           greatest(now(), (SELECT max(created_at) + interval '1 microsecond' FROM messages_in_window),
+                    (SELECT max(created_at) + interval '1 microsecond' FROM titles)), p.rank, p.created_at,
+           p.id, p.session_id,
            (SELECT s.title FROM sessions AS s WHERE s.user_id = %(user_id)s AND s.id = p.session_id),
            p.seq, p.role, left(p.content, %(max_characters)s), to_json(p.created_at)
       FROM window_end AS e

@@ -342,3 +342,20 @@ def test_unreachable_database_is_a_503(make_app: Callable[..., Flask]) -> None:
     assert response.status_code == 503
     assert int(response.headers["Retry-After"]) > 0
     assert "127.0.0.1" not in response.text
+
+
+@pytest.mark.parametrize("table", ["messages", "session_titles"])
+def test_results_of_a_clock_that_was_ahead_are_on_all_pages(
+    client: FlaskClient, conn: psycopg.Connection[Any], table: str
+) -> None:
+    title, content = ("hay", "needle") if table == "messages" else ("needle", "hay")
+    for _ in range(5):
+        client.post(SESSIONS, json={"title": title, "messages": [{"role": "user", "content": content}]})
+    conn.execute(f"UPDATE {table} SET created_at = now() + interval '1 day'".encode())
+    query = {"q": "needle", "limit": "2"}
+    found = []
+    for _ in range(3):
+        page = client.get("/api/v1/search", query_string=query).get_json()
+        found += [(result["session"]["id"], result["seq"]) for result in page["results"]]
+        query["cursor"] = page["next_cursor"] or ""
+    assert len(found) == len(set(found)) == 5
