@@ -61,11 +61,11 @@ def store_attachments(messages: LiteralString) -> LiteralString:
      CROSS JOIN unnest(%(sha256s)s::text[], %(content_types)s::text[], %(contents)b::bytea[],
                   %(file_names)s::text[])
            AS n (sha256, content_type, content, file_name)
-     CROSS JOIN LATERAL (
-           SELECT count(*)::int AS messages
-             FROM ({messages}) AS m
-            WHERE n.sha256 = ANY (m.images || m.part_attachments)) AS named
-     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND named.messages > 0
+      JOIN (SELECT i.sha256, count(*)::int AS messages
+              FROM ({messages}) AS m
+             CROSS JOIN LATERAL (SELECT DISTINCT unnest(m.images || m.part_attachments) AS sha256) AS i
+             GROUP BY i.sha256) AS named ON named.sha256 = n.sha256
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
         ON CONFLICT (user_id, sha256) DO UPDATE
        SET reference_count = a.reference_count + excluded.reference_count,
            file_name       = coalesce(a.file_name, excluded.file_name)"""

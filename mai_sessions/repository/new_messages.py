@@ -181,7 +181,8 @@ def statements_after_insert(params: dict[str, Any]) -> list[LiteralString]:
     """Return the statements that follow the insertion, those that the messages need."""
     return [
         *([SET_PARENTS] if params["child_ids"] else []),
-        *([DROP_UNKNOWN_LINKS, STORE_ATTACHMENTS, REFER_TO_ATTACHMENTS] if params["named_sha256s"] else []),
+        *([DROP_UNKNOWN_LINKS, STORE_ATTACHMENTS] if params["named_sha256s"] else []),
+        *([REFER_TO_ATTACHMENTS] if params["named_sha256s"] != params["sha256s"] else []),
         COUNT_MESSAGES,
         MOVE_SESSION,
     ]

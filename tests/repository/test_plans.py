@@ -26,7 +26,7 @@ from mai_sessions.content.lexemes import (
 from mai_sessions.content.message import NewMessage
 from mai_sessions.content.query import parse_query
 from mai_sessions.postgres.connection import Connection
-from mai_sessions.repository import analytics, appends, messages, patches, sessions
+from mai_sessions.repository import analytics, appends, messages, new_messages, patches, sessions
 
 USERS, SESSIONS, MESSAGES = 100, 50, 10
 USER = "user7"
@@ -340,3 +340,31 @@ def test_page_reads_only_its_part_of_a_long_session(seeded: psycopg.Connection[A
         ).fetchone()
     assert row is not None
     assert row[0] <= LONG_MESSAGES // 10 + 20
+
+
+def test_files_of_a_batch_are_counted_in_one_pass(seeded: psycopg.Connection[Any]) -> None:
+    sha256s = [f"f{seq:063d}" for seq in range(1, LONG_MESSAGES + 1)]
+    params = {key: value for key, (_, value) in PARAMETERS.items()} | {
+        "session_id": LONG,
+        "sha256s": sha256s,
+        "content_types": ["a/b"] * LONG_MESSAGES,
+        "contents": [b"x"] * LONG_MESSAGES,
+        "file_names": [None] * LONG_MESSAGES,
+    }
+    with seeded.transaction(force_rollback=True):
+        seeded.execute(
+            "UPDATE sessions SET message_count = 0, last_seq = 0, newest_seq = NULL WHERE id = %s", [LONG]
+        )
+        seeded.execute(
+            "UPDATE messages SET images = ARRAY['f' || lpad(seq::text, 63, '0')] WHERE session_id = %s",
+            [LONG],
+        )
+        nodes = _explain(seeded, "ANALYZE", new_messages.STORE_ATTACHMENTS, params)
+        stored = seeded.execute(
+            "SELECT count(*) FROM attachments WHERE sha256 = ANY (%s)", [sha256s]
+        ).fetchone()
+    assert stored == (LONG_MESSAGES,)
+    rows = [
+        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"] for node in nodes
+    ]
+    assert max(rows) <= 2 * LONG_MESSAGES
