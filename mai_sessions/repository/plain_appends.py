@@ -117,7 +117,7 @@ KEEP_PLAIN_KEY: LiteralString = f"""
 
 
 def is_plain(message: NewMessage) -> bool:
-    """Tell whether a message is one for `append_plain_message`."""
+    """Return whether a message is one for `append_plain_message`."""
     return (
         message.parent_id is UNSET
         and not message.images

@@ -23,7 +23,7 @@ def sizes(conn: psycopg.Connection[Any]) -> list[int]:
 
 
 def has_other_snapshots(conn: psycopg.Connection[Any]) -> bool:
-    """Tell whether another session, such as an ANALYZE by autovacuum, keeps VACUUM from removing rows."""
+    """Return whether another session, such as an ANALYZE by autovacuum, keeps VACUUM from removing rows."""
     row = conn.execute("""
         SELECT EXISTS (SELECT FROM pg_stat_activity
                         WHERE backend_xmin IS NOT NULL AND pid <> pg_backend_pid()
