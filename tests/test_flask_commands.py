@@ -1,11 +1,13 @@
 """`flask mai-sessions`, the commands in a host application."""
 
 from collections.abc import Callable
+from importlib.metadata import entry_points
 from typing import Any
 
 import pytest
 from click.testing import Result
 from flask import Flask
+from flask.cli import ScriptInfo
 
 from mai_sessions import MaiSessions
 
@@ -47,3 +49,13 @@ def test_commands_are_those_of_the_application_alone(run: Callable[..., Result],
     assert "Manage the sessions" in app.test_cli_runner().invoke(args=["--help"]).output
     assert "reindex" in run(app, "--help").output
     assert "No such command 'mai-sessions'" in run(Flask("other"), "check").output
+
+
+def test_plugin_of_flask_names_an_application_without_the_extension() -> None:
+    [plugin] = entry_points(group="flask.commands", name="mai-sessions")
+    script = ScriptInfo(create_app=lambda: Flask("other"))
+    result = Flask("other").test_cli_runner().invoke(plugin.load(), ["check"], obj=script)
+    assert (result.exit_code, result.output) == (
+        1,
+        "Error: this application does not register MaiSessions\n",
+    )

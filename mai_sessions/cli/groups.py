@@ -4,6 +4,7 @@ import click
 from flask.cli import ScriptInfo
 
 from mai_sessions.errors import StartupError
+from mai_sessions.web.state import EXTENSION
 
 
 class _Group(click.Group):
@@ -29,7 +30,10 @@ class _FlaskGroup(_Group):
         return None if cmd_name in self._EXCLUDED else main.get_command(ctx, cmd_name)
 
     def _invoke(self, ctx: click.Context) -> object:
-        with ctx.ensure_object(ScriptInfo).load_app().app_context():
+        app = ctx.ensure_object(ScriptInfo).load_app()
+        if EXTENSION not in app.extensions:
+            raise StartupError("this application does not register MaiSessions")
+        with app.app_context():
             return super()._invoke(ctx)
 
 
@@ -39,5 +43,6 @@ def main() -> None:
     """Store the chats of an LLM frontend."""
 
 
-# `MaiSessions.init_app` adds it to the commands of its application.
-flask_group = _FlaskGroup("mai-sessions")
+@click.group("mai-sessions", cls=_FlaskGroup)
+def flask_group() -> None:
+    """Manage the sessions and messages of this application."""
