@@ -16,10 +16,12 @@ MAX_COUNTED = 10_000
 
 # Of all users: on a Citus cluster these ask every node, which takes no empty list of columns.
 _OLD: LiteralString = "NOT words @@ '''_2'''"
+# A streaming message gets its words when it ends.
+_OLD_MESSAGE: LiteralString = f"{_OLD} AND status <> 'streaming'"
 
 _COUNT_OLD_WORDS: LiteralString = f"""
     SELECT /* count_old_words */
-           (SELECT count(*) FROM (SELECT 1 FROM messages WHERE {_OLD} LIMIT %(max_counted)s) AS m),
+           (SELECT count(*) FROM (SELECT 1 FROM messages WHERE {_OLD_MESSAGE} LIMIT %(max_counted)s) AS m),
            (SELECT count(*) FROM (SELECT 1 FROM session_titles WHERE {_OLD} LIMIT %(max_counted)s) AS t),
            coalesce((SELECT reltuples::bigint FROM pg_class
                      WHERE oid = to_regclass('messages_old_words_idx')), 0),
@@ -28,7 +30,7 @@ _COUNT_OLD_WORDS: LiteralString = f"""
 _NEXT_USER_OF_OLD_MESSAGES: LiteralString = f"""
     SELECT /* users_of_old_messages */ user_id
       FROM messages
-     WHERE {_OLD} AND user_id > %(user_id)s
+     WHERE {_OLD_MESSAGE} AND user_id > %(user_id)s
      ORDER BY user_id
      LIMIT 1"""
 _NEXT_USER_OF_OLD_TITLES: LiteralString = f"""
@@ -40,7 +42,7 @@ _NEXT_USER_OF_OLD_TITLES: LiteralString = f"""
 LOCK_OLD_MESSAGES: LiteralString = f"""
     SELECT /* rewrite_message_words */ session_id, seq, created_at, left(content, %(max_characters)s)
       FROM messages
-     WHERE user_id = %(user_id)s AND {_OLD}
+     WHERE user_id = %(user_id)s AND {_OLD_MESSAGE}
      ORDER BY session_id, seq
      LIMIT %(limit)s
        FOR NO KEY UPDATE SKIP LOCKED"""

@@ -132,6 +132,20 @@ def test_stopped_reindex_continues(conn: psycopg.Connection[Any], old: list[str]
         assert count_old_words(own) == OldWords(0, 0)
 
 
+def test_streaming_message_is_neither_counted_nor_rewritten(
+    client: FlaskClient, conn: psycopg.Connection[Any]
+) -> None:
+    message = {"role": "assistant", "content": "half an answer", "status": "streaming"}
+    session = client.post(PATH, json={"messages": [message]}).get_json()
+    with Connection.connect(conn.info.dsn, autocommit=True) as own:
+        assert count_old_words(own) == OldWords(0, 0)
+        assert list(reindex(own, 2)) == []
+    assert found(client, "half") == []
+    path = f"{PATH}/{session['id']}/messages/{session['messages'][0]['id']}"
+    client.patch(path, json={"status": "complete"})
+    assert found(client, "half") == [session["messages"][0]["id"]]
+
+
 def test_reindex_skips_rows_that_are_being_written(
     client: FlaskClient, conn: psycopg.Connection[Any], old: list[str]
 ) -> None:
