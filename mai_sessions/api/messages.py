@@ -79,7 +79,13 @@ def append_messages(payload: dict[str, Any], session_id: UUID) -> Response:
         content = b'{"messages":[%s],"session":%s}' % (b",".join(reply.messages), reply.session)
     else:
         path, [content] = f"{path}/{reply.ids[0]}", reply.messages
-    return created_response(path, content, version=reply.version, status=201 if reply.is_new else 200)
+    return created_response(
+        path,
+        content,
+        version=reply.version,
+        status=201 if reply.is_new else 200,
+        is_replay=reply.is_replay,
+    )
 
 
 @api.delete("/sessions/<session_id>/messages", tags=["messages"])

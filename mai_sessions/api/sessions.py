@@ -67,7 +67,11 @@ def create_session(payload: dict[str, Any]) -> Response:
             max_bytes=current_state().settings.max_response,
         )
     return created_response(
-        f"/sessions/{reply.id}", reply.body, version=reply.version, status=201 if reply.is_new else 200
+        f"/sessions/{reply.id}",
+        reply.body,
+        version=reply.version,
+        status=201 if reply.is_new else 200,
+        is_replay=reply.is_replay,
     )
 
 

@@ -50,8 +50,9 @@ from mai_sessions.repository.session_changes import (
 class AppendReply(NamedTuple):
     """Messages that were appended: their ids and JSON, in the order in which they were given.
 
-    `session` is the JSON of the session's summary, for a batch. `version` is the session's, or None when this
-    is the first reply again. `is_new` tells that something was added, now or by the request before.
+    `session` is the JSON of the session's summary, for a batch. `version` is the session's, None in a reply
+    of release 0.1. `is_new` tells that something was added, now or by the request before; `is_replay`, that
+    this is the first reply again.
     """
 
     ids: list[UUID]
@@ -59,6 +60,7 @@ class AppendReply(NamedTuple):
     session: bytes | None
     version: UUID | None
     is_new: bool
+    is_replay: bool = False
 
 
 # Of a batch with ids of its own, messages may be there, and larger than those that were sent.
@@ -232,7 +234,7 @@ def _reply_from_body(
 ) -> AppendReply:
     """The reply for messages that were added and not read back. `first` is what the first one became."""
     if READ_REPLY in rows:
-        return _replay(session_id, messages, True, rows[READ_REPLY][0][0])._replace(version=version)
+        return _replay(session_id, messages, True, rows[READ_REPLY][0][0])._replace(is_replay=False)
     message_id, seq, created_at = first
     placement = Placement(message_id, seq, time_as_json(created_at), rows[MOVE_SESSION][0][0])
     body = message_json(session_id, messages[0], placement)
@@ -244,4 +246,5 @@ def _replay(session_id: UUID, messages: Sequence[NewMessage], same_body: bool, r
     kept = orjson.loads(reply)
     bodies = replayed_messages(session_id, messages, kept)
     session = None if kept["session"] is None else orjson.dumps(kept["session"])
-    return AppendReply(list(bodies), list(bodies.values()), session, None, is_new=True)
+    version = UUID(kept["version"]) if "version" in kept else None
+    return AppendReply(list(bodies), list(bodies.values()), session, version, is_new=True, is_replay=True)

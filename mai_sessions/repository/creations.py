@@ -163,7 +163,7 @@ def create_session(
     rows = _run(conn, statements, params, messages)
     for (created_at,) in rows[insert]:
         if READ_REPLY in rows:
-            body = _replay(session, messages, created_at, rows[READ_REPLY][0][0])
+            body = _first_body(session, messages, created_at, orjson.loads(rows[READ_REPLY][0][0]))
         else:
             body = rows[reply_statement][0][2] if messages else _new_session(session, created_at, version)
         return SessionReply(session.id, version, body, is_new=True)
@@ -173,9 +173,9 @@ def create_session(
         return get_session(conn, user_id, session.id, max_bytes=max_bytes, must_fit=False)
     [(same_body, session_id, kept_at, reply)] = rows[GET_KEY]
     check_same_body(same_body)
-    return SessionReply(
-        session_id, None, _replay(session._replace(id=session_id), messages, kept_at, reply), is_new=True
-    )
+    kept = orjson.loads(reply)
+    body = _first_body(session._replace(id=session_id), messages, kept_at, kept)
+    return SessionReply(session_id, UUID(kept["version"]), body, is_new=True, is_replay=True)
 
 
 def _reply_statement(messages: Sequence[NewMessage], head_id: UUID | None) -> LiteralString:
@@ -249,9 +249,10 @@ def _message_params(
     }
 
 
-def _replay(session: NewSession, messages: Sequence[NewMessage], kept_at: datetime, reply: bytes) -> bytes:
-    """Return the first reply again, from the body of the retry and the stored parts of the reply."""
-    kept: dict[str, Any] = orjson.loads(reply)
+def _first_body(
+    session: NewSession, messages: Sequence[NewMessage], kept_at: datetime, kept: dict[str, Any]
+) -> bytes:
+    """Return the JSON of the first reply, from the body of the request and the stored parts of the reply."""
     if not messages:
         return _new_session(session, session.created_at or kept_at, kept["version"])
     bodies = replayed_messages(session.id, messages, kept)

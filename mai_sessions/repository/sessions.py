@@ -37,12 +37,13 @@ from mai_sessions.repository.session_changes import (
 
 
 class SessionReply(NamedTuple):
-    """A session: its id, its version (None for a replay), its JSON, and whether it is new."""
+    """A session: its id, version and JSON, whether it is new, and whether this is the first reply again."""
 
     id: UUID
-    version: UUID | None
+    version: UUID
     body: bytes
     is_new: bool = False
+    is_replay: bool = False
 
 
 # The newest messages are those above a seq: in this form, the primary key returns them in order.

@@ -73,12 +73,14 @@ def empty_response() -> Response:
     return response
 
 
-def created_response(path: str, body: bytes, *, version: object, status: int = 201) -> Response:
+def created_response(
+    path: str, body: bytes, *, version: object, status: int = 201, is_replay: bool = False
+) -> Response:
     """Make the response to a POST that created the resource at this path below the API's.
 
-    A `version` of None marks the replay of an earlier response to the same Idempotency-Key.
+    A replay repeats an earlier response to the same Idempotency-Key.
     """
     headers = {"Location": api_url() + path}
-    if version is None:
+    if is_replay:
         headers["Idempotency-Replayed"] = "true"
     return json_response(body, status, version=version, headers=headers)

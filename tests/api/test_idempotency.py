@@ -34,7 +34,8 @@ def test_replayed_append_gets_the_first_response(client: FlaskClient, messages: 
         f"{messages}/", json={**dict(reversed(body.items())), "unknown": 1}, headers={"Idempotency-Key": "k"}
     )
     assert (again.status_code, again.get_json()) == (201, first.get_json())
-    assert again.headers["Location"] == first.headers["Location"]
+    for name in ("Location", "ETag"):
+        assert again.headers[name] == first.headers[name]
     assert (first.headers.get("Idempotency-Replayed"), again.headers["Idempotency-Replayed"]) == (
         None,
         "true",
@@ -48,6 +49,7 @@ def test_replayed_create_gets_the_first_response(client: FlaskClient) -> None:
     again = client.post(SESSIONS, json={"title": "x"}, headers={"Idempotency-Key": "k"})
     assert (again.status_code, again.get_json()) == (201, first.get_json())
     assert again.headers["Idempotency-Replayed"] == "true"
+    assert again.headers["ETag"] == first.headers["ETag"]
     assert client.get(SESSIONS).get_json()["total"] == 1
 
 
