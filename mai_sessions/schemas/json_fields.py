@@ -124,9 +124,9 @@ class PastMoment(TypedErrors, fields.Field[datetime]):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> datetime:
         try:
-            given = datetime.fromisoformat(value)
+            given = datetime.fromisoformat(value.upper())  # RFC 3339 §5.6 also allows t and z.
             moment = given.astimezone(UTC)
-        except (TypeError, ValueError, OverflowError):
+        except (AttributeError, ValueError, OverflowError):
             raise self.make_error("invalid") from None
         # Python ignores a U+0000 at the end.
         if given.tzinfo is None or not value.isprintable():

@@ -67,6 +67,7 @@ def parse_datetime(text: str) -> datetime:
     # Python would ignore a U+0000 at the end.
     if not text.isprintable() or len(text) <= len("2026-W48"):
         raise ValueError
+    text = text.upper()  # RFC 3339 §5.6 also allows t and z.
     if _HAS_TIME(text):
         text = _BLANK.sub("+", text)
     moment = datetime.fromisoformat(text)

@@ -83,6 +83,12 @@ def test_null_is_not_given() -> None:
     assert message == MessageAppend().load(USER)["messages"][0]
 
 
+def test_time_may_be_in_small_letters() -> None:
+    [small] = MessageAppend().load({**USER, "created_at": "2020-01-01t00:00:00.5z"})["messages"]
+    [large] = MessageAppend().load({**USER, "created_at": "2020-01-01T00:00:00.5Z"})["messages"]
+    assert small == large
+
+
 def test_content_is_the_text_of_the_parts_unless_it_is_given() -> None:
     parts = [{"type": "text", "text": "from the parts"}]
     [derived] = MessageAppend().load({"role": "user", "parts": parts})["messages"]

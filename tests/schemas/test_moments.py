@@ -28,6 +28,8 @@ def test_every_form_of_a_date_is_a_whole_day(text: str) -> None:
         ("20261125 1000", DAY.replace(hour=10)),
         ("2026-11-25T10:00:00Z", DAY.replace(hour=10)),
         ("2026-11-25T10:00:00.000Z", DAY.replace(hour=10)),
+        ("2026-11-25t10:00:00z", DAY.replace(hour=10)),
+        ("2026-11-25t10:00:00 02:00", DAY.replace(hour=8)),
         ("2026-11-25T10:00:00+02:00", DAY.replace(hour=8)),
         ("2026-11-25T10:00:00 02:00", DAY.replace(hour=8)),
         ("2026-11-25 10:00:00 02:00", DAY.replace(hour=8)),
