@@ -151,6 +151,9 @@ def _clean(shown: str) -> str:
 def _take_files(message: Message, content: Json, metadata: Json, files: Files) -> None:
     """Take the images of the export, and keep the names of all other files."""
     pointers = [text(piece.get("asset_pointer")) for piece in objects(content.get("parts"))]
+    # What the code interpreter has drawn.
+    printed = objects(mapping(metadata.get("aggregate_result")).get("messages"))
+    pointers += [text(piece.get("image_url")) for piece in printed]
     ids = [re.split(r"[?#]", pointer.partition("://")[2])[0] for pointer in pointers if pointer]
     taken = set()
     for file_id in ids:
@@ -161,7 +164,9 @@ def _take_files(message: Message, content: Json, metadata: Json, files: Files) -
         file_id, name = text(attachment.get("id")), text(attachment.get("name"))
         if file_id in taken:
             continue
-        if text(attachment.get("mime_type")).startswith("image/") and (image := files.image(file_id)):
+        # Old exports say mimeType.
+        media_type = text(attachment.get("mime_type")) or text(attachment.get("mimeType"))
+        if media_type.startswith("image/") and (image := files.image(file_id)):
             message.images.append(image)
         elif name or file_id:
             message.documents.append(name or file_id)

@@ -142,6 +142,33 @@ def test_chatgpt_images_come_out_of_the_zip(tmp_path: Path) -> None:
     assert conversation.messages[0].documents == ["report.pdf", "file-gone"]
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {
+            "aggregate_result": {
+                "messages": [{"message_type": "stream"}, {"image_url": "file-service://file-1"}]
+            }
+        },
+        {"attachments": [{"id": "file-1", "name": "cat.png", "mimeType": "image/png"}]},
+    ],
+    ids=["code_interpreter", "old_attachment"],
+)
+def test_chatgpt_images_that_only_the_metadata_name_are_kept(
+    tmp_path: Path, metadata: dict[str, object]
+) -> None:
+    path = tmp_path / "export.zip"
+    content = {"content_type": "execution_output", "text": "<Figure>"}
+    nodes = {"m": {"author": {"role": "tool"}, "content": content, "metadata": metadata}}
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("conversations.json", json.dumps(chatgpt(nodes)))
+        archive.writestr("file-1-cat.png", png())
+    with Export(path) as export:
+        [conversation] = export.conversations()
+        assert isinstance(conversation, Conversation)
+        assert [image.load() for image in conversation.messages[0].images] == [png()]
+
+
 def test_chinese_brackets_are_not_taken_for_citations(tmp_path: Path) -> None:
     content = {"content_type": "text", "parts": ["【注意】见【12:3†source】和【4】"]}
     assert read(write(tmp_path, chatgpt({"m": {"content": content}}))).messages[0].content == "【注意】见和"
