@@ -74,8 +74,10 @@ def get_detailed() -> Response:
     try:
         with database.primary.checkout(PROBE_TIMEOUT, max_seconds=PROBE_TIMEOUT) as conn:
             nodes = count_nodes(conn)
+            if not migrations.is_current(conn):
+                postgres = {"ok": False, "error": "Schema of an older release"}
             # Counting old words takes every node.
-            if migrations.is_current(conn) and not (nodes and nodes.unreachable):
+            elif not (nodes and nodes.unreachable):
                 old_words = count_old_words(conn)
     except Unavailable as error:
         postgres = {"ok": False, "error": str(error)}

@@ -102,7 +102,7 @@ class DetailedHealth(Schema):
         metadata={
             "enum": ["healthy", "degraded", "unhealthy"],
             "description": "degraded: requests wait for a connection, or a node of the Citus cluster cannot "
-            "be reached; unhealthy: the database does not respond",
+            "be reached; unhealthy: the database does not respond, or has the schema of an older release",
         },
     )
     services = fields.Nested(Services, required=True)

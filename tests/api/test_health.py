@@ -78,3 +78,13 @@ def test_detailed_health_without_a_database_is_unhealthy() -> None:
     # Those that gave up wait no more.
     assert body["services"]["postgres"]["details"]["requests_waiting"] <= 1
     app.extensions["mai_sessions"].close()
+
+
+def test_schema_of_an_older_release_is_neither_ready_nor_healthy(new_database: str) -> None:
+    app = create_app(Settings(database_url=new_database, migrate="off", threads=1))
+    with app.test_client() as client:
+        assert client.get("/health/ready").status_code == 503
+        body = client.get("/health/detailed").get_json()
+    app.extensions["mai_sessions"].close()
+    assert body["status"] == "unhealthy"
+    assert body["services"]["postgres"]["error"] == "Schema of an older release"

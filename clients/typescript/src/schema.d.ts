@@ -755,7 +755,7 @@ export interface components {
         };
         DetailedHealth: {
             /**
-             * @description degraded: requests wait for a connection, or a node of the Citus cluster cannot be reached; unhealthy: the database does not respond
+             * @description degraded: requests wait for a connection, or a node of the Citus cluster cannot be reached; unhealthy: the database does not respond, or has the schema of an older release
              * @enum {string}
              */
             status: "healthy" | "degraded" | "unhealthy";
