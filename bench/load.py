@@ -102,7 +102,8 @@ def execute(
             file.write_text(script)
             options.append(f"-f{file}")
         spent, counts = [cpu_seconds(postgres)], []
-        for length in ("-t4", f"-T{seconds}"):
+        # Each client picks scripts at random: with four runs for each script, it prepares nearly all of them.
+        for length in (f"-t{4 * len(scripts)}", f"-T{seconds}"):
             output = _run(str(pgbench), *options, length, database_url)
             spent.append(cpu_seconds(postgres))
             processed = re.search(r"actually processed: (\d+)", output)
