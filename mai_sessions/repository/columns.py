@@ -12,12 +12,13 @@ from mai_sessions.errors import NotFound, Stale
 NEXT_UPDATED_AT: LiteralString = """
 GREATEST(now(), nullif(s.updated_at, GREATEST(s.updated_at, now() + interval '1 minute')))"""
 
-PREVIEW_CHARACTERS = 100
+_PREVIEW_CHARACTERS: LiteralString = "100"
+PREVIEW_CHARACTERS = int(_PREVIEW_CHARACTERS)
 
 
 def preview_of(content: LiteralString) -> LiteralString:
     """Make the expression for the `last_message_preview` of a content: its first PREVIEW_CHARACTERS."""
-    return f"left({content}, 100)"
+    return f"left({content}, {_PREVIEW_CHARACTERS})"
 
 
 # What SUMMARY_COLUMNS reads of the row of a session.

@@ -166,7 +166,7 @@ def on_starting(server: Arbiter) -> None:
             return 0
 
     # gunicorn has no hook for it.
-    server.spawn_worker = try_to_spawn_worker  # type: ignore[method-assign]  # of the one master
+    server.spawn_worker = try_to_spawn_worker  # type: ignore[method-assign]  # there is one master
 
 
 def when_ready(server: Arbiter) -> None:
