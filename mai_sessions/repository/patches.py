@@ -9,6 +9,8 @@ from datetime import date
 from typing import Any, LiteralString, NamedTuple, Unpack
 from uuid import UUID
 
+import orjson
+
 from mai_sessions.content.lexemes import WEEK_SECONDS, message_vector, user_prefix
 from mai_sessions.content.long_text import Content, LongText, dump_text, head, read_json
 from mai_sessions.content.message import MessageChanges
@@ -66,12 +68,16 @@ def _touch_session(
        AND {_METADATA_FIT} AND {condition}"""
 
 
-# Neither a piece of a stream nor its end, if it was abandoned, moves the session in the list.
+# Neither a piece of a stream nor its end, if it was abandoned, moves the session in the list. A statement
+# that waits for another writer sees the message as it was before, so it also requires the version from then.
 TOUCH_STREAMING: LiteralString = _touch_session(
     "patch_message",
     "s.updated_at",
     """(m.status = 'streaming' OR %(status)s::text = 'streaming')
-       AND (%(parts)s::json IS NULL OR m.part_attachments = '{}')""",
+       AND (%(parts)s::json IS NULL OR m.part_attachments = '{}')
+       AND s.version = (SELECT o.version
+                          FROM sessions AS o
+                         WHERE o.user_id = %(user_id)s AND o.id = %(session_id)s)""",
 )
 TOUCH_ABANDONED: LiteralString = _touch_session("interrupt_stream", "s.updated_at", "m.status = 'streaming'")
 TOUCH_SESSION: LiteralString = _touch_session(
@@ -206,10 +212,15 @@ def patch_stream(
     Raises what `patch_message` raises.
     """
     params = _params(user_id, session_id, message_id, changes, if_match)
-    *_, found = run_transaction(conn, [TOUCH_STREAMING, STREAM_MESSAGE, _read(changes)], params)
-    if found and found[0][1] is not None and not _is_settled(found[0][0], params):
-        return None
-    return _reply(found, params, changes)
+    statements: list[LiteralString] = [TOUCH_STREAMING, STREAM_MESSAGE, _read(changes)]
+    # Another writer may come between: then the second run decides.
+    for lock in ((), (LOCK_SESSION,)):
+        *_, found = run_transaction(conn, [*lock, *statements], params)
+        if not found or found[0][1] is None or _is_settled(found[0][0], params):
+            return _reply(found, params, changes)
+        if orjson.loads(found[0][2])["status"] != "streaming":
+            break
+    return None
 
 
 def patch_message(
@@ -278,7 +289,8 @@ def _patch(conn: Connection, params: dict[str, Any], changes: MessageChanges) ->
     counted = ("token_count", "model_id", "agent_name", "response_time_ms", "is_error")
     recounts = any(params[name] is not None for name in counted)
     statements: list[LiteralString] = [
-        *([LOCK_SESSION, LOCK_UPLOADS, LOCK_ATTACHMENTS] if has_attachments else []),
+        *([LOCK_SESSION] if has_attachments or "metadata" in changes else []),
+        *([LOCK_UPLOADS, LOCK_ATTACHMENTS] if has_attachments else []),
         TOUCH_SESSION,
         *([RECOUNT_MESSAGE] if recounts else []),
         *([RELEASE_ATTACHMENTS] if has_attachments else []),

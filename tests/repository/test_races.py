@@ -4,15 +4,13 @@ import random
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from time import sleep
 from typing import Any, LiteralString
 from uuid import UUID
 
 import orjson
 import psycopg
 import pytest
-from support import citus
-from support.races import at_once
+from support.races import at_once, wait_until_blocked
 
 from mai_sessions.config import Settings
 from mai_sessions.content.attachments import Attachment
@@ -164,20 +162,6 @@ def test_session_created_and_deleted_at_once_is_whole(conn: Conn, database: Data
 
     at_once(8, work)
     check_counters(conn)
-
-
-def wait_until_blocked(conn: Conn) -> None:
-    """Wait until a statement waits for a lock in this database, on any node of a cluster."""
-    waiting = (
-        b"SELECT FROM citus_lock_waits"
-        if citus.CITUS_URL
-        else b"SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-    )
-    for _ in range(1000):
-        if conn.execute(waiting).rowcount:
-            return
-        sleep(0.01)
-    raise AssertionError("nothing waits for a lock")
 
 
 LEFT = {
