@@ -108,7 +108,8 @@ class Expiry:
         """`metrics` may be set before `start`."""
         self.metrics: Metrics | None = None
         self._lock = threading.Lock()
-        self._is_started = False
+        self._thread: threading.Thread | None = None
+        self._stopped = threading.Event()
         self._database = database
         self._enabled = settings.expiry == "on"
         self._retention_days = settings.retention_days
@@ -116,15 +117,24 @@ class Expiry:
         self._next_retention = 0.0
 
     def start(self) -> None:
-        """Start the thread of this process. It first runs after a random time of up to a minute."""
+        """Start the thread of this process, unless it runs. It first works after a random time of up to a
+        minute.
+        """
         with self._lock:
-            if not self._is_started:
-                self._is_started = True
-                threading.Thread(target=self._loop, name="expiry", daemon=True).start()
+            # After a fork the thread is not alive in the child.
+            if self._thread is None or not self._thread.is_alive():
+                self._stopped.clear()
+                self._thread = threading.Thread(target=self._loop, name="expiry", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, at the latest after the batch that it removes."""
+        self._stopped.set()
 
     def _loop(self) -> None:
-        time.sleep(random.uniform(0, INTERVAL))  # noqa: S311 - only spreads the workers
-        while not self._database.primary.is_closed:
+        pause = random.uniform(0, INTERVAL)  # noqa: S311 - only spreads the workers
+        while not self._stopped.wait(pause):
+            pause = INTERVAL
             try:
                 self.run_once()
             except Unavailable:
@@ -133,7 +143,6 @@ class Expiry:
             except Exception as error:
                 # A missing right, or a bug. Requests are not affected. Try again in a minute.
                 log.error("expiry failed: %s", describe(error))
-            time.sleep(INTERVAL)
 
     def run_once(self) -> None:
         """Remove expired rows, unless that is switched off, and set the metrics.

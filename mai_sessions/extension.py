@@ -73,7 +73,7 @@ class MaiSessions:
         url_prefix = url_prefix.rstrip("/")
         database = Database(settings)
         expiry = Expiry(database, settings)
-        database.primary.on_open = expiry.start
+        database.primary.on_open, database.primary.on_close = expiry.start, expiry.stop
         app.extensions[EXTENSION] = State(
             settings=settings,
             url_prefix=url_prefix,

@@ -1,9 +1,11 @@
 """A pool of connections to one server."""
 
+import os
 import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Self
+from weakref import WeakSet
 
 import psycopg
 import psycopg_pool
@@ -34,6 +36,8 @@ REPLICATION_LAG = """
             AND EXISTS (SELECT FROM pg_stat_wal_receiver) THEN 0
            ELSE extract(epoch FROM now() - pg_last_xact_replay_timestamp()) END::float8"""
 
+_pools: "WeakSet[Pool]" = WeakSet()
+
 
 def _reporting_connection(outage: Outage, url: str) -> type[Connection]:
     """Make a class whose failed attempts to connect are noted; psycopg's pool logs each, several a second."""
@@ -53,8 +57,8 @@ def _reporting_connection(outage: Outage, url: str) -> type[Connection]:
 class Pool:
     """Connections to one server, as many as there are threads at most.
 
-    It is built closed, so that a process may fork, and opened in the process that uses it, at the latest by
-    the first checkout.
+    It is built closed, and opened in the process that uses it, at the latest by the first checkout. A process
+    that forks later keeps its connections; the child opens its own.
     """
 
     def __init__(self, settings: Settings, name: str) -> None:
@@ -62,17 +66,24 @@ class Pool:
         self.name = name
         # Called in the process that opens the pool, because a thread does not survive a fork.
         self.on_open: Callable[[], None] | None = None
+        self.on_close: Callable[[], None] | None = None
         self._url = settings.database_url
         self._parameters = connection_parameters(settings)
         self._max_checkout_seconds = settings.statement_timeout + WATCHDOG_GRACE
+        self._max_size = settings.threads
+        self._inherited: list[psycopg_pool.ConnectionPool[Connection]] = []
+        self._make_pool()
+        _pools.add(self)
+
+    def _make_pool(self) -> None:
         # Failed connections and failed reads are recorded here.
-        self.outage = Outage(f"{name} database")
+        self.outage = Outage(f"{self.name} database")
         self._pool = psycopg_pool.ConnectionPool(
             self._url,
             connection_class=_reporting_connection(self.outage, self._url),
             open=False,
             min_size=1,
-            max_size=settings.threads,
+            max_size=self._max_size,
             # The pool doubles its pauses between attempts to connect, and would stay away as long again as
             # the outage took. So it gives up after one second and reconnects at once.
             # https://www.psycopg.org/psycopg3/docs/api/pool.html (reconnect_timeout)
@@ -80,7 +91,7 @@ class Pool:
             reconnect_failed=reconnect_now,
             kwargs=self._parameters,
             configure=self._configure,
-            name=name,
+            name=self.name,
         )
         # Idle connections go to the same hung server: replace them.
         self._watchdog = Watchdog(aborted=self._pool.drain)
@@ -99,14 +110,22 @@ class Pool:
         host = parameters.get("host") or parameters.get("service") or "the local socket"
         return f"{parameters.get('dbname') or 'of the user'} on {host}"
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether the pool was closed, as it is when its process ends, or was never opened."""
-        return self._pool.closed
-
     def close(self) -> None:
-        """Close every connection. A closed pool cannot be opened again."""
+        """Close every connection, and end the threads. A closed pool cannot be opened again."""
         self._pool.close()
+        self._watchdog.stop()
+        if self.on_close:
+            self.on_close()
+
+    def leave_to_parent(self) -> None:
+        """Leave the connections to the process that was forked, and start with none in this one.
+
+        Two processes that use one connection would receive each other's rows.
+        """
+        if not self._pool.closed:
+            # Collecting it would wait for locks that its threads may hold; they exist in the parent only.
+            self._inherited.append(self._pool)
+            self._make_pool()
 
     def check(self) -> None:
         """Connect as the pool will.
@@ -203,6 +222,14 @@ class Pool:
             if is_open(conn):
                 return conn
             self._pool.putconn(conn)
+
+
+def _leave_pools_to_parent() -> None:
+    for pool in _pools:
+        pool.leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_leave_pools_to_parent)
 
 
 def is_open(conn: Connection) -> bool:

@@ -27,13 +27,19 @@ class Watchdog:
         self._deadlines: dict[Connection, float] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._stopped = False
 
     def start(self) -> None:
         """Start the thread, unless it runs. Comes after the fork."""
         with self._lock:
+            self._stopped = False
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
                 self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread when no connection is in use any more."""
+        self._stopped = True
 
     def watch(self, conn: Connection, seconds: float) -> None:
         """Abort the connection after that time, unless `forget` comes first."""
@@ -57,7 +63,7 @@ class Watchdog:
             self._aborted()
 
     def _run(self) -> None:
-        while True:
+        while self._deadlines or not self._stopped:
             time.sleep(WATCHDOG_INTERVAL)
             self.abort_overdue()
 
