@@ -278,7 +278,13 @@ class Settings:
         """
         keys = {f.name: _config_key(f.metadata["env"]) for f in fields(cls)}
         _refuse_unknown(cls, config)
-        return cls._parse({name: config[key] for name, key in keys.items() if key in config})
+        try:
+            settings = cls._parse({name: config[key] for name, key in keys.items() if key in config})
+            if not settings.database_url:
+                raise StartupError("DATABASE_URL is not set")
+        except StartupError as error:
+            raise StartupError(as_in_application(str(error))) from None
+        return settings
 
     @classmethod
     def _parse(cls, values: Mapping[str, Any]) -> Self:
@@ -348,6 +354,12 @@ _FIELDS: dict[Any, type[types.Field[Any]]] = {
     bool: types.Boolean,
     tuple[str, ...]: _Words,
 }
+
+
+def as_in_application(message: str) -> str:
+    """Name the settings and commands of a message as an application that registers `MaiSessions` has them."""
+    message = message.replace("`mai-sessions ", "`flask mai-sessions ")
+    return re.sub(r"\bDATABASE_URL\b", _PREFIX + "DATABASE_URL", message)
 
 
 def _config_key(variable: str) -> str:

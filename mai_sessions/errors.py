@@ -69,6 +69,10 @@ class Unavailable(Error):
     """The database is away or too busy. The same request may succeed a moment later."""
 
 
+class SchemaMismatch(Unavailable):
+    """The database lacks a migration of this release, or the role of the service a right."""
+
+
 class Stale(Error):
     """The row has another version than the caller named."""
 

@@ -137,12 +137,11 @@ class Expiry:
             pause = INTERVAL
             try:
                 self.run_once()
-            except Unavailable:
-                # The database is away, which the pool logs. Try again in a minute.
-                pass
             except Exception as error:
-                # A missing right, or a bug. Requests are not affected. Try again in a minute.
-                log.error("expiry failed: %s", describe(error))
+                # A missing right, or a bug. Requests are not affected. Try again in a minute. The pool logs a
+                # database that is away.
+                if type(error) is not Unavailable:
+                    log.error("expiry failed: %s", describe(error))
 
     def run_once(self) -> None:
         """Remove expired rows, unless that is switched off, and set the metrics.

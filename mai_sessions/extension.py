@@ -1,6 +1,7 @@
 """`MaiSessions`: the API as an extension of any Flask application."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Awaitable, Callable
 from importlib import import_module
 
 import click
@@ -16,6 +17,9 @@ from mai_sessions.postgres.database import Database
 from mai_sessions.web.state import EXTENSION, State
 
 DEFAULT_PREFIX = "/api/v1"
+
+# The user id of the present request, or None for nobody.
+Identify = Callable[[], str | None] | Callable[[], Awaitable[str | None]]
 
 
 class _Commands(click.Group):
@@ -40,13 +44,13 @@ class MaiSessions:
     """The API, for one or several Flask applications.
 
     `identify` returns the user id of the present request, 1 to 255 characters, or None for nobody, which is a
-    401. Without it, MAI_SESSIONS_AUTH says how users are authenticated.
+    401. It may be async. Without it, MAI_SESSIONS_AUTH says how users are authenticated.
 
         sessions = MaiSessions(identify=lambda: current_user.get_id())
         sessions.init_app(app, url_prefix="/chat/api")
     """
 
-    def __init__(self, app: Flask | None = None, *, identify: Callable[[], str | None] | None = None) -> None:
+    def __init__(self, app: Flask | None = None, *, identify: Identify | None = None) -> None:
         self._identify = identify
         if app is not None:
             self.init_app(app)
@@ -60,20 +64,23 @@ class MaiSessions:
         The environment is not read. The database is not reached before the first request: create its tables
         with `flask mai-sessions migrate`. Raises StartupError when a setting or the prefix is wrong.
         """
-        if "<" in url_prefix:
-            raise StartupError("url_prefix must not have variables")
+        if EXTENSION in app.extensions:
+            raise StartupError("this application has registered MaiSessions already")
+        if not re.fullmatch(r"(/[^/<]+)*/?", url_prefix):
+            raise StartupError("url_prefix must be a path without variables, such as /chat/api")
         settings = settings or Settings.from_config(app.config)
         if self._identify is None:
             authenticate, url_signer = authentication(settings)
         elif settings.auth == "none":
             refuse_settings_of_other_modes(settings)
-            authenticate, url_signer = identified_by(self._identify), None
+            authenticate, url_signer = identified_by(app.ensure_sync(self._identify)), None
         else:
             raise StartupError(f"MAI_SESSIONS_AUTH={settings.auth} does not go together with identify")
         url_prefix = url_prefix.rstrip("/")
         database = Database(settings)
         expiry = Expiry(database, settings)
         database.primary.on_open, database.primary.on_close = expiry.start, expiry.stop
+        app.register_blueprint(blueprint, url_prefix=url_prefix)
         app.extensions[EXTENSION] = State(
             settings=settings,
             url_prefix=url_prefix,
@@ -83,7 +90,6 @@ class MaiSessions:
             count_tokens=load_tokenizer(settings.tokenizer),
             expiry=expiry,
         )
-        app.register_blueprint(blueprint, url_prefix=url_prefix)
         app.cli.add_command(
             _Commands("mai-sessions", help="Manage the sessions and messages of this application.")
         )

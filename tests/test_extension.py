@@ -299,20 +299,40 @@ def test_user_id_that_the_database_cannot_hold_is_refused(
 
 def test_wrong_settings_are_refused() -> None:
     for config, reason in [
+        ({"MAI_SESSIONS_DATABASE_URL": ""}, "^MAI_SESSIONS_DATABASE_URL is not set$"),
+        ({"MAI_SESSIONS_DATABASE_URL": "mysql:///chats"}, "^MAI_SESSIONS_DATABASE_URL: the scheme"),
         ({"MAI_SESSIONS_MAX_BODY": "much"}, "MAI_SESSIONS_MAX_BODY"),
         ({"MAI_SESSIONS_MAX_BODY": 0}, "MAI_SESSIONS_MAX_BODY"),
         ({"MAI_SESSIONS_DATABASE": "x"}, "did you mean"),
         ({"MAI_SESSIONS_AUTH": "proxy", "MAI_SESSIONS_TRUSTED_PROXIES": ["127.0.0.1"]}, "identify"),
     ]:
         app = Flask("host")
-        app.config.update(config)
+        app.config.update({"MAI_SESSIONS_DATABASE_URL": "postgresql:///chats"} | config)
         with pytest.raises(StartupError, match=reason):
             MaiSessions(app, identify=lambda: "ann")
 
 
-def test_prefix_with_a_variable_is_refused() -> None:
+@pytest.mark.parametrize("prefix", ["/<tenant>/chat", "chat", "//chat"])
+def test_prefix_that_is_not_a_plain_path_is_refused(prefix: str) -> None:
     with pytest.raises(StartupError, match="url_prefix"):
-        MaiSessions(identify=lambda: "ann").init_app(Flask("host"), url_prefix="/<tenant>/chat")
+        MaiSessions(identify=lambda: "ann").init_app(Flask("host"), url_prefix=prefix)
+
+
+def test_second_registration_is_refused_and_changes_nothing(make_chats: Callable[..., Flask]) -> None:
+    app = make_chats()
+    state = app.extensions["mai_sessions"]
+    with pytest.raises(StartupError, match="already"):
+        MaiSessions(identify=lambda: "mallory").init_app(app, url_prefix="/other")
+    assert app.extensions["mai_sessions"] is state
+
+
+def test_async_identify_names_the_user(make_chats: Callable[..., Flask]) -> None:
+    async def identify() -> str | None:
+        return session.get("user")
+
+    app = make_chats(chats=MaiSessions(identify=identify))
+    check_problem(app.test_client().get(f"{PREFIX}/sessions"), 401)
+    assert log_in(app, "ann").get(f"{PREFIX}/sessions").status_code == 200
 
 
 def test_settings_are_those_of_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,11 +340,14 @@ def test_settings_are_those_of_the_application(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("MAI_SESSIONS_MAX_BODY", "7")
     app = Flask("host")
     app.config["DATABASE_URL"] = "postgresql://of-the-host"
+    app.config["MAI_SESSIONS_DATABASE_URL"] = "postgresql:///chats"
     app.config["MAI_SESSIONS_CORS_ORIGINS"] = ["https://a.example"]
     app.config["MAI_SESSIONS_THREADS"] = "9"
     MaiSessions(app, identify=lambda: "ann")
     settings = app.extensions["mai_sessions"].settings
-    assert settings == Settings(cors_origins=("https://a.example",), threads=9)
+    assert settings == Settings(
+        database_url="postgresql:///chats", cors_origins=("https://a.example",), threads=9
+    )
 
 
 def test_extension_imports_neither_server_nor_metrics_nor_documentation() -> None:

@@ -3,6 +3,7 @@
 import click
 from flask.cli import ScriptInfo
 
+from mai_sessions.config import as_in_application
 from mai_sessions.errors import StartupError
 from mai_sessions.web.state import EXTENSION
 
@@ -12,7 +13,11 @@ class _Group(click.Group):
         try:
             return self._invoke(ctx)
         except StartupError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(self.describe(error)) from error
+
+    def describe(self, error: StartupError) -> str:
+        """Return the message that the command prints."""
+        return str(error)
 
     def _invoke(self, ctx: click.Context) -> object:
         return super().invoke(ctx)
@@ -28,6 +33,10 @@ class _FlaskGroup(_Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return None if cmd_name in self._EXCLUDED else main.get_command(ctx, cmd_name)
+
+    def describe(self, error: StartupError) -> str:
+        """Return the message with the names that the application knows."""
+        return as_in_application(str(error))
 
     def _invoke(self, ctx: click.Context) -> object:
         app = ctx.ensure_object(ScriptInfo).load_app()

@@ -14,7 +14,7 @@ from psycopg.pq import ConnStatus, DiagnosticField, ExecStatus, Format, Transact
 from psycopg.pq.abc import PGresult
 from psycopg.rows import TupleRow
 
-from mai_sessions.errors import Conflict, Unavailable
+from mai_sessions.errors import Conflict, SchemaMismatch, Unavailable
 from mai_sessions.postgres.adapters import LARGE_VALUE, AdaptedConnection
 from mai_sessions.telemetry.request_record import current
 
@@ -27,6 +27,16 @@ _FORMATS = {"s": PyFormat.AUTO, "b": PyFormat.BINARY, "t": PyFormat.TEXT}
 # writer.
 BEGIN: LiteralString = "BEGIN /* begin */ ISOLATION LEVEL READ COMMITTED"
 COMMIT: LiteralString = "COMMIT /* commit */"
+
+
+# What PostgreSQL reports for a statement of this release on the schema of an older one, or on none.
+_OLD_SCHEMA = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.UndefinedObject,
+    psycopg.errors.InvalidColumnReference,
+)
 
 
 class Connection(AdaptedConnection):
@@ -268,6 +278,14 @@ def raise_translated(error: BaseException | None) -> None:
     # statement_timeout, deadlock. ReadOnlySqlTransaction: the primary has become a standby.
     if isinstance(error, psycopg.OperationalError | psycopg.errors.ReadOnlySqlTransaction):
         raise Unavailable("Database not available") from error
+    if isinstance(error, _OLD_SCHEMA):
+        raise SchemaMismatch(
+            "The database lacks a migration of this release, which `mai-sessions migrate` applies"
+        ) from error
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        raise SchemaMismatch(
+            "The role of DATABASE_URL lacks a right, which sql/dba/roles.sql grants"
+        ) from error
 
 
 class Statement(NamedTuple):

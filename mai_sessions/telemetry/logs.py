@@ -83,6 +83,13 @@ class _NoValues(logging.Formatter):
         return "\n\nwhich led to\n\n".join(reversed(parts))
 
 
+def without_values(record: logging.LogRecord) -> bool:
+    """Write the traceback of a record, where a formatter of another application would quote values."""
+    if record.exc_info:
+        record.exc_text, record.exc_info = _NoValues().formatException(record.exc_info), None
+    return True
+
+
 class _JsonFormatter(_NoValues, OrjsonFormatter):
     def __init__(self) -> None:
         OrjsonFormatter.__init__(

@@ -9,6 +9,7 @@ import orjson
 from flask import Blueprint, Flask, Response, request
 from werkzeug.exceptions import HTTPException, default_exceptions
 
+from mai_sessions.config import as_in_application
 from mai_sessions.errors import (
     BrokenRule,
     Conflict,
@@ -17,15 +18,18 @@ from mai_sessions.errors import (
     Invalid,
     KeyReused,
     NotFound,
+    SchemaMismatch,
     Stale,
     Unauthenticated,
     Unavailable,
     broken_rule,
 )
-from mai_sessions.telemetry.logs import describe
+from mai_sessions.telemetry.logs import describe, without_values
 from mai_sessions.telemetry.request_record import current, request_id
+from mai_sessions.web.state import current_state
 
 log = logging.getLogger(__name__)
+log.addFilter(without_values)
 
 TYPE = "application/problem+json"
 
@@ -41,6 +45,7 @@ _STATUS: dict[type[Error], HTTPStatus] = {
     Invalid: HTTPStatus.UNPROCESSABLE_ENTITY,
     KeyReused: HTTPStatus.UNPROCESSABLE_ENTITY,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    SchemaMismatch: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 # Statuses that say that the request breaks a rule, and not that something is missing or forbidden.
@@ -118,19 +123,28 @@ def document(
 
 
 def _domain_error(error: Error) -> Response:
-    status = _STATUS[type(error)]
+    status, detail = _STATUS[type(error)], str(error)
     errors: Sequence[BrokenRule] | None = error.errors if isinstance(error, Invalid) else None
     if isinstance(error, KeyReused):
         errors = [broken_rule(["header", "Idempotency-Key"], str(error), "reused")]
-    response = _problem(status, str(error), errors)
+    if status is HTTPStatus.SERVICE_UNAVAILABLE and not current_state().is_whole_application:
+        detail = as_in_application(detail)
+    response = _problem(status, detail, errors)
     if isinstance(error, Unauthenticated):
         response.headers["WWW-Authenticate"] = error.challenge
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
-        record = current.get()
-        if record and error.__cause__:
-            record.outage = f"{error}: {describe(error.__cause__)}"
         response.headers["Retry-After"] = str(RETRY_AFTER)
+        if error.__cause__:
+            _record_outage(f"{detail}: {describe(error.__cause__)}")
     return response
+
+
+def _record_outage(reason: str) -> None:
+    """Leave the reason of a 503 to the log line of the request, which only the whole application writes."""
+    if record := current.get():
+        record.outage = reason
+    else:
+        log.warning(reason)
 
 
 def _http_error(error: HTTPException) -> Response:
@@ -143,7 +157,8 @@ def _http_error(error: HTTPException) -> Response:
 
 def _unexpected_error(error: Exception) -> Response:
     response = _problem(HTTPStatus.INTERNAL_SERVER_ERROR, "")
-    log.error("unexpected error", exc_info=error, extra={"request_id": response.headers.get("X-Request-ID")})
+    name = response.headers["X-Request-ID"]
+    log.error("unexpected error in request %s", name, exc_info=error, extra={"request_id": name})
     return response
 
 

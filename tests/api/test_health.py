@@ -5,9 +5,11 @@ from datetime import datetime
 
 from flask import Flask
 from flask.testing import FlaskClient
+from psycopg.conninfo import make_conninfo
 
 from mai_sessions import create_app
 from mai_sessions.config import Settings
+from mai_sessions.postgres import migrations
 
 
 def test_service_names_itself(client: FlaskClient) -> None:
@@ -85,6 +87,20 @@ def test_schema_of_an_older_release_is_neither_ready_nor_healthy(new_database: s
     with app.test_client() as client:
         assert client.get("/health/ready").status_code == 503
         body = client.get("/health/detailed").get_json()
+        refused = client.get("/api/v1/sessions")
     app.extensions["mai_sessions"].close()
     assert body["status"] == "unhealthy"
     assert body["services"]["postgres"]["error"] == "Schema of an older release"
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+    assert "which `mai-sessions migrate` applies" in refused.get_json()["detail"]
+
+
+def test_role_without_rights_is_neither_ready_nor_healthy(new_database: str) -> None:
+    migrations.migrate(new_database, "on")
+    url = make_conninfo(new_database, user="mai_sessions_app", password="mai_sessions_app")
+    app = create_app(Settings(database_url=url, migrate="off", threads=1))
+    with app.test_client() as client:
+        ready, detailed = client.get("/health/ready"), client.get("/health/detailed")
+    app.extensions["mai_sessions"].close()
+    assert (ready.status_code, ready.get_json()["detail"]) == (503, "Database not ready")
+    assert (detailed.status_code, detailed.get_json()["status"]) == (200, "unhealthy")
