@@ -6,6 +6,7 @@ concern all users.
 """
 
 import logging
+import os
 import random
 import threading
 import time
@@ -108,7 +109,7 @@ class Expiry:
         """`metrics` may be set before `start`."""
         self.metrics: Metrics | None = None
         self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
+        self._process: int | None = None
         self._stopped = threading.Event()
         self._database = database
         self._enabled = settings.expiry == "on"
@@ -121,11 +122,11 @@ class Expiry:
         minute.
         """
         with self._lock:
-            # After a fork the thread is not alive in the child.
-            if self._thread is None or not self._thread.is_alive():
+            # The child of a fork has no thread yet.
+            if self._process != os.getpid():
+                self._process = os.getpid()
                 self._stopped.clear()
-                self._thread = threading.Thread(target=self._loop, name="expiry", daemon=True)
-                self._thread.start()
+                threading.Thread(target=self._loop, name="expiry", daemon=True).start()
 
     def stop(self) -> None:
         """End the thread, at the latest after the batch that it removes."""

@@ -223,6 +223,9 @@ def test_errors_below_the_prefix_are_problems(make_chats: Callable[..., Flask]) 
     check_problem(client.post(sessions, data="x" * 100_001, content_type="application/json"), 413)
     check_problem(client.post(sessions, data="x", content_type="text/plain"), 415)
     check_problem(client.post(sessions, data="{", content_type="application/json"), 422)
+    # A server that does not decode chunked bodies, and does not say where they end.
+    chunked = {"HTTP_TRANSFER_ENCODING": "chunked"}
+    check_problem(client.post(sessions, environ_overrides=chunked), 411)
     check_problem(client.get(f"{sessions}?limit=x"), 422)
 
 

@@ -15,7 +15,7 @@ from flask import Flask
 from mai_sessions import MaiSessions
 
 app = Flask("host")
-app.config["MAI_SESSIONS_DATABASE_URL"] = sys.argv[1]
+app.config.update(MAI_SESSIONS_DATABASE_URL=sys.argv[1], MAI_SESSIONS_THREADS=1)
 MaiSessions(app, identify=lambda: "ann")
 client = app.test_client()
 

@@ -1,11 +1,11 @@
 """A pool of connections to one server."""
 
 import os
+import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Self
-from weakref import WeakSet
 
 import psycopg
 import psycopg_pool
@@ -35,8 +35,6 @@ REPLICATION_LAG = """
            WHEN pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn()
             AND EXISTS (SELECT FROM pg_stat_wal_receiver) THEN 0
            ELSE extract(epoch FROM now() - pg_last_xact_replay_timestamp()) END::float8"""
-
-_pools: "WeakSet[Pool]" = WeakSet()
 
 
 def _reporting_connection(outage: Outage, url: str) -> type[Connection]:
@@ -71,9 +69,10 @@ class Pool:
         self._parameters = connection_parameters(settings)
         self._max_checkout_seconds = settings.statement_timeout + WATCHDOG_GRACE
         self._max_size = settings.threads
+        self._lock = threading.Lock()
+        self._process: int | None = None
         self._inherited: list[psycopg_pool.ConnectionPool[Connection]] = []
         self._make_pool()
-        _pools.add(self)
 
     def _make_pool(self) -> None:
         # Failed connections and failed reads are recorded here.
@@ -98,10 +97,17 @@ class Pool:
 
     def open(self) -> None:
         """Start connecting, without waiting for the first connection."""
-        self._pool.open()
-        self._watchdog.start()
-        if self.on_open:
-            self.on_open()
+        with self._lock:
+            if self._process not in (None, os.getpid()):
+                # After a fork: two processes that use one connection receive each other's rows. The pool of
+                # the parent is kept, because collecting it waits for threads that only the parent has.
+                self._inherited.append(self._pool)
+                self._make_pool()
+            self._pool.open()
+            self._watchdog.start()
+            if self.on_open:
+                self.on_open()
+            self._process = os.getpid()
 
     @property
     def address(self) -> str:
@@ -116,16 +122,6 @@ class Pool:
         self._watchdog.stop()
         if self.on_close:
             self.on_close()
-
-    def leave_to_parent(self) -> None:
-        """Leave the connections to the process that was forked, and start with none in this one.
-
-        Two processes that use one connection would receive each other's rows.
-        """
-        if not self._pool.closed:
-            # Collecting it would wait for locks that its threads may hold; they exist in the parent only.
-            self._inherited.append(self._pool)
-            self._make_pool()
 
     def check(self) -> None:
         """Connect as the pool will.
@@ -212,7 +208,8 @@ class Pool:
 
         The pool's own check pauses for a second after the second closed connection.
         """
-        if self._pool.closed:
+        # uWSGI forks without the hooks of os.register_at_fork.
+        if self._process != os.getpid():
             self.open()
         if timeout <= 0:
             raise psycopg_pool.TooManyRequests("too long a wait for a thread")
@@ -222,14 +219,6 @@ class Pool:
             if is_open(conn):
                 return conn
             self._pool.putconn(conn)
-
-
-def _leave_pools_to_parent() -> None:
-    for pool in _pools:
-        pool.leave_to_parent()
-
-
-os.register_at_fork(after_in_child=_leave_pools_to_parent)
 
 
 def is_open(conn: Connection) -> bool:

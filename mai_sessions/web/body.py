@@ -10,6 +10,7 @@ from werkzeug.exceptions import (
     BadRequest,
     ClientDisconnected,
     HTTPException,
+    LengthRequired,
     RequestEntityTooLarge,
     UnsupportedMediaType,
 )
@@ -106,7 +107,8 @@ _PARSER = Parser()
 
 
 def _read(req: Request) -> bytes:
-    """Return the whole body. Raises RequestEntityTooLarge, and ClientDisconnected when a part is missing.
+    """Return the whole body. Raises RequestEntityTooLarge, LengthRequired, and ClientDisconnected when a part
+    is missing.
 
     werkzeug's own method takes longer, and returns the beginning of a broken body.
     """
@@ -119,6 +121,9 @@ def _read(req: Request) -> bytes:
         return body
     length, stream = req.content_length, req.environ["wsgi.input"]
     if length is None and not req.environ.get("wsgi.input_terminated"):
+        # Some servers (uWSGI, asgiref) do not say where a chunked body ends.
+        if "HTTP_TRANSFER_ENCODING" in req.environ:
+            raise LengthRequired("The body must have a Content-Length")
         return b""
     # A chunked body has no length: one byte above the limit shows that it is too long.
     wanted = limit + 1 if length is None else length
