@@ -20,6 +20,15 @@ from mai_sessions.telemetry.request_record import current
 
 log = logging.getLogger(__name__)
 
+_UNAVAILABLE = (
+    # No connection, shut down, out of disk, memory or connections, cancelled by statement_timeout, deadlock.
+    psycopg.OperationalError,
+    # The primary has become a standby.
+    psycopg.errors.ReadOnlySqlTransaction,
+    # Timeouts that the database or the role sets.
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.TransactionTimeout,
+)
 _DONE = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 RUN_AGAIN = "PostgreSQL ended a deadlock; the transaction is run again"
 _FORMATS = {"s": PyFormat.AUTO, "b": PyFormat.BINARY, "t": PyFormat.TEXT}
@@ -274,9 +283,7 @@ def raise_translated(error: BaseException | None) -> None:
     """
     if isinstance(error, psycopg.errors.UniqueViolation):
         raise Conflict(error.diag.constraint_name or "") from error
-    # OperationalError: no connection, shut down, out of disk, memory or connections, cancelled by
-    # statement_timeout, deadlock. ReadOnlySqlTransaction: the primary has become a standby.
-    if isinstance(error, psycopg.OperationalError | psycopg.errors.ReadOnlySqlTransaction):
+    if isinstance(error, _UNAVAILABLE):
         raise Unavailable("Database not available") from error
     if isinstance(error, _OLD_SCHEMA):
         raise SchemaMismatch(

@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from support.samples import data_url, png
+from support.service import wait_until
 
 from mai_sessions.errors import StartupError, Unavailable
 from mai_sessions.postgres import migrations
@@ -245,6 +246,32 @@ def test_connection_that_ends_under_a_statement_is_unavailable(
             fetch_one(pooled, "SELECT /* first */ 1", {})
         with pytest.raises(Unavailable):
             fetch_one(pooled, "SELECT /* second */ 1", {})
+
+
+def test_timeout_of_an_idle_transaction_is_unavailable(app: Flask, conn: Connection) -> None:
+    def idle() -> None:
+        with app.extensions["mai_sessions"].database.connection() as pooled, pooled.transaction():
+            pooled.execute("SET LOCAL idle_in_transaction_session_timeout = '1ms'")
+            backend = [pooled.info.backend_pid]
+            wait_until(
+                lambda: not conn.execute("SELECT FROM pg_stat_activity WHERE pid = %s", backend).rowcount
+            )
+
+    with pytest.raises(Unavailable):
+        idle()
+
+
+def test_timeout_of_a_long_transaction_is_unavailable(app: Flask, conn: Connection) -> None:
+    if conn.info.server_version < 170000:
+        pytest.skip("transaction_timeout needs PostgreSQL 17")
+
+    def sleep() -> None:
+        with app.extensions["mai_sessions"].database.connection() as pooled, pooled.transaction():
+            pooled.execute("SET LOCAL transaction_timeout = '100ms'")
+            pooled.execute("SELECT pg_sleep(60)")
+
+    with pytest.raises(Unavailable):
+        sleep()
 
 
 def test_connection_that_breaks_after_a_notification_is_unavailable(app: Flask, conn: Connection) -> None:
