@@ -21,10 +21,11 @@ class SessionPosition(NamedTuple):
     id: UUID = UUID(int=2**128 - 1)
 
 
-def session_cursor(position: SessionPosition) -> str:
-    """Return a position as a cursor."""
-    text = f"{_to_text(position.updated_at)}.{position.id}"
-    return f"{text}.{_checksum(text)}"
+def session_cursor(keys: str) -> str:
+    """Return the position after a session as a cursor. `keys` are its `updated_at`, in microseconds since
+    1970, and its id, with a dot between them.
+    """
+    return f"{keys}.{_checksum(keys)}"
 
 
 def parse_session_cursor(cursor: str) -> SessionPosition:

@@ -19,6 +19,12 @@ class SessionPage(NamedTuple):
 # Before every session in the order of the list.
 START = SessionPosition()
 
+# If there is a next page: the keys of the session before it, as `session_cursor` takes them.
+_LAST_KEYS: LiteralString = """
+           CASE WHEN count(*) > %(limit)s
+                THEN (extract(epoch FROM (array_agg(s.updated_at))[%(limit)s]) * 1000000)::bigint || '.'
+                     || (array_agg(s.id))[%(limit)s] END"""
+
 
 # `page` is a query for the sessions of the page and the one after it, if there is one; `found` is the CTEs
 # that it reads; `is_common` tells whether the page has to be read by SEARCH_COMMON_TITLES. A session's
@@ -29,8 +35,7 @@ def _list_sessions(
 ) -> LiteralString:
     return f"""{found}
     SELECT /* list_sessions */ coalesce(({total}), 0), array_to_json((array_agg(r))[:%(limit)s]),
-           md5(string_agg(uuid_send(s.version), '')), count(*) > %(limit)s,
-           (array_agg(s.updated_at))[%(limit)s], (array_agg(s.id))[%(limit)s], {is_common}
+           md5(string_agg(uuid_send(s.version), '')), {_LAST_KEYS}, {is_common}
       FROM ({page}) AS s
      CROSS JOIN LATERAL (SELECT {SUMMARY_COLUMNS}) AS r"""
 
@@ -270,13 +275,12 @@ def list_sessions(
     if row is not None and row[-1]:
         row = fetch_one(conn, SEARCH_COMMON_TITLES, params)
     assert row is not None
-    total, sessions, versions, is_followed, last_updated_at, last_id, _ = row
-    cursor = session_cursor(SessionPosition(last_updated_at, last_id)) if is_followed else None
+    total, sessions, versions, last_keys, _ = row
     body = b'{"sessions":%b,"total":%d,"limit":%d,"offset":%d,"next_cursor":%b}' % (
         sessions or b"[]",
         total,
         limit,
         offset,
-        f'"{cursor}"'.encode() if cursor else b"null",
+        f'"{session_cursor(last_keys)}"'.encode() if last_keys else b"null",
     )
     return SessionPage(body, f"{total}-{versions or 0}")
