@@ -12,13 +12,16 @@ USED_KEY: LiteralString = """
              JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = k.id
             WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
               AND k.created_at > now() - interval '1 day'"""
-# Release 0.1 stored no reply: then the message is returned as it is now.
+# Nothing if the session has moved. Release 0.1 stored no reply: then the message is returned as it is now.
 GET_KEY: LiteralString = f"""
     SELECT /* append_messages */ m.fingerprint = %(fingerprint)s,
            coalesce(m.reply, json_build_object(
                'messages', json_build_array(json_build_array(m.id, m.seq, m.created_at, {PARENT_ID})),
                'session', NULL))
-      FROM ({USED_KEY}) AS m"""
+      FROM ({USED_KEY}) AS m
+     WHERE NOT EXISTS (
+           SELECT FROM sessions AS s
+            WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s)"""
 
 FORGET_KEY: LiteralString = f"""
     DELETE /* append_messages */ FROM idempotency_keys AS k

@@ -14,7 +14,7 @@ from mai_sessions.idempotency import NO_KEY, IdempotencyKey
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.adapters import Json
 from mai_sessions.postgres.connection import Connection, run_transaction
-from mai_sessions.repository.append_keys import GET_KEY, USED_KEY
+from mai_sessions.repository.append_keys import GET_KEY
 from mai_sessions.repository.columns import (
     HEAD_ID,
     LOCK_SESSION,
@@ -63,10 +63,12 @@ def _move_session(head: LiteralString, condition: LiteralString) -> LiteralStrin
 
 
 MOVE_PLAIN_SESSION: LiteralString = _move_session(_LOCKED_HEAD, "true")
-# A statement sees what was there when it began, so the lock has to be that of the statement before.
+# A statement sees what was there when it began, so the lock has to be that of the statement before. A key
+# that has expired is left to appends.py, which forgets it.
 MOVE_LOCKED_SESSION: LiteralString = _move_session(
     _HEAD,
-    f"""NOT EXISTS ({USED_KEY})
+    """NOT EXISTS (SELECT FROM idempotency_keys AS k
+                        WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s)
        AND NOT EXISTS (SELECT FROM messages AS o
                         WHERE o.user_id = %(user_id)s AND o.session_id = %(session_id)s
                           AND o.id = %(message_id)s)""",
@@ -95,12 +97,6 @@ COUNT_PLAIN_MESSAGE: LiteralString = f"""
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s
         {ADD_UP}"""
 
-# A stored key has expired, or the session would not have moved.
-FORGET_OLD_KEY: LiteralString = """
-    DELETE /* append_plain_message */ FROM idempotency_keys AS k
-     USING sessions AS s
-     WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s
-       AND s.user_id = %(user_id)s AND s.id = %(session_id)s AND s.version = %(version)s"""
 # Release 0.1 reads seq and created_at.
 KEEP_PLAIN_KEY: LiteralString = f"""
     INSERT /* append_plain_message */ INTO idempotency_keys AS k (user_id, path, key, fingerprint, id, seq,
@@ -161,7 +157,7 @@ def append_plain_message(
         move,
         INSERT_PLAIN_MESSAGE,
         COUNT_PLAIN_MESSAGE,
-        *([FORGET_OLD_KEY, KEEP_PLAIN_KEY, GET_KEY] if key else []),
+        *([KEEP_PLAIN_KEY, GET_KEY] if key else []),
     ]
     rows = dict(zip(statements, run_transaction(conn, statements, params), strict=True))
     if not rows[move]:

@@ -46,7 +46,7 @@ DELETED_SESSIONS = [
     *["delete_sessions"] * 2,
     "sweep_attachments",
 ]
-APPENDED_WITH_KEY = write("lock_session", *["append_plain_message"] * 5, "append_messages")
+APPENDED_WITH_KEY = write("lock_session", *["append_plain_message"] * 4, "append_messages")
 CLEARED = write(
     "lock_session",
     "clear_messages",
