@@ -29,9 +29,7 @@ from mai_sessions.repository.columns import (
     LOCK_SESSION,
     MESSAGE_COLUMNS,
     NEXT_UPDATED_AT,
-    PARENT_ID,
     check_locked,
-    message_columns,
     preview_of,
 )
 from mai_sessions.repository.daily_usage import count_messages
@@ -60,17 +58,12 @@ class MessagePage(NamedTuple):
     has_next: bool
 
 
-def _get_message(columns: LiteralString) -> LiteralString:
-    return f"""
-    SELECT /* get_message */ s.version, m.id, (SELECT row_to_json(r) FROM (SELECT {columns}) AS r)
+GET_MESSAGE: LiteralString = f"""
+    SELECT /* get_message */ s.version, m.id, (SELECT row_to_json(r) FROM (SELECT {MESSAGE_COLUMNS}) AS r)
       FROM sessions AS s
       LEFT JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s
             AND m.id = %(message_id)s
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
-
-
-GET_MESSAGE: LiteralString = _get_message(MESSAGE_COLUMNS)
-GET_WITHOUT_CONTENT: LiteralString = _get_message(message_columns(PARENT_ID, has_content=False))
 
 
 def get_message(conn: Connection, user_id: str, session_id: UUID, message_id: UUID) -> MessageReply:

@@ -9,8 +9,6 @@ from datetime import date
 from typing import Any, LiteralString, NamedTuple, Unpack
 from uuid import UUID
 
-import orjson
-
 from mai_sessions.content.lexemes import WEEK_SECONDS, message_vector, user_prefix
 from mai_sessions.content.long_text import Content, LongText, dump_text, head, read_json
 from mai_sessions.content.message import MessageChanges
@@ -19,7 +17,6 @@ from mai_sessions.errors import Invalid, NotFound
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.adapters import Json
 from mai_sessions.postgres.connection import Connection, fetch_all, run_transaction
-from mai_sessions.repository import messages
 from mai_sessions.repository.attachments import (
     DROP_UNKNOWN_LINKS,
     LOCK_UPLOADS,
@@ -33,10 +30,13 @@ from mai_sessions.repository.attachments import (
 from mai_sessions.repository.columns import (
     HEAD_SEQ,
     LOCK_SESSION,
+    MESSAGE_COLUMNS,
     NEXT_UPDATED_AT,
+    PARENT_ID,
     PREVIEW_CHARACTERS,
     check_locked,
     compact_json,
+    message_columns,
 )
 from mai_sessions.repository.daily_usage import count_messages
 from mai_sessions.repository.message_json import content_param
@@ -147,6 +147,20 @@ RELEASE_ATTACHMENTS: LiteralString = release_attachments(_THE_MESSAGE)
 STORE_ATTACHMENTS: LiteralString = store_attachments(_THE_MESSAGE)
 REFER_TO_ATTACHMENTS: LiteralString = refer_to_attachments(_THE_MESSAGE)
 
+
+def _read_changed(columns: LiteralString) -> LiteralString:
+    return f"""
+    SELECT /* patch_message */ s.version, m.status, (
+           SELECT row_to_json(r) FROM (SELECT {columns}) AS r WHERE s.version = %(version)s)
+      FROM sessions AS s
+      LEFT JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s
+            AND m.id = %(message_id)s
+     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
+
+
+# The message as JSON if it was changed.
+READ_CHANGED: LiteralString = _read_changed(MESSAGE_COLUMNS)
+READ_WITHOUT_CONTENT: LiteralString = _read_changed(message_columns(PARENT_ID, has_content=False))
 GET_CONTENT: LiteralString = """
     SELECT /* patch_message */ to_json(m.content)
       FROM messages AS m
@@ -218,7 +232,7 @@ def patch_stream(
         *_, found = run_transaction(conn, [*lock, *statements], params)
         if not found or found[0][1] is None or _is_settled(found[0][0], params):
             return _reply(found, params, changes)
-        if orjson.loads(found[0][2])["status"] != "streaming":
+        if found[0][1] != "streaming":
             break
     return None
 
@@ -355,7 +369,7 @@ def _params(
 def _read(changes: MessageChanges) -> LiteralString:
     """Return the statement that reads the changed message. A content that is long is not read back."""
     is_long = isinstance(changes.get("content"), LongText)
-    return messages.GET_WITHOUT_CONTENT if is_long else messages.GET_MESSAGE
+    return READ_WITHOUT_CONTENT if is_long else READ_CHANGED
 
 
 def _reply(
@@ -364,14 +378,14 @@ def _reply(
     """Return the changed message, or raise why it was not changed. `unknown` are images to which it links."""
     if not found:
         raise NotFound("Session not found")
-    version, message_id, body = found[0]
-    if message_id is None:
+    version, status, body = found[0]
+    if status is None:
         raise NotFound("Message not found")
     if version == params["version"]:
         if isinstance(content := changes.get("content"), LongText):
             before, name, after = body.partition(b'"content":')
             body = b"".join((before, name, dump_text(content), after.removeprefix(b"null")))
-        return MessageReply(message_id, version, body)
+        return MessageReply(params["message_id"], version, body)
     check_locked([(version,)], params["if_match"])
     if errors := unknown_images(changes.get("images", ()), unknown, ["body"]):
         raise Invalid(*errors)
