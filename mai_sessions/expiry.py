@@ -142,7 +142,7 @@ class Expiry:
                 # A missing right, or a bug. Requests are not affected. Try again in a minute. The pool logs a
                 # database that is away.
                 if type(error) is not Unavailable:
-                    log.error("expiry failed: %s", describe(error))
+                    log.error("expiry failed: %s", describe(error.__cause__ or error))
 
     def run_once(self) -> None:
         """Remove expired rows, unless that is switched off, and set the metrics.
