@@ -2,7 +2,8 @@
 
 Each character is folded by itself, so folding takes time linear in the text, and each folded character
 belongs to exactly one character of the text. The result is derived from Unicode's data about the character:
-compatibility decomposition (UAX #15), case folding, decimal value, combining class and name.
+compatibility decomposition (UAX #15), case folding, decimal value, combining class and name; and from the
+tables of `lookalikes`.
 
 Removed: combining marks that a writer may leave out (accents, Arabic and Hebrew vowel signs, nuktas), format
 and control characters, fillers, variation selectors, emoji modifiers, tatweel, terminal escape sequences.
@@ -12,6 +13,8 @@ South-East Asian scripts, and the voicing marks of kana. Syllables of Hangul and
 
 import re
 import unicodedata
+
+from mai_sessions.content.lookalikes import LETTER_OF_SEQUENCE, LOOKALIKES
 
 # ECMA-48: control sequences (colours), control strings (links, titles, images) with their terminator, and
 # other escapes. Also a character that a backspace overprints, as in the bold text of a manual page.
@@ -24,16 +27,30 @@ _ESCAPE_SEQUENCE = re.compile(
 _ESCAPE_START = re.compile(r"[\x08\x1b\x90\x98\x9b\x9d-\x9f]")
 _STROKE = "\N{COMBINING LONG SOLIDUS OVERLAY}"
 _STRUCK_SYMBOL = re.compile(rf"[^\w\s]{_STROKE}")
+# The first and the further characters of any sequence.
+_SEQUENCE = re.compile(
+    f"[{''.join(sequence[0] for sequence in LETTER_OF_SEQUENCE)}]"
+    f"[{''.join(sequence[1:] for sequence in LETTER_OF_SEQUENCE)}]+"
+)
+# In Markdown, a part of a word, or of a text without spaces. It has only letters: a**b and f(**x) are code.
+_WORD_PART = r"[^\x00-@\[-`{-\x7f\s]"
+_BOLD_PART = re.compile(
+    rf"\*\*(?:(?<={_WORD_PART}\*\*){_WORD_PART}+\*\*|{_WORD_PART}+\*\*(?={_WORD_PART}))(?!\*)"
+)
 # The control characters that are no white space. To remove them is faster than to find one by a pattern.
 _CONTROLS: dict[int, None] = dict.fromkeys([*range(0x09), *range(0x0E, 0x1C), 0x7F])
 # Combining classes of marks that are part of a letter: 0 (vowel signs), 8 (kana voicing), 9 (viramas), and
 # the vowel signs and tone marks of Telugu, Thai, Lao and Tibetan.
 _KEPT_CLASSES = {0, 8, 9, 84, 91, 103, 107, 118, 122, 129, 130, 132}
 # Blocks of scripts whose vowel signs are not in `\w`.
-INDIC = "\u0900-\u0dff\u0f00-\u0fff\u1700-\u177f\u1900-\u1cff\ua800-\ua95f\ua980-\uabff\U00010a00-\U00011fff"
+INDIC = (
+    "\u0900-\u0dff\u0f00-\u0fff\u1700-\u177f\u1900-\u1cff\ua800-\ua95f\ua980-\uabff\U00010a00-\U00011fff"
+    "\u0780-\u07bf\u1885\u1886\u2d7f\U00016f00-\U00016f9f"  # Thaana, Mongolian, Tifinagh, Miao
+)
 _INDIC_CHARACTER = re.compile(f"[{INDIC}]")
 _IGNORABLE_NAME = re.compile(
     r"VARIATION SELECTOR|\bFILLER$|GRAPHEME JOINER|VOWEL INHERENT|TATWEEL|LAJANYALAN|EMOJI MODIFIER"
+    "|ARABIC SMALL "
 )
 _PUNCTUATION_NAMES = (
     (re.compile(r"^MODIFIER LETTER (.+ )?(COMMA|APOSTROPHE|PRIME|HALF RING)$"), "'"),
@@ -48,8 +65,8 @@ _PUNCTUATION_NAMES = (
 )
 _BASE_NAMES = (
     re.compile(r"((?:LATIN|GREEK|CYRILLIC) SMALL LETTER .+?) WITH "),
-    re.compile(r"(ARABIC LETTER (?:ALEF|WAW|YEH|KAF)) "),
-    re.compile(r"(HEBREW LETTER) FINAL( .+)"),
+    re.compile(r"(ARABIC LETTER (?:ALEF|WAW|YEH|KAF)) (?!BARREE)"),
+    re.compile(r"((?:HEBREW|SYRIAC) LETTER) FINAL( .+)"),
 )
 _ENCLOSED_NAME = re.compile(r"NEGATIVE (?:CIRCLED|SQUARED) LATIN CAPITAL LETTER ([A-Z])$")
 _SPELLED_NAME = re.compile(r"LATIN (?:SMALL (?:LETTER|LIGATURE)|LETTER SMALL CAPITAL) ([A-Z]{1,2})$")
@@ -110,8 +127,8 @@ def _fold_letter(character: str) -> str:
     if character.isascii():
         return character
     name = unicodedata.name(character, "")
-    if name in _NAMED:
-        return _NAMED[name]
+    if alike := LOOKALIKES.get(character) or _NAMED.get(name):
+        return "".join(map(_fold_letter, alike))
     if unicodedata.category(character)[0] in "PL" and (punctuation := _fold_punctuation(name)):
         return punctuation
     spelled = _SPELLED_NAME.match(name)
@@ -131,18 +148,22 @@ def _base_letter(character: str, name: str) -> str:
 
 def _fold_character(character: str) -> str:
     category = unicodedata.category(character)
+    if (first := unicodedata.normalize("NFD", character)[0]) in LOOKALIKES:
+        return _fold_letter(first)
     if category == "Pd":
         return "-"
     if category == "Po" and _INDIC_CHARACTER.match(character):
         return _fold_punctuation(unicodedata.name(character)) or ","
     if category[0] == "S" and unicodedata.normalize("NFKC", character) == character:
         return _fold_symbol(character)
-    if character == "\N{ACUTE ACCENT}":  # On German keyboards it is where others have an apostrophe.
-        return "'"
-    # A mark without a letter decomposes to a blank and the mark. Marks of kana follow their letter.
-    decomposed = (
-        unicodedata.normalize("NFKD", character).replace(" \u3099", "\u3099").replace(" \u309a", "\u309a")
-    )
+    decomposed = unicodedata.normalize("NFKD", character)
+    if category == "So" and decomposed.isascii() and "<super>" in unicodedata.decomposition(character):
+        return character  # ™ is no part of the word before it.
+    if category[0] == "L" or decomposed[1:] in ("\u3099", "\u309a"):
+        # A mark without a letter decomposes to a blank and the mark. These follow their letter.
+        decomposed = decomposed.lstrip()
+    if "\N{FRACTION SLASH}" in decomposed[1:]:
+        decomposed = " " + decomposed  # 1½ is 1 1/2.
     unmarked = "".join(part for part in decomposed if not _is_removed(part))
     folded = unicodedata.normalize("NFKD", unmarked.casefold())
     return "".join(map(_fold_letter, folded))
@@ -178,9 +199,11 @@ _folds = _Folds()
 
 def fold(text: str) -> str:
     """Return the folded text."""
+    if "**" in text:
+        text = _hide_emphasis(text)
     if _is_plain(text):
         return text.lower()
-    return _unify_sequences(_compose_strokes(_hide_escapes(text)).translate(_folds))
+    return _unify_sequences(_compose(_hide_escapes(text)).translate(_folds))
 
 
 def fold_with_offsets(text: str) -> tuple[str, list[int]]:
@@ -188,9 +211,11 @@ def fold_with_offsets(text: str) -> tuple[str, list[int]]:
 
     The list has one more item, the length of `text`.
     """
+    if "**" in text:
+        text = _hide_emphasis(text)
     if _is_plain(text):
         return text.lower(), list(range(len(text) + 1))
-    folds = [_folds[ord(character)] for character in _compose_strokes(_hide_escapes(text))]
+    folds = [_folds[ord(character)] for character in _compose(_hide_escapes(text))]
     offsets = [index for index, folded in enumerate(folds) for _ in folded]
     return _unify_sequences("".join(folds)), [*offsets, len(text)]
 
@@ -207,14 +232,23 @@ def _hide_escapes(text: str) -> str:
     return _ESCAPE_SEQUENCE.sub(lambda match: "\0" * len(match[0]), text)
 
 
-def _compose_strokes(text: str) -> str:
-    """Replace each symbol and its combining stroke with the one character for both, such as ≠, and U+0000.
+def _hide_emphasis(text: str) -> str:
+    """Replace the asterisks around a bold part of a word, which no reader sees, with U+0000."""
+    return _BOLD_PART.sub(lambda match: f"\0\0{match[0][2:-2]}\0\0", text)
+
+
+def _compose(text: str) -> str:
+    """Replace each sequence that looks like one character with this character, and U+0000 for the others.
 
     All other combining marks are folded by themselves.
     """
-    if _STROKE not in text:
-        return text
-    return _STRUCK_SYMBOL.sub(lambda match: unicodedata.normalize("NFC", match[0]).ljust(2, "\0"), text)
+    if _STROKE in text:
+        text = _STRUCK_SYMBOL.sub(lambda match: _padded(unicodedata.normalize("NFC", match[0]), match), text)
+    return _SEQUENCE.sub(lambda match: _padded(LETTER_OF_SEQUENCE.get(match[0], match[0]), match), text)
+
+
+def _padded(character: str, match: re.Match[str]) -> str:
+    return character.ljust(len(match[0]), "\0")
 
 
 # Marks that are typed in any order and look the same: in the order in which they are written, so that the
@@ -235,22 +269,25 @@ _SORTED_MARKS = _WRITING_ORDER + "".join(
     for character in map(chr, range(0x0900, 0x1F000))
     if unicodedata.combining(character) in _KEPT_CLASSES - {0}
 )
-_FLAG_LETTERS = "".join(map(chr, range(0x1F1E6, 0x1F200)))
+FLAG_LETTERS = "".join(map(chr, range(0x1F1E6, 0x1F200)))
 # Folded texts have no negative squared letters: `_ENCLOSED_NAME` folds them to ASCII.
 _FLAG_ENDS = {0x1F1E6 + letter: 0x1F170 + letter for letter in range(26)}
 # One class of characters is searched for twice as fast as two.
-_RUN = re.compile(f"[{_SORTED_MARKS}{_FLAG_LETTERS}]{{2,}}")
+_RUN = re.compile(f"[{_SORTED_MARKS}{FLAG_LETTERS}]{{2,}}")
 
 
 def _unify_run(run: re.Match[str]) -> str:
     """Put marks into one order, and replace the second letter of each flag: 🇺🇸🇪🇸 do not contain 🇸🇪."""
-    marks = run[0].rstrip(_FLAG_LETTERS)
+    marks = run[0].rstrip(FLAG_LETTERS)
     flags = run[0][len(marks) :]
     ordered = sorted(marks, key=lambda mark: (_WRITING_ORDER.find(mark), unicodedata.combining(mark)))
     ends = (letter.translate(_FLAG_ENDS) if place % 2 else letter for place, letter in enumerate(flags))
     return "".join((*ordered, *ends))
 
 
+# Keyboards have none, so people type 1920x1080 and 10x.
+_TIMES = "\N{MULTIPLICATION SIGN}"
+_TIMES_AFTER_DIGIT = re.compile(rf"(?<=[0-9]){_TIMES}(?![^\W\d_])")
 # Under a consonant, the two letters of Khmer look the same.
 _KHMER_SUBSCRIPT_TA = "\N{KHMER SIGN COENG}\N{KHMER LETTER TA}"
 _KHMER_SUBSCRIPT_DA = "\N{KHMER SIGN COENG}\N{KHMER LETTER DA}"
@@ -260,4 +297,6 @@ def _unify_sequences(folded: str) -> str:
     """Write alike what looks alike, in the same number of characters. For runs of marks,
     `unicodedata.normalize` takes quadratic time.
     """
+    if _TIMES in folded:
+        folded = _TIMES_AFTER_DIGIT.sub("x", folded)
     return _RUN.sub(_unify_run, folded).replace(_KHMER_SUBSCRIPT_TA, _KHMER_SUBSCRIPT_DA)

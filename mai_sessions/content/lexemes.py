@@ -213,7 +213,13 @@ def token_lexemes(token: re.Match[str]) -> Iterable[str]:
         case "operators":
             return map(add, text, text[1:])
         case _:
-            return [text] if unicodedata.category(text)[0] == "S" else []
+            return [text] if is_symbol(text) else []
+
+
+def is_symbol(character: str) -> bool:
+    """Return whether a character is a symbol, or unknown to Python's Unicode data, as a new emoji is."""
+    category = unicodedata.category(character)
+    return category[0] == "S" or category in ("Cn", "Co")
 
 
 def word_lexemes(word: str) -> list[str]:

@@ -21,6 +21,7 @@ from mai_sessions.content.lexemes import (
     SPACELESS,
     TRAILING,
     fold_searched,
+    is_symbol,
     prefixes,
     session_key,
     split_characters,
@@ -177,7 +178,7 @@ def _group_lexemes(group: str, *, is_prefix: bool) -> Iterator[Lexeme]:
                 for pair in pairwise(text):
                     yield Lexeme("".join(pair), False)
             case _:
-                if unicodedata.category(text)[0] == "S":
+                if is_symbol(text):
                     yield Lexeme(text, False)
 
 
@@ -192,7 +193,7 @@ def _is_told_by_lexeme(group: str) -> bool:
 
 
 def _is_word(lexeme: Lexeme) -> bool:
-    return not _OPERATOR.match(lexeme.text) and unicodedata.category(lexeme.text[0])[0] != "S"
+    return not _OPERATOR.match(lexeme.text) and not is_symbol(lexeme.text[0])
 
 
 def _by_old_rules(lexeme: Lexeme) -> Lexeme:

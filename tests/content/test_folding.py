@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mai_sessions.content.folding import fold, fold_with_offsets
+from mai_sessions.content.lookalikes import LETTER_OF_SEQUENCE
 
 MARKS = [chr(code) for code in range(0x300, 0x1F000) if unicodedata.combining(chr(code))]
 SAME = {
@@ -60,7 +61,7 @@ SAME = {
     "，。？": ",.?",
     "👍🏽": "👍",
     "❤\ufe0f": "❤",
-    "½": "1/2",
+    "1½": "1 1/2",
     "צ׳ק": "צ'ק",
     "צה״ל": 'צה"ל',
     "ייִדיש": "ײדיש",
@@ -88,6 +89,41 @@ SAME = {
     "ກ\u0ecd\u0ec8": "ກ\u0ec8\u0ecd",
     "က\u102d\u102f": "က\u102f\u102d",
     "ក\u17ca\u17bb\u17c6": "ក\u17bb\u17c6\u17ca",
+    "अाप": "आप",
+    "अाेर": "ओर",
+    "बाेली": "बोली",
+    "चाँद": "चांद",
+    "கெளரவம்": "கௌரவம்",
+    "ஸ்ரீ": "ஶ்ரீ",
+    "ഇൗ": "ഈ",
+    "သြဂုတ်": "ဩဂုတ်",
+    "ฤาษี": "ฤๅษี",
+    "ឲ្យ": "ឱ្យ",
+    "ዓለም": "አለም",
+    "ፀሐይ": "ጸሀይ",
+    "سورۃ": "سورة",
+    "ګل": "گل",
+    "إِنَّهُۥ": "انه",
+    "ﻣﺤﻤﱠﺪ": "محمد",
+    "٥٠٪": "50%",
+    "٣٫١٤": "3.14",
+    "ܡܠܟܤ": "ܡܠܟܣ",
+    "⻑野": "長野",
+    "国⺠": "国民",
+    "霞ヶ関": "霞ケ関",
+    "10〜20": "10～20",
+    "ἀλλ᾽ἐγώ": "ἀλλ’ἐγώ",
+    "ἀλλ᾿ἐγώ": "ἀλλ'ἐγώ",
+    "\u1ffd": "\u00b4",
+    "25˚C": "25°C",
+    "˜/.bashrc": "~/.bashrc",
+    "C:⧵a⧸b": "C:\\a/b",
+    "∆x": "Δx",
+    "1920×1080": "1920x1080",
+    "10×": "10x",
+    "**R**etrieval": "retrieval",
+    "Hyper**T**ext": "hypertext",
+    "这是**重点**内容": "这是重点内容",
 }
 DIFFERENT = [
     ("≠", "="),
@@ -101,6 +137,15 @@ DIFFERENT = [
     ("=\u0338", "="),
     ("é", "a"),
     ("ß", "s"),
+    ("کے", "کی"),
+    ("अ", "आ"),
+    ("बाल", "बोल"),
+    ("™", "tm"),
+    ("3×n", "3xn"),
+    ("a**b", "ab"),
+    ("f(**a, **b)", "f(a, b)"),
+    ("x**2+y**2", "x2+y2"),
+    ("**bold** word", "bold word"),
 ]
 
 
@@ -112,6 +157,11 @@ def test_spellings_of_one_word_fold_to_the_same(one: str, other: str) -> None:
 @pytest.mark.parametrize(("one", "other"), DIFFERENT)
 def test_different_letters_stay_different(one: str, other: str) -> None:
     assert fold(one) != fold(other)
+
+
+@pytest.mark.parametrize(("sequence", "letter"), LETTER_OF_SEQUENCE.items())
+def test_sequence_folds_to_the_letter_that_looks_the_same(sequence: str, letter: str) -> None:
+    assert fold(f"a{sequence}b") == fold(f"a{letter}b")
 
 
 @given(st.text())
@@ -156,6 +206,11 @@ def test_invisible_characters_are_ignored(text: str, hidden: str) -> None:
         "é",
         "\x1b[",
         "\x1b]",
+        "**",
+        "**a",
+        "a**b** ",
+        "अा",
+        "ाे",
         "👩🏽\u200d💻",
     ],
 )

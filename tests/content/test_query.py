@@ -80,6 +80,12 @@ def finds(q: str, text: str) -> bool:
         ("(really?)", "really"),
         ("👍", "ok 👍🏽!"),
         ("🎉", "🎉🎉🎉"),
+        ("\U0001fae8", "\U0001fae8\U0001fae8"),
+        ("\U0001fffd", "unassigned \U0001fffd"),
+        ("iphone case", "iPhone™ case"),
+        ("1 1/2 cups", "1½ cups"),
+        ("1080", "1920×1080"),
+        ("重点内容", "这是**重点**内容"),
         ("∑", "∑x"),
         ("全文搜索", "中文全文搜索"),
         ("中", "文中"),
@@ -98,6 +104,9 @@ def test_query_finds_text(q: str, text: str) -> None:
     [
         ("qui fox", "quick fox"),
         ("foo ", "foobar"),
+        ("11/2", "1½"),
+        ("ހި", "ދިވެހި"),
+        ("कि", "को"),
         ("foo.", "foobar"),
         ("C++", "C and C#"),
         ("C#", "C"),
@@ -213,6 +222,11 @@ def test_query_without_word_or_symbol_is_none(q: str) -> None:
         ("データ", "ﾃﾞｰﾀﾍﾞｰｽ", ["ﾃﾞｰﾀ"]),
         ("한", "\u1112\u1161\u11ab국", ["\u1112\u1161\u11ab"]),
         ("👍", "ok 👍🏽!", ["👍🏽"]),
+        ("💻", "a 👩🏽\u200d💻 b", ["👩🏽\u200d💻"]),
+        ("1", "1\ufe0f\u20e3 2", ["1\ufe0f\u20e3"]),
+        ("ไม", "ไม่มีน\u0e49\u0e33", ["ไม่"]),
+        ("น", "ไม่มีน\u0e49\u0e33", ["น\u0e49\u0e33"]),
+        ("hypertext", "a Hyper**T**ext b", ["Hyper**T**ext"]),
         ("1", "½ of it", ["½"]),
         ("10 km", "10km", ["10", "km"]),
         ("qui", "Quickly, quick", ["Quickly", "quick"]),
@@ -224,6 +238,22 @@ def test_snippet_marks_what_matched(q: str, text: str, marked: list[str]) -> Non
     shown = snippet(text, split_terms(q))
     assert [html.unescape(mark) for mark in re.findall("<mark>(.*?)</mark>", shown)] == marked
     assert html.unescape(re.sub("</?mark>", "", shown)) == text
+
+
+@pytest.mark.parametrize(
+    "character",
+    ["👩🏽\u200d💻", "🇩🇪", "e\u0301\u0323", "क\u094dष\u093f", "น\u0e49\u0e33", "\u1112\u1161\u11ab", "&"],
+)
+@pytest.mark.parametrize("before", range(8))
+def test_snippet_does_not_divide_a_character(character: str, before: int) -> None:
+    text = "x" * before + character * 80 + " needle " + character * 300
+    shown = html.unescape(re.sub("</?mark>", "", snippet(text, split_terms("needle"))))
+    beginning, end = shown.removeprefix("…").split(" needle ")
+    assert beginning.lstrip("x").replace(character, "") == end.replace(character, "") == ""
+
+
+def test_snippet_ends_with_a_hit_that_is_cut() -> None:
+    assert snippet("a " + "&" * 100 + "b c", split_terms("&" * 100 + "b")).endswith("&amp;</mark>")
 
 
 @pytest.mark.parametrize(

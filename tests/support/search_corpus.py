@@ -43,6 +43,17 @@ TEXTS: dict[str, Sample] = {
         ["መልካም ቀን", "መልካም፡ቀን", "ይሁን", '"ቀን ይሁን"'],
         ['"ቀን መልካም"'],
     ),
+    "typed vowels": Sample("अापका बाेलना, चाँदनी रात", ["आपका", "अापका", "बोलना", "चांदनी"], ["अप", "बालना", "बेलना"]),
+    "dhivehi": Sample("ދިވެހިރާއްޖެ", ["ދިވެހި", "ދިވެހިރާއްޖެ"], ["ހިރާ", "ދުވެހި"]),
+    "amharic homophones": Sample("ሠላም ለዓለም ፀሐይ", ["ሰላም", "ሠላም", "ለአለም", "ጸሀይ"], ["ላም"]),
+    "urdu letters": Sample("اس کے سورۃ", ["کے", "سورة", "سورۃ"], ["کی"]),
+    "arabic print": Sample("ﻗﺎﻝ ﻣﻌﻠﱢﻢ ﺇِﻧﱠﻪُۥ ٩٠٪", ["قال", "معلّم انه", "90%"], ["معل "]),
+    "tamil shri": Sample("ஸ்ரீரங்கம் கெளரவம்", ["ஶ்ரீரங்கம்", "கௌரவம்"], ["கரவம்"]),
+    "pdf radicals": Sample("⻑⾕川さん、国⺠の⻄側", ["長谷川", "国民", "西側"], ["国氏"]),
+    "japanese variants": Sample("霞ヶ関駅 ９〜１７時", ["霞ケ関", "霞ヶ関", "9~17時", "９～１７"], ["霞力関"]),
+    "bold parts": Sample("**L**arge **La**nguage **M**odel；使用**人工神经**网络 2**10 f(**kw)", ["large", "language model", "神经网络", "用人工神经", "2**10", "**kw"], ["arge", "2*10"]),
+    "typeset signs": Sample("Acme™ pump, 2560×1440 at 40˚C, 2¾ turns", ["acme pump", "™", "2560x1440", "2560×1440", "40°C", "2 3/4 turns"], ["acmetm", "23/4"]),
+    "new emoji": Sample("so \U0001fae8 and \U0001fa77!", ["\U0001fae8", "so \U0001fae8", "\U0001fa77"], ["\U0001fa75"]),
     # Latin
     "english": Sample(
         "The quick brown fox doesn't jump over lazy dogs; state-of-the-art naïveté.",
