@@ -123,28 +123,30 @@ def document(
 
 
 def _domain_error(error: Error) -> Response:
-    status, detail = _STATUS[type(error)], str(error)
+    status = _STATUS[type(error)]
     errors: Sequence[BrokenRule] | None = error.errors if isinstance(error, Invalid) else None
     if isinstance(error, KeyReused):
         errors = [broken_rule(["header", "Idempotency-Key"], str(error), "reused")]
-    if status is HTTPStatus.SERVICE_UNAVAILABLE and not current_state().is_whole_application:
-        detail = as_in_application(detail)
-    response = _problem(status, detail, errors)
+    is_unavailable = status is HTTPStatus.SERVICE_UNAVAILABLE
+    response = _problem(status, _log_unavailable(error) if is_unavailable else str(error), errors)
     if isinstance(error, Unauthenticated):
         response.headers["WWW-Authenticate"] = error.challenge
-    if status is HTTPStatus.SERVICE_UNAVAILABLE:
+    if is_unavailable:
         response.headers["Retry-After"] = str(RETRY_AFTER)
-        if error.__cause__:
-            _record_outage(f"{detail}: {describe(error.__cause__)}")
     return response
 
 
-def _record_outage(reason: str) -> None:
-    """Leave the reason of a 503 to the log line of the request, which only the whole application writes."""
-    if record := current.get():
-        record.outage = reason
-    else:
+def _log_unavailable(error: Error) -> str:
+    """Log the reason of a 503, and return its detail. The whole application logs it with the request."""
+    is_whole, detail = current_state().is_whole_application, str(error)
+    if not is_whole:
+        detail = as_in_application(detail)
+    reason = f"{detail}: {describe(error.__cause__)}" if error.__cause__ else detail
+    if not is_whole:
         log.warning(reason)
+    elif (record := current.get()) and error.__cause__:
+        record.outage = reason
+    return detail
 
 
 def _http_error(error: HTTPException) -> Response:
