@@ -8,7 +8,9 @@ from typing import Any
 from uuid import UUID
 
 import psycopg
+import pytest
 from support.citus import NO_MOVES
+from support.races import wait_until_blocked
 from support.samples import base64_of, png
 from support.scripts import REPORTS, USERS, RunChecks, RunScript
 
@@ -115,3 +117,44 @@ def test_purge_and_move_leave_other_sessions_whole(
     assert counts == [
         (user_id, id, 2 + appended[id]) for user_id, id in (("new", chats[ANN][1]), (WANG, chats[WANG][1]))
     ]
+
+
+def test_purge_locks_sessions_in_the_order_of_a_batch(
+    conn: Conn, chats: Chats, database_url: str, run_script: RunScript
+) -> None:
+    first, second = sorted(chats[ANN][:2])
+    for session_id, days in ((first, 31), (second, 32)):
+        conn.execute(
+            "UPDATE sessions SET updated_at = now() - make_interval(days => %s) WHERE id = %s",
+            [days, session_id],
+        )
+    lock = "SELECT FROM sessions WHERE user_id = %s AND id = %s FOR UPDATE"
+    variables = {"apply": 1, "days": 30, "user_id": ANN}
+    purge = threading.Thread(target=run_script, args=["maintain/purge_sessions.sql"], kwargs=variables)
+    with psycopg.connect(database_url) as writer:
+        writer.execute(lock, [ANN, first])
+        purge.start()
+        wait_until_blocked(conn)
+        assert conn.execute(f"{lock} SKIP LOCKED".encode(), [ANN, second]).rowcount == 1
+    purge.join()
+    assert not conn.execute("SELECT FROM sessions WHERE id = ANY (%s)", [[first, second]]).rowcount
+
+
+@pytest.mark.parametrize(
+    "script", ["maintain/purge_sessions.sql", pytest.param("maintain/move_user.sql", marks=NO_MOVES)]
+)
+def test_script_that_waits_for_the_count_of_a_user_holds_no_attachment(
+    conn: Conn, chats: Chats, database_url: str, run_script: RunScript, script: str
+) -> None:
+    conn.execute("UPDATE sessions SET updated_at = now() - interval '31 days' WHERE user_id = %s", [ANN])
+    attachments = "SELECT FROM attachments WHERE user_id = %s"
+    number = conn.execute(attachments, [ANN]).rowcount
+    variables = {"days": 30, "user_id": ANN} if "purge" in script else {"from": ANN, "to": "new"}
+    thread = threading.Thread(target=run_script, args=[script], kwargs={"apply": 1, **variables})
+    with psycopg.connect(database_url) as writer:
+        writer.execute("SELECT FROM users WHERE user_id = %s FOR UPDATE", [ANN])
+        thread.start()
+        wait_until_blocked(conn)
+        assert conn.execute(f"{attachments} FOR UPDATE SKIP LOCKED".encode(), [ANN]).rowcount == number > 0
+    thread.join()
+    assert not conn.execute(attachments, [ANN]).rowcount

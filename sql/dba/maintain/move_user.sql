@@ -57,7 +57,9 @@ BEGIN
     END IF;
 
     LOOP
-        SELECT id INTO moving FROM sessions WHERE user_id = source ORDER BY id LIMIT 1 FOR UPDATE;
+        -- Lock in the order in which the service locks: the session, the counts of the users, attachments.
+        SELECT id, archived::int INTO moving, is_archived
+          FROM sessions WHERE user_id = source ORDER BY id LIMIT 1 FOR UPDATE;
         EXIT WHEN moving IS NULL;
 
         INSERT INTO sessions (user_id, id, title, agent_name, model_id, created_at, updated_at, version,
@@ -68,8 +70,15 @@ BEGIN
                is_branched, has_metadata
           FROM sessions
          WHERE user_id = source AND id = moving;
+        INSERT INTO users (user_id, session_count, archived_count) VALUES (target, 1, is_archived)
+            ON CONFLICT (user_id) DO UPDATE
+           SET session_count  = users.session_count + 1,
+               archived_count = users.archived_count + excluded.archived_count;
+        UPDATE users
+           SET session_count  = session_count - 1,
+               archived_count = archived_count - is_archived
+         WHERE user_id = source;
 
-        -- Lock in the order in which an append locks.
         PERFORM FROM attachments AS a
           WHERE a.user_id = source
             AND a.sha256 IN (SELECT unnest(m.images || m.part_attachments) FROM messages AS m
@@ -127,16 +136,7 @@ BEGIN
                    )::tsvector, '')
          WHERE t.user_id = source AND t.session_id = moving;
         UPDATE daily_usage SET user_id = target WHERE user_id = source AND session_id = moving;
-        DELETE FROM sessions WHERE user_id = source AND id = moving RETURNING archived::int INTO is_archived;
-
-        INSERT INTO users (user_id, session_count, archived_count) VALUES (target, 1, is_archived)
-            ON CONFLICT (user_id) DO UPDATE
-           SET session_count  = users.session_count + 1,
-               archived_count = users.archived_count + excluded.archived_count;
-        UPDATE users
-           SET session_count  = session_count - 1,
-               archived_count = archived_count - is_archived
-         WHERE user_id = source;
+        DELETE FROM sessions WHERE user_id = source AND id = moving;
         COMMIT;
         total := total + 1;
     END LOOP;

@@ -41,12 +41,21 @@ BEGIN
             EXIT WHEN owner IS NULL;
         END IF;
         LOOP
+            -- Lock in the order in which the service locks: sessions, the count of the user, attachments.
             ids := ARRAY(SELECT id FROM sessions
                           WHERE user_id = owner AND updated_at < until
-                          ORDER BY updated_at, id
-                          LIMIT batch FOR UPDATE);
+                            AND id = ANY (ARRAY(SELECT id FROM sessions
+                                                 WHERE user_id = owner AND updated_at < until
+                                                 ORDER BY updated_at, id
+                                                 LIMIT batch))
+                          ORDER BY id FOR UPDATE);
             EXIT WHEN ids = '{}';
-            -- Lock in the order in which an append locks.
+            UPDATE users AS u
+               SET session_count  = u.session_count - cardinality(ids),
+                   archived_count = u.archived_count - gone.archived
+              FROM (SELECT count(*) FILTER (WHERE s.archived) AS archived
+                      FROM sessions AS s WHERE s.user_id = owner AND s.id = ANY (ids)) AS gone
+             WHERE u.user_id = owner;
             PERFORM FROM attachments AS a
               WHERE a.user_id = owner
                 AND a.sha256 IN (SELECT unnest(m.images || m.part_attachments) FROM messages AS m
@@ -62,12 +71,6 @@ BEGIN
                      GROUP BY i) AS named
              WHERE a.user_id = owner AND a.sha256 = named.sha256;
             DELETE FROM attachments WHERE user_id = owner AND reference_count = 0;
-            UPDATE users AS u
-               SET session_count  = u.session_count - cardinality(ids),
-                   archived_count = u.archived_count - gone.archived
-              FROM (SELECT count(*) FILTER (WHERE s.archived) AS archived
-                      FROM sessions AS s WHERE s.user_id = owner AND s.id = ANY (ids)) AS gone
-             WHERE u.user_id = owner;
             DELETE FROM sessions WHERE user_id = owner AND id = ANY (ids);
             COMMIT;
             total := total + cardinality(ids);
