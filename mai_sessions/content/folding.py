@@ -27,6 +27,9 @@ _ESCAPE_SEQUENCE = re.compile(
 _ESCAPE_START = re.compile(r"[\x08\x1b\x90\x98\x9b\x9d-\x9f]")
 _STROKE = "\N{COMBINING LONG SOLIDUS OVERLAY}"
 _STRUCK_SYMBOL = re.compile(rf"[^\w\s]{_STROKE}")
+_BLACK_FLAG = "\N{WAVING BLACK FLAG}"
+_TAGGED_FLAG = re.compile(f"{_BLACK_FLAG}[\U000e0061-\U000e007a]+")
+_TAG_LETTERS = {0xE0000 + code: code for code in range(ord("a"), ord("z") + 1)}
 # The first and the further characters of any sequence.
 _SEQUENCE = re.compile(
     f"[{''.join(sequence[0] for sequence in LETTER_OF_SEQUENCE)}]"
@@ -44,7 +47,8 @@ _CONTROLS: dict[int, None] = dict.fromkeys([*range(0x09), *range(0x0E, 0x1C), 0x
 _KEPT_CLASSES = {0, 8, 9, 84, 91, 103, 107, 118, 122, 129, 130, 132}
 # Blocks of scripts whose vowel signs are not in `\w`.
 INDIC = (
-    "\u0900-\u0dff\u0f00-\u0fff\u1700-\u177f\u1900-\u1cff\ua800-\ua95f\ua980-\uabff\U00010a00-\U00011fff"
+    "\u0900-\u0dff\u0f00-\u0fff\u1700-\u177f\u1900-\u194f\u19e0-\u1a1f\u1b80-\u1cff\ua800-\ua95f\uaa00-\uaa5f"
+    "\uaae0-\uabff\U00010a00-\U00011fff"
     "\u0780-\u07bf\u1885\u1886\u2d7f\U00016f00-\U00016f9f"  # Thaana, Mongolian, Tifinagh, Miao
 )
 _INDIC_CHARACTER = re.compile(f"[{INDIC}]")
@@ -52,6 +56,8 @@ _IGNORABLE_NAME = re.compile(
     r"VARIATION SELECTOR|\bFILLER$|GRAPHEME JOINER|VOWEL INHERENT|TATWEEL|LAJANYALAN|EMOJI MODIFIER"
     "|ARABIC SMALL "
 )
+# Characters that are not assigned, and not shown. PDFium writes U+FFFE where a line ends in a word.
+_NONCHARACTER = re.compile("[\u2065\ufdd0-\ufdef\ufff0-\ufff8\ufffe\uffff]")
 _PUNCTUATION_NAMES = (
     (re.compile(r"^MODIFIER LETTER (.+ )?(COMMA|APOSTROPHE|PRIME|HALF RING)$"), "'"),
     (re.compile(r"APOSTROPHE$|^PRIME$|SALTILLO$|PUNCTUATION GERESH$|SINGLE .*QUOTATION MARK"), "'"),
@@ -115,7 +121,7 @@ def _is_removed(character: str) -> bool:
         return True
     if category[0] == "M" and unicodedata.combining(character) not in _KEPT_CLASSES:
         return True
-    return bool(_IGNORABLE_NAME.search(unicodedata.name(character, "")))
+    return bool(_IGNORABLE_NAME.search(unicodedata.name(character, "")) or _NONCHARACTER.match(character))
 
 
 def _fold_letter(character: str) -> str:
@@ -240,8 +246,11 @@ def _hide_emphasis(text: str) -> str:
 def _compose(text: str) -> str:
     """Replace each sequence that looks like one character with this character, and U+0000 for the others.
 
-    All other combining marks are folded by themselves.
+    All other combining marks are folded by themselves. The tags of a flag, such as that of Wales, become
+    letters, because tags are removed.
     """
+    if _BLACK_FLAG in text:
+        text = _TAGGED_FLAG.sub(lambda match: match[0].translate(_TAG_LETTERS), text)
     if _STROKE in text:
         text = _STRUCK_SYMBOL.sub(lambda match: _padded(unicodedata.normalize("NFC", match[0]), match), text)
     return _SEQUENCE.sub(lambda match: _padded(LETTER_OF_SEQUENCE.get(match[0], match[0]), match), text)

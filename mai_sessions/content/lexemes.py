@@ -46,7 +46,9 @@ RULES = "_2"
 WEEK_SECONDS = 8 * 86_400
 
 SPACELESS = (
-    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Myanmar, Khmer
+    "\u0e00-\u0eff\u1000-\u109f\ua9e0-\ua9ff\uaa60-\uaa7f\u1780-\u17ff"  # Thai, Lao, Myanmar, Khmer
+    "\u1950-\u19df\u1a20-\u1aaf\uaa80-\uaadf"  # Tai Le, New Tai Lue, Tai Tham, Tai Viet
+    "\u1b00-\u1b7f\ua980-\ua9df"  # Balinese, Javanese
     "\u1100-\u11ff\u3130-\u318f\ua960-\ua97f\uac00-\ud7ff"  # Hangul
     "\u3041-\u3096\u3099\u309a\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff"  # Kana
     "\U0001aff0-\U0001b16f"  # Kana: extensions
@@ -105,10 +107,11 @@ def message_vector(user_id: str, session_id: UUID, created_at: datetime | None, 
 
 
 def fold_title(title: str) -> str:
-    """Return a title, or a part of one, as lists compare it: without case, in NFC."""
+    """Return a title, or a part of one, as lists compare it: in NFC, without case, Turkish case included."""
     if title.isascii():
         return title.lower()
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", title).casefold())
+    folded = unicodedata.normalize("NFD", title).casefold().replace("i\u0307", "i")
+    return unicodedata.normalize("NFC", folded.replace("\N{LATIN SMALL LETTER DOTLESS I}", "i"))
 
 
 def title_vector(user_id: str, session_id: UUID, title: str) -> str:

@@ -35,6 +35,16 @@ _IDEOGRAPHS = (
     "长门𨸏阝雨青韦页风飞食𩙿飠饣𩠐马骨鬼鱼鸟卤麦黄黾斉齐歯齿竜龙龜亀"
 )
 
+# Two code points of one ideograph, whose forms hardly differ. An input method has one of them.
+_VARIANTS = """
+    髙高 﨑崎 𠮷吉 說説 內内 戶戸 户戸 吳呉 吴呉 產産 溫温 靑青 靜静 黃黄 黑黒 每毎 步歩 增増
+    德徳 錄録 奧奥 眞真 別别 彥彦 顏顔 淸清 敎教 冊册 晚晩 槪概 卽即 旣既 鄕郷 鄉郷 絕絶 緣縁
+    虛虚 尙尚 寬寛 衞衛 裡裏 峯峰 羣群 啟啓 綫線 麪麵 銳鋭 悅悦 稅税 脫脱 閱閲 兑兌 卻却 爲為
+    僞偽 瑤瑶 搖揺 遙遥 謠謡 渴渇 揭掲 曆暦 歷歴 强強 查査 俞兪 吿告 吕呂 插挿 晉晋 槇槙 橫横
+    淚涙 瀨瀬 蔥葱 薰薫 眾衆 郞郎 隸隷 頰頬 顚顛 騷騒 娛娯 姬姫 卷巻 圈圏 拔抜 歲歳 穗穂 惠恵
+    舍舎 俱倶 兔兎 剎刹 卧臥 吞呑 滙匯 甁瓶 倂併 幷并 巢巣
+"""
+
 # In Amharic, syllables of these consonants are written for each other. A consonant has a syllable for each of
 # seven vowels, in consecutive code points.
 _ETHIOPIC = {"ሐ": "ሀ", "ኀ": "ሀ", "ሠ": "ሰ", "ዐ": "አ", "ፀ": "ጸ"}
@@ -56,6 +66,7 @@ _OTHERS = {
     "⧵": "\\",
     "∖": "\\",
     "∆": "δ",
+    "\N{BRAILLE PATTERN BLANK}": " ",
     "ༀ": "ཨོཾ",
     "ဩ": "သြ",
     "ဪ": "သြော်",
@@ -69,6 +80,7 @@ _OTHERS = {
     "٬": ",",
     "٪": "%",
     # Letters of which one form is encoded twice, or is written like another one.
+    "﷽": "بسم الله الرحمن الرحيم",
     "ۃ": "ه",
     "ګ": "گ",
     "ڬ": "ݢ",
@@ -76,11 +88,14 @@ _OTHERS = {
     "ሃ": "ሀ",
     "ँ": "ं",
     "ๅ": "า",
+    "ᠤ": "ᠣ",
+    "ᠦ": "ᠥ",
     "ヵ": "カ",
     "ヶ": "ケ",
 }
 
 LOOKALIKES: dict[str, str] = {
+    **{pair[0]: pair[1] for pair in _VARIANTS.split()},
     **dict(zip(_RADICALS, _IDEOGRAPHS, strict=True)),
     **{
         chr(ord(one) + vowel): chr(ord(other) + vowel)
