@@ -280,6 +280,21 @@ def test_urls_carry_the_path_of_a_dispatcher(make_chats: Callable[..., Flask]) -
     assert f"<{path}/messages?" in client.get(f"{path}/messages?limit=1").headers["Link"]
 
 
+def test_links_in_metadata_and_unknown_ones_in_parts_are_not_rewritten(
+    make_chats: Callable[..., Flask],
+) -> None:
+    client = log_in(make_chats(), "ann")
+    images = {"images": [f"/api/v1/attachments/{'ab' * 32}"]}
+    created = client.post(f"{PREFIX}/sessions", json={"metadata": images})
+    assert created.get_json()["metadata"] == images
+    body = {"role": "user", "content": "x", "metadata": images, "parts": [{"type": "file", **images}]}
+    message = client.post(f"{created.headers['Location']}/messages", json=body)
+    read = client.get(message.headers["Location"])
+    for response in (message, read):
+        assert response.get_json()["metadata"] == images
+        assert response.get_json()["parts"] == body["parts"]
+
+
 def test_whole_application_carries_the_path_of_a_dispatcher(make_app: Callable[..., Flask]) -> None:
     app = make_app()
     client = Client(DispatcherMiddleware(Flask("outer"), {"/mounted": app}))

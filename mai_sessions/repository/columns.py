@@ -94,7 +94,8 @@ def message_columns(
     In a page that may be too large for a response, large columns are null, and the content always is.
     Without `has_content` the content is null.
 
-    Links in `parts` begin with U+0000, which no text of a user holds: web/urls.py turns them into URLs.
+    Links in `images` and `parts` begin with U+0000, which no text of a user holds: web/urls.py turns them
+    into URLs.
     """
     content: LiteralString = f"CASE WHEN {_FITS} THEN m.content END" if is_page else "m.content"
     if not has_content:
@@ -106,8 +107,7 @@ CASE WHEN m.part_attachments = '{{}}' THEN m.parts
      {if_fits} replace(m.parts::text, '"/api/v1/attachments/', '"\\u0000')::json END AS parts,
 m.token_count, m.model_id, m.agent_name, m.response_time_ms, m.is_error,
 CASE WHEN m.images = '{{}}' THEN '[]'::json
-     ELSE (SELECT array_to_json(array_agg('/api/v1/attachments/' || i)) FROM unnest(m.images) AS i)
-          END AS images,
+     ELSE ('["\\u0000' || array_to_string(m.images, '","\\u0000') || '"]')::json END AS images,
 m.documents, CASE WHEN m.metadata = '{{}}' THEN '{{}}'
      {if_fits} {compact_json("m.metadata")}::json END AS metadata, m.status,
 {parent_id} AS parent_id, m.created_at, coalesce(m.updated_at, m.created_at) AS updated_at"""

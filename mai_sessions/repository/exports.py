@@ -190,10 +190,10 @@ def _line(connect: Connect, user_id: str, session: ExportedSession, with_files: 
 
 def _with_images(connect: Connect, user_id: str, message: ExportedMessage) -> Iterator[bytes]:
     """Yield a message with its images as data URLs, and its parts with plain links."""
-    # No text contains such a member: quotation marks in texts are escaped, and links of parts are marked.
-    links = b'"images":' + orjson.dumps([LINK + sha256 for sha256 in message.images])
-    before, _, after = message.body.replace(b'"\\u0000', b'"' + LINK.encode()).partition(links)
-    yield before + b'"images":['
+    # Parts may contain the same member, but only before this one.
+    images = b'"images":' + orjson.dumps(["\0" + sha256 for sha256 in message.images])
+    before, _, after = message.body.rpartition(images)
+    yield before.replace(b'"\\u0000', b'"' + LINK.encode()) + b'"images":['
     for number, sha256 in enumerate(message.images):
         yield (b"," if number else b"") + orjson.dumps(_file(connect, user_id, sha256)["url"])
     yield b"]" + after

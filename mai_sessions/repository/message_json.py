@@ -75,7 +75,7 @@ def message_json(session_id: UUID, message: NewMessage, placement: Placement) ->
             "agent_name": given["agent_name"],
             "response_time_ms": number_as_json(message.response_time_ms),
             "is_error": given["is_error"],
-            "images": [LINK + sha256 for sha256 in message.images],
+            "images": ["\0" + sha256 for sha256 in message.images],
             "documents": given["documents"],
             "metadata": given["metadata"],
             "status": given["status"],

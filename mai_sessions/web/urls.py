@@ -10,12 +10,8 @@ from mai_sessions.auth.identity import current_user_id
 from mai_sessions.content.attachments import LINK
 from mai_sessions.web.state import current_state
 
-# The path of an image as the statements write it. A quotation mark inside a JSON string is escaped, so the
-# first pattern matches a key and never a text.
-_IMAGES = re.compile(rb'"images":\[[^\]]+\]')
 _LINK = LINK.encode()
-_IMAGE = re.compile(rb'"' + _LINK + rb'([0-9a-f]{64})"')
-# A link in `parts` as the statements write it: no text of a user holds U+0000, so none is taken for a link.
+# A link as the statements write it: no text of a user holds U+0000, so none is taken for a link.
 _NUL = re.compile(rb"\\u0000").search
 _MARKED = re.compile(rb'"\\u0000(?:([0-9a-f]{64})")?')
 
@@ -37,22 +33,18 @@ def attachments_url() -> str:
 
 
 def with_attachment_urls(body: bytes) -> bytes:
-    """Make the attachments in the `images` and `parts` of a JSON body into URLs that work for the caller."""
+    """Make the links in the `images` and `parts` of a JSON body into URLs that work for the caller."""
     # Most bodies hold no backslash, and one byte is found faster than a pattern.
-    if _LINK in body or (b"\\" in body and _NUL(body)):
-        return _write_urls(body)
-    return body
+    return _write_urls(body) if b"\\" in body and _NUL(body) else body
 
 
 def _write_urls(body: bytes) -> bytes:
-    signer, base = current_state().url_signer, attachments_url()
+    signer, base = current_state().url_signer, attachments_url().encode()
 
     def url(link: re.Match[bytes]) -> bytes:
         if link[1] is None:
             return b'"' + _LINK
         query = f"?{signer.sign(current_user_id(), link[1].decode())}" if signer else ""
-        return b'"%s%s%s"' % (base.encode(), link[1], query.encode())
+        return b'"%s%s%s"' % (base, link[1], query.encode())
 
-    if signer or base != LINK:
-        body = _IMAGES.sub(lambda images: _IMAGE.sub(url, images[0]), body)
-    return _MARKED.sub(url, body) if b"\\" in body else body
+    return _MARKED.sub(url, body)

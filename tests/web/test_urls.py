@@ -15,6 +15,8 @@ from mai_sessions.web.urls import api_url, with_attachment_urls
 
 SHA256 = "ab" * 32
 STORED = f"/api/v1/attachments/{SHA256}"
+# As the statements write a link.
+MARKED = f"\0{SHA256}"
 
 
 @pytest.fixture
@@ -44,32 +46,27 @@ def test_api_url_has_script_name_and_prefix(
     app = make_app(url_prefix)
     with app.test_request_context(environ_overrides={"SCRIPT_NAME": script_name}):
         assert api_url() == expected
-        body = b'{"images":["%s"]}' % STORED.encode()
-        [url] = json.loads(with_attachment_urls(body))["images"]
+        [url] = json.loads(with_attachment_urls(orjson.dumps({"images": [MARKED]})))["images"]
         assert url == f"{expected}/attachments/{SHA256}"
 
 
-def test_only_the_images_of_messages_are_rewritten(make_app: Any) -> None:
-    messages = [
-        {"content": STORED, "images": [STORED, STORED], "documents": [STORED]},
-        {
-            "content": json.dumps({"images": [STORED]}),
-            "images": [],
-            "documents": [f'"images":["{STORED}"]'],
-        },
-    ]
-    body = orjson.dumps({"title": STORED, "messages": messages})
+def test_only_marked_links_are_rewritten(make_app: Any) -> None:
+    texts = {
+        "content": json.dumps({"images": [STORED]}),
+        "documents": [f'"images":["{STORED}"]', r"\u0000", rf'"\u0000{SHA256}"'],
+        "metadata": {"images": [STORED, f"\\u0000{SHA256}"]},
+    }
+    body = orjson.dumps({**texts, "images": [MARKED, MARKED], "parts": [{"url": MARKED}]})
     signer = UrlSigner(b"k" * 32, 3600)
     app = make_app("/api/v1")
     app.extensions["mai_sessions"].url_signer = signer
     with app.test_request_context():
         g.mai_sessions_user_id = "ann"
         rewritten = json.loads(with_attachment_urls(body))
-    urls = rewritten["messages"][0].pop("images")
-    assert len(urls) == 2
+    urls = [*rewritten.pop("images"), rewritten.pop("parts")[0]["url"]]
+    assert len(urls) == 3
     for url in urls:
         path, query = urlsplit(url).path, parse_qs(urlsplit(url).query)
         assert path == STORED
         assert signer.verify("ann", SHA256, query["expires"][0], query["signature"][0])
-    del messages[0]["images"]
-    assert rewritten == {"title": STORED, "messages": messages}
+    assert rewritten == texts
