@@ -13,7 +13,7 @@ class IdempotencyKey(NamedTuple):
     fingerprint: bytes
 
 
-# What no request sends: a key has a character at least.
+# No request has an empty key.
 NO_KEY = IdempotencyKey("", "", b"")
 
 

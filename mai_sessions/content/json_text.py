@@ -16,7 +16,7 @@ _PIECE = 1024 * 1024
 
 
 class RepeatedKey(str):
-    """A key that its object has again, further on. It equals no other key, so that a dict has both."""
+    """A key that its object repeats later. It equals no other key, so that a dict has both."""
 
     __slots__ = ()
     __hash__ = object.__hash__

@@ -1,7 +1,7 @@
 """Long texts of a JSON body, which stay UTF-8 on their way to PostgreSQL.
 
 A str takes four bytes for each character as soon as one of them is an emoji, so a text of 60 MB would become
-240 MB. Only the content of a message may be longer than 256 KiB, but for the base64 of images and files.
+240 MB. Besides the base64 of images and files, only the content of a message may be longer than 256 KiB.
 """
 
 import codecs

@@ -46,7 +46,7 @@ class Readable(Protocol):
 
 def elements(stream: Readable) -> Iterator[bytes]:
     """Yield each element of an array or of `{"conversations": […]}`, each object of NDJSON, or the only
-    object. What stands between them and is not an element is yielded too, for `parse` to refuse.
+    object. Text between them that is no element is yielded too, and refused by `parse`.
 
     Raises UnreadableFile for what is not JSON, ends too early, or has an element of more than
     MAX_ELEMENT_BYTES.
@@ -84,8 +84,7 @@ def elements(stream: Readable) -> Iterator[bytes]:
         start = None if start is None else 0
         if len(buffer) > MAX_ELEMENT_BYTES:
             raise UnreadableFile(f"it holds a conversation of more than {MAX_ELEMENT_BYTES // 2**20} MiB")
-        # As much again as is waiting, so that a long string is scanned a few times and not once for each
-        # chunk.
+        # The buffer doubles, so that a long string is scanned a few times and not once for each chunk.
         chunk = stream.read(max(_CHUNK_BYTES, len(buffer)))
         if not chunk:
             break

@@ -116,7 +116,7 @@ class Connection(AdaptedConnection):
     def _run_pipeline(self, commands: "Sequence[_Bound]") -> list[PGresult]:
         """Send all commands, read all results, and return those of the commands.
 
-        Raises psycopg.Error: the first one, for what follows it is aborted. A connection that breaks is
+        Raises the first psycopg.Error; PostgreSQL skips the commands after it. A connection that breaks is
         closed.
         """
         pgconn, names = self.pgconn, self._statement_names

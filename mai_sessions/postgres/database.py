@@ -6,8 +6,6 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Concatenate, ParamSpec, TypeVar
 
-import psycopg
-
 from mai_sessions.config import Settings
 from mai_sessions.errors import Unavailable
 from mai_sessions.postgres.connection import Connection
@@ -71,15 +69,15 @@ class Database:
         if self.replica:
             if time.monotonic() >= self._replica_cools_until:
                 try:
-                    # The whole wait, also for a request that queued for a thread: the replica has no part in
-                    # that.
+                    # A request that queued for a thread waits as long, because the replica has no part in
+                    # that queue.
                     with self.replica.checkout(REPLICA_WAIT) as conn:
                         value = read(conn, *args, **kwargs)
                     self.replica.outage.responds()
                     return value
-                # The replica is away, too slow, or has a conflict with recovery.
-                # ProgrammingError: its schema is behind, or its role may not read.
-                except (Unavailable, psycopg.ProgrammingError) as error:
+                # The replica is away or too slow, has a conflict with recovery, its schema is behind, or its
+                # role may not read.
+                except Unavailable as error:
                     self._replica_cools_until = time.monotonic() + REPLICA_COOLDOWN
                     self.replica.outage.fails(describe(error.__cause__ or error))
             if record := current.get():

@@ -205,8 +205,8 @@ def _newest_version() -> int:
 
 
 def _pending(migrations: list[Migration], applied: list[Applied]) -> list[Migration]:
-    """Hold the files against the rows, and return the files without one. Raises StartupError when they do not
-    fit.
+    """Compare the files with the rows, and return the files without a row. Raises StartupError if they do not
+    match.
     """
     rows = {row.version: row for row in applied}
     for migration in migrations:

@@ -33,11 +33,12 @@ MEANING = {
     "default_transaction_isolation": "read committed",
     "search_path": "public",
 }
-# One plan for each prepared statement: they are written so that the values make no difference, and planning
-# the search again costs more than running it, as compiling it (jit) or running it in parallel would. Such a
-# plan takes a page for a tenth of what it is a page of: where a user has most of the rows, it would read and
-# sort them all if pages in the order of an index cost four times as much as others. And it is kept while the
-# tables grow, so it uses an index although the tables were small when it was made.
+# One generic plan for each prepared statement. The statements are written so that the values make no
+# difference, and planning the search again costs more than running it; so would compiling it (jit) or running
+# it in parallel. A generic plan assumes that a LIMIT returns a tenth of the rows. With PostgreSQL's
+# random_page_cost of 4 it would read and sort all rows of a user who has most of the table, for one page.
+# enable_seqscan is off because a plan is kept while the tables grow: one that was made while they were small
+# would scan them.
 PLANS = {
     "plan_cache_mode": "force_generic_plan",
     "jit": "off",

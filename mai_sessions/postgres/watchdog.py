@@ -17,8 +17,8 @@ WATCHDOG_INTERVAL = 0.2
 class Watchdog:
     """Aborts a connection whose server has not returned it to its thread by a deadline.
 
-    `statement_timeout` is for PostgreSQL to keep. Where PostgreSQL hangs, or the network or a proxy before
-    it, the kernel may go on to receive acknowledgements, and the thread would wait for ever.
+    PostgreSQL itself enforces `statement_timeout`. If PostgreSQL, the network or a proxy hangs, the kernel
+    may still receive acknowledgements, and the thread would wait for ever.
     """
 
     def __init__(self, aborted: Callable[[], None]) -> None:

@@ -72,7 +72,7 @@ def store_attachments(messages: LiteralString) -> LiteralString:
 
 
 def refer_to_attachments(messages: LiteralString) -> LiteralString:
-    """Make the statement that counts what messages link to, but for what they upload.
+    """Make the statement that counts what messages link to, except what they upload.
 
     `messages` is a query for the `images` and `part_attachments` of each.
     """

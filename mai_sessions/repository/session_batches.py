@@ -51,13 +51,13 @@ DELETE_KEYS: LiteralString = """
                       AND s.version = %(version)s)"""
 COUNT_OUT_SESSIONS: LiteralString = """
     UPDATE /* delete_sessions */ users AS u
-       SET session_count  = u.session_count - gone.sessions,
-           archived_count = u.archived_count - gone.archived
+       SET session_count  = u.session_count - deleted.sessions,
+           archived_count = u.archived_count - deleted.archived
       FROM (SELECT count(*) AS sessions, count(*) FILTER (WHERE s.archived) AS archived
               FROM sessions AS s
              WHERE s.user_id = %(user_id)s AND s.id = ANY (%(session_ids)s)
-               AND s.version = %(version)s) AS gone
-     WHERE u.user_id = %(user_id)s AND gone.sessions > 0"""
+               AND s.version = %(version)s) AS deleted
+     WHERE u.user_id = %(user_id)s AND deleted.sessions > 0"""
 # The foreign keys delete their messages, titles and sums.
 DELETE_SESSIONS: LiteralString = """
     DELETE /* delete_sessions */ FROM sessions AS s

@@ -51,7 +51,7 @@ class State:
             self.metrics.start(self.database.pools())
 
     def close(self) -> None:
-        """Close every connection to PostgreSQL for good."""
+        """Close every connection to PostgreSQL for good, and end the threads."""
         self.database.close()
 
 

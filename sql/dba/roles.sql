@@ -14,7 +14,7 @@
 -- Safety:    writes; the first run locks each table exclusively for a moment, and gives up after 5 s. Safe
 --            while serving. Run it before the first migration, and again after each migration that creates a
 --            table. An existing role of the name gets the rights. The former owner of the tables becomes a
---            member of the owner, so that a service that connects as it goes on.
+--            member of the owner, so that a service that connects as it keeps working.
 
 \set ON_ERROR_STOP on
 \set variables 'owner maintenance app readonly statement_timeout'
@@ -80,7 +80,7 @@ SELECT coalesce(json_agg(name), '[]') AS joined
 \gset
 SELECT format('GRANT %I TO CURRENT_USER', name) FROM json_array_elements_text(:'joined') AS name
 \gexec
--- A service that connects as the former owner goes on until it is restarted as another role.
+-- A service that connects as the former owner keeps working until it is restarted as another role.
 SELECT coalesce(json_agg(DISTINCT t.owner), '[]') AS former_owners
   FROM json_to_recordset(:'tables') AS t (owner text)
   JOIN pg_roles AS r ON r.rolname = t.owner AND NOT r.rolsuper

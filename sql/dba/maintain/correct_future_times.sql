@@ -1,4 +1,4 @@
--- Sets the sessions that a clock that was ahead has left in the future to now.
+-- Sets the times of sessions that lie in the future, as a wrong clock wrote them, to now.
 --
 -- Usage:     psql -X "$DATABASE_URL" -f correct_future_times.sql               counts them
 --            psql -X "$DATABASE_URL" -v apply=1 -f correct_future_times.sql    corrects them

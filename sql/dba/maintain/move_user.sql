@@ -141,12 +141,12 @@ BEGIN
         total := total + 1;
     END LOOP;
 
-    WITH gone AS (
+    WITH deleted AS (
         DELETE FROM idempotency_keys
          WHERE user_id = source
         RETURNING path, key, fingerprint, id, seq, created_at, reply)
     INSERT INTO idempotency_keys (user_id, path, key, fingerprint, id, seq, created_at, reply)
-    SELECT target, path, key, fingerprint, id, seq, created_at, reply FROM gone
+    SELECT target, path, key, fingerprint, id, seq, created_at, reply FROM deleted
         ON CONFLICT (user_id, path, key) DO NOTHING;
     DELETE FROM users WHERE user_id = source AND session_count = 0;
     PERFORM set_config('mai_sessions.result', total::text, false);

@@ -52,9 +52,9 @@ BEGIN
             EXIT WHEN ids = '{}';
             UPDATE users AS u
                SET session_count  = u.session_count - cardinality(ids),
-                   archived_count = u.archived_count - gone.archived
+                   archived_count = u.archived_count - deleted.archived
               FROM (SELECT count(*) FILTER (WHERE s.archived) AS archived
-                      FROM sessions AS s WHERE s.user_id = owner AND s.id = ANY (ids)) AS gone
+                      FROM sessions AS s WHERE s.user_id = owner AND s.id = ANY (ids)) AS deleted
              WHERE u.user_id = owner;
             PERFORM FROM attachments AS a
               WHERE a.user_id = owner

@@ -60,9 +60,9 @@ BEGIN
         titles := titles + counted;
         UPDATE users AS u
            SET session_count  = u.session_count - cardinality(ids),
-               archived_count = u.archived_count - gone.archived
+               archived_count = u.archived_count - deleted.archived
           FROM (SELECT count(*) FILTER (WHERE s.archived) AS archived
-                  FROM sessions AS s WHERE s.user_id = erased AND s.id = ANY (ids)) AS gone
+                  FROM sessions AS s WHERE s.user_id = erased AND s.id = ANY (ids)) AS deleted
          WHERE u.user_id = erased;
         DELETE FROM sessions AS s WHERE s.user_id = erased AND s.id = ANY (ids);
         COMMIT;
