@@ -12,7 +12,7 @@ import psycopg_pool
 from psycopg.conninfo import conninfo_to_dict
 
 from mai_sessions.config import Settings
-from mai_sessions.errors import StartupError
+from mai_sessions.errors import StartupError, Unavailable
 from mai_sessions.postgres.connection import Connection, raise_translated
 from mai_sessions.postgres.messages import first_line, without_password
 from mai_sessions.postgres.session_settings import (
@@ -231,8 +231,12 @@ class _Checkout:
         return self._conn
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        is_broken = error is not None and self._conn.closed
         self._pool._release(self._conn)
         raise_translated(error)
+        # Where two errors end the connection, as those of PostgreSQL and of a pooler, psycopg raises another.
+        if is_broken and isinstance(error, psycopg.Error):
+            raise Unavailable("Database not available") from error
 
 
 def is_open(conn: Connection) -> bool:

@@ -15,7 +15,7 @@ from support.backups import COMMAND, ENVIRON
 from support.chats import SESSIONS
 from support.pgbouncer import PgBouncer, pgbouncer
 
-from mai_sessions.errors import StartupError
+from mai_sessions.errors import StartupError, Unavailable
 from mai_sessions.postgres.migrations import migrate
 
 # Only here do the messages about a pooler differ.
@@ -135,3 +135,20 @@ def test_absent_pooler_is_a_503(pooler: PgBouncer, client: FlaskClient) -> None:
     deadline = time.monotonic() + 30
     while client.get(SESSIONS).status_code != 200:
         assert time.monotonic() < deadline
+
+
+def test_transaction_whose_backend_ends_is_unavailable(client: FlaskClient, server_url: str) -> None:
+    """The pooler sends the error of PostgreSQL and one of its own."""
+
+    def lose_backend() -> None:
+        database = client.application.extensions["mai_sessions"].database
+        with (
+            psycopg.connect(server_url, autocommit=True) as superuser,
+            database.connection() as pooled,
+            pooled.transaction(),
+        ):
+            backend = pooled.execute("SELECT pg_backend_pid()").fetchone()
+            superuser.execute("SELECT pg_terminate_backend(%s, 5000)", backend)
+
+    with pytest.raises(Unavailable):
+        lose_backend()
