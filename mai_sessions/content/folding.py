@@ -35,11 +35,11 @@ _SEQUENCE = re.compile(
     f"[{''.join(sequence[0] for sequence in LETTER_OF_SEQUENCE)}]"
     f"[{''.join(sequence[1:] for sequence in LETTER_OF_SEQUENCE)}]+"
 )
-# In Markdown, a part of a word, or of a text without spaces. It has only letters: a**b and f(**x) are code.
-_WORD_PART = r"[^\x00-@\[-`{-\x7f\s]"
-_BOLD_PART = re.compile(
-    rf"\*\*(?:(?<={_WORD_PART}\*\*){_WORD_PART}+\*\*|{_WORD_PART}+\*\*(?={_WORD_PART}))(?!\*)"
-)
+# In Markdown, bold text and code. Each begins with a literal text, for which `re` searches fast. Hardly any
+# text in ASCII has bold parts of words.
+_INSIDE_WORD = re.compile(r"\*\*(?<=[A-Za-z]\*\*)(?=[A-Za-z])")
+_BOLD = re.compile(r"(\*\*)(?<!\*\*\*)(?!\s)([^*\n]+)(?<!\s)\*\*(?!\*)")
+_CODE = re.compile(r"(`)(?<!``)(?!\s)([^`\n]+)(?<!\s)`(?!`)")
 # The control characters that are no white space. To remove them is faster than to find one by a pattern.
 _CONTROLS: dict[int, None] = dict.fromkeys([*range(0x09), *range(0x0E, 0x1C), 0x7F])
 # Combining classes of marks that are part of a letter: 0 (vowel signs), 8 (kana voicing), 9 (viramas), and
@@ -51,10 +51,12 @@ INDIC = (
     "\uaae0-\uabff\U00010a00-\U00011fff"
     "\u0780-\u07bf\u1885\u1886\u2d7f\U00016f00-\U00016f9f"  # Thaana, Mongolian, Tifinagh, Miao
 )
-_INDIC_CHARACTER = re.compile(f"[{INDIC}]")
+# Marks between sentences and their parts, also of Burmese and Khmer.
+_STOP = re.compile(f"[{INDIC}\u104a\u104b\u17d4-\u17d6\u17d8-\u17da]")
 _IGNORABLE_NAME = re.compile(
     r"VARIATION SELECTOR|\bFILLER$|GRAPHEME JOINER|VOWEL INHERENT|TATWEEL|LAJANYALAN|EMOJI MODIFIER"
-    "|ARABIC SMALL "
+    # Armenian writes the signs of a question or exclamation behind a vowel of the word.
+    "|ARABIC SMALL |^ARMENIAN (EMPHASIS|EXCLAMATION|QUESTION|ABBREVIATION) MARK"
 )
 # Characters that are not assigned, and not shown. PDFium writes U+FFFE where a line ends in a word.
 _NONCHARACTER = re.compile("[\u2065\ufdd0-\ufdef\ufff0-\ufff8\ufffe\uffff]")
@@ -128,11 +130,12 @@ def _fold_letter(character: str) -> str:
     """Fold a character that is decomposed and case-folded."""
     if _is_removed(character):
         return ""
-    if (digit := unicodedata.digit(character, None)) is not None:
-        return str(digit)
+    name = unicodedata.name(character, "")
+    number = (unicodedata.numeric if "CIRCLED" in name else unicodedata.digit)(character, None)
+    if number is not None:
+        return str(int(number))
     if character.isascii():
         return character
-    name = unicodedata.name(character, "")
     if alike := LOOKALIKES.get(character) or _NAMED.get(name):
         return "".join(map(_fold_letter, alike))
     if unicodedata.category(character)[0] in "PL" and (punctuation := _fold_punctuation(name)):
@@ -158,7 +161,7 @@ def _fold_character(character: str) -> str:
         return _fold_letter(first)
     if category == "Pd":
         return "-"
-    if category == "Po" and _INDIC_CHARACTER.match(character):
+    if category == "Po" and _STOP.match(character):
         return _fold_punctuation(unicodedata.name(character)) or ","
     if category[0] == "S" and unicodedata.normalize("NFKC", character) == character:
         return _fold_symbol(character)
@@ -205,8 +208,7 @@ _folds = _Folds()
 
 def fold(text: str) -> str:
     """Return the folded text."""
-    if "**" in text:
-        text = _hide_emphasis(text)
+    text = _hide_markup(text)
     if _is_plain(text):
         return text.lower()
     return _unify_sequences(_compose(_hide_escapes(text)).translate(_folds))
@@ -217,8 +219,7 @@ def fold_with_offsets(text: str) -> tuple[str, list[int]]:
 
     The list has one more item, the length of `text`.
     """
-    if "**" in text:
-        text = _hide_emphasis(text)
+    text = _hide_markup(text)
     if _is_plain(text):
         return text.lower(), list(range(len(text) + 1))
     folds = [_folds[ord(character)] for character in _compose(_hide_escapes(text))]
@@ -238,9 +239,28 @@ def _hide_escapes(text: str) -> str:
     return _ESCAPE_SEQUENCE.sub(lambda match: "\0" * len(match[0]), text)
 
 
-def _hide_emphasis(text: str) -> str:
-    """Replace the asterisks around a bold part of a word, which no reader sees, with U+0000."""
-    return _BOLD_PART.sub(lambda match: f"\0\0{match[0][2:-2]}\0\0", text)
+def _hide_markup(text: str) -> str:
+    """Replace the marks around a part of a word, which no reader sees, with U+0000.
+
+    Such a part is bold and has only letters, unlike the code a**b and f(**x); or it touches a character that
+    is not ASCII, because some scripts have no spaces.
+    """
+    if text.isascii():
+        return _BOLD.sub(_hide_marks, text) if "**" in text and _INSIDE_WORD.search(text) else text
+    return _CODE.sub(_hide_marks, _BOLD.sub(_hide_marks, text))
+
+
+def _hide_marks(match: re.Match[str]) -> str:
+    mark, inner = match.groups()
+    text, (start, end) = match.string, match.span()
+    around = text[max(0, start - 1) : start] + text[end : end + 1]
+    neighbours = "".join(filter(_is_letter, around))
+    is_part = neighbours and mark == "**" and all(map(_is_letter, inner))
+    return inner.join(2 * ["\0" * len(mark)]) if is_part or not neighbours.isascii() else match[0]
+
+
+def _is_letter(character: str) -> bool:
+    return unicodedata.category(character)[0] in "LM"
 
 
 def _compose(text: str) -> str:

@@ -66,6 +66,10 @@ _OTHERS = {
     "⧵": "\\",
     "∖": "\\",
     "∆": "δ",
+    # Between the parts of a foreign name.
+    "・": "·",
+    "•": "·",
+    "∙": "·",
     "\N{BRAILLE PATTERN BLANK}": " ",
     "ༀ": "ཨོཾ",
     "ဩ": "သြ",

@@ -129,6 +129,13 @@ SAME = {
     "**R**etrieval": "retrieval",
     "Hyper**T**ext": "hypertext",
     "这是**重点**内容": "这是重点内容",
+    "这是**GPT-4**模型": "这是GPT-4模型",
+    "使用`print`函数": "使用print函数",
+    "Ինչպե՞ս": "ինչպես",
+    "加西亚•马尔克斯": "加西亚·马尔克斯",
+    "ガルシア・マルケス": "ガルシア·マルケス",
+    "⓫➓": "1110",
+    "စာ၊": "စာ,",
 }
 DIFFERENT = [
     ("≠", "="),
@@ -155,6 +162,9 @@ DIFFERENT = [
     ("f(**a, **b)", "f(a, b)"),
     ("x**2+y**2", "x2+y2"),
     ("**bold** word", "bold word"),
+    ("**注意**：", "注意："),
+    ("计算x**2+y**2的值", "计算x2+y2的值"),
+    ("the `list`s", "the lists"),
 ]
 
 
@@ -218,6 +228,10 @@ def test_invisible_characters_are_ignored(text: str, hidden: str) -> None:
         "**",
         "**a",
         "a**b** ",
+        "a**b**c",
+        "中**",
+        "中`",
+        "中`a`",
         "अा",
         "ाे",
         "👩🏽\u200d💻",
