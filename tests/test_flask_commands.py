@@ -35,7 +35,9 @@ def test_commands_use_the_settings_of_the_application(
     assert run(app, "check").exit_code == 1
     assert run(app, "migrate").exit_code == 0
     assert run(app, "check").output == "ok\n"
-    assert "MAI_SESSIONS_THREADS=7\n" in run(app, "config").output
+    printed = run(app, "config").output
+    assert "MAI_SESSIONS_THREADS=7\n" in printed
+    assert printed.startswith("MAI_SESSIONS_DATABASE_URL=")
 
 
 def test_commands_of_the_server_are_left_out(run: Callable[..., Result], database_url: str) -> None:

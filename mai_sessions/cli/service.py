@@ -16,7 +16,7 @@ from mai_sessions.cli.database import (
     serving_database,
 )
 from mai_sessions.cli.groups import main
-from mai_sessions.config import Settings
+from mai_sessions.config import Settings, as_in_application
 from mai_sessions.postgres import migrations
 from mai_sessions.postgres.database import Database
 from mai_sessions.web.state import EXTENSION
@@ -69,7 +69,8 @@ def config(markdown: bool, file: Path | None) -> None:
         click.echo("ok")
         return
     sources = {} if has_app_context() else Settings.sources()
-    for name, value in command_settings().in_force():
+    for variable, value in command_settings().in_force():
+        name = as_in_application(variable) if has_app_context() else variable
         click.echo(f"{name}={value}" + (f"  # {sources[name]}" if name in sources else ""))
 
 
