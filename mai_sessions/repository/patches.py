@@ -228,7 +228,8 @@ def patch_stream(
     params = _params(user_id, session_id, message_id, changes, if_match)
     statements: list[LiteralString] = [TOUCH_STREAMING, STREAM_MESSAGE, _read(changes)]
     # Another writer may come between: then the second run decides.
-    for lock in ((), (LOCK_SESSION,)):
+    locks: Sequence[Sequence[LiteralString]] = ((), (LOCK_SESSION,))
+    for lock in locks:
         *_, found = run_transaction(conn, [*lock, *statements], params)
         if not found or found[0][1] is None or _is_settled(found[0][0], params):
             return _reply(found, params, changes)
