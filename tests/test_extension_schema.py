@@ -16,13 +16,13 @@ GRANT = "The role of MAI_SESSIONS_DATABASE_URL lacks a right, which sql/dba/role
 
 
 @pytest.fixture
-def make_host() -> Iterator[Callable[[str], Flask]]:
+def make_host() -> Iterator[Callable[..., Flask]]:
     """Makes applications that register the extension with this database."""
     made = []
 
-    def make(url: str) -> Flask:
+    def make(url: str, **config: str) -> Flask:
         app = Flask("host")
-        app.config["MAI_SESSIONS_DATABASE_URL"] = url
+        app.config.update(MAI_SESSIONS_DATABASE_URL=url, **config)
         MaiSessions(app, identify=lambda: "ann")
         made.append(app)
         return app
@@ -46,7 +46,7 @@ def make_host() -> Iterator[Callable[[str], Flask]]:
     ],
 )
 def test_database_without_tables_is_a_503_that_names_the_command(
-    make_host: Callable[[str], Flask],
+    make_host: Callable[..., Flask],
     new_database: str,
     caplog: pytest.LogCaptureFixture,
     method: str,
@@ -61,7 +61,7 @@ def test_database_without_tables_is_a_503_that_names_the_command(
 
 
 def test_requests_succeed_after_the_migrations_without_a_restart(
-    make_host: Callable[[str], Flask], new_database: str
+    make_host: Callable[..., Flask], new_database: str
 ) -> None:
     app = make_host(new_database)
     client = app.test_client()
@@ -72,7 +72,7 @@ def test_requests_succeed_after_the_migrations_without_a_restart(
 
 
 def test_role_without_rights_is_a_503_that_names_the_script(
-    make_host: Callable[[str], Flask], database_url: str
+    make_host: Callable[..., Flask], database_url: str
 ) -> None:
     url = make_conninfo(database_url, user="mai_sessions_readonly", password="mai_sessions_readonly")
     response = make_host(url).test_client().post("/api/v1/sessions", json={})
@@ -80,12 +80,15 @@ def test_role_without_rights_is_a_503_that_names_the_script(
 
 
 def test_commands_name_the_settings_and_commands_of_the_application(
-    make_host: Callable[[str], Flask], new_database: str
+    make_host: Callable[..., Flask], new_database: str
 ) -> None:
     def check(url: str) -> str:
         return make_host(url).test_cli_runner().invoke(args=["mai-sessions", "check"]).output
 
     assert "run `flask mai-sessions migrate`" in check(new_database)
+    app = make_host(new_database, MAI_SESSIONS_MIGRATE="off")
+    exported = app.test_cli_runner().invoke(args=["mai-sessions", "export", "--user", "ann"])
+    assert exported.output == f"Error: {MIGRATE}\n"
     assert "(check MAI_SESSIONS_DATABASE_URL)" in check("postgresql://127.0.0.1:1/none")
 
 

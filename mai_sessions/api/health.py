@@ -7,7 +7,7 @@ from time import perf_counter
 import orjson
 from flask import Response, url_for
 
-from mai_sessions.errors import Unavailable
+from mai_sessions.errors import SchemaMismatch, Unavailable
 from mai_sessions.postgres import migrations
 from mai_sessions.postgres.cluster import NodeCounts, count_nodes
 from mai_sessions.postgres.pool import Pool
@@ -54,10 +54,13 @@ def get_ready() -> Response:
     """Check that requests can be served: the database responds and has the schema of this release"""
     try:
         with connection() as conn:
-            current = migrations.is_current(conn)
+            is_ready = migrations.is_current(conn)
+    except SchemaMismatch:
+        is_ready = False
     except Unavailable as error:
         raise Unavailable("Database not ready") from error
-    if not current:
+    if not is_ready:
+        # Without a cause, so that the probe is logged: telemetry/outage.py logs only a database that is away.
         raise Unavailable("Database not ready")
     return json_response(b'{"status":"ready"}')
 

@@ -13,7 +13,7 @@ import click
 from flask import has_app_context
 
 from mai_sessions.config import Settings
-from mai_sessions.errors import StartupError, Unavailable
+from mai_sessions.errors import SchemaMismatch, StartupError, Unavailable
 from mai_sessions.postgres import migrations
 from mai_sessions.postgres.connection import Connection
 from mai_sessions.postgres.pool import Pool
@@ -85,6 +85,8 @@ def migrated_connections(
                     pool.checkout(settings.pool_timeout, max_seconds=math.inf) for _ in range(count)
                 )
                 yield [checked_out.enter_context(connection) for connection in connections]
+        except SchemaMismatch as error:
+            raise StartupError(str(error)) from None
         except Unavailable as error:
             raise StartupError(f"{error}: run the same command again") from None
         finally:

@@ -3,6 +3,7 @@ import signal
 from collections.abc import Callable
 from datetime import datetime
 
+import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 from psycopg.conninfo import make_conninfo
@@ -95,12 +96,15 @@ def test_schema_of_an_older_release_is_neither_ready_nor_healthy(new_database: s
     assert "which `mai-sessions migrate` applies" in refused.get_json()["detail"]
 
 
-def test_role_without_rights_is_neither_ready_nor_healthy(new_database: str) -> None:
+def test_role_without_rights_is_neither_ready_nor_healthy(
+    new_database: str, caplog: pytest.LogCaptureFixture
+) -> None:
     migrations.migrate(new_database, "on")
     url = make_conninfo(new_database, user="mai_sessions_app", password="mai_sessions_app")
     app = create_app(Settings(database_url=url, migrate="off", threads=1))
     with app.test_client() as client:
-        ready, detailed = client.get("/health/ready"), client.get("/health/detailed")
+        ready, detailed = client.get("/health/ready", buffered=True), client.get("/health/detailed")
+    assert "/health/ready 503" in caplog.text
     app.extensions["mai_sessions"].close()
     assert (ready.status_code, ready.get_json()["detail"]) == (503, "Database not ready")
     assert (detailed.status_code, detailed.get_json()["status"]) == (200, "unhealthy")
