@@ -29,6 +29,11 @@ _STROKE = "\N{COMBINING LONG SOLIDUS OVERLAY}"
 _STRUCK_SYMBOL = re.compile(rf"[^\w\s]{_STROKE}")
 _BLACK_FLAG = "\N{WAVING BLACK FLAG}"
 _TAGGED_FLAG = re.compile(f"{_BLACK_FLAG}[\U000e0061-\U000e007a]+")
+# Zero for the letter WA, which looks the same.
+_ZERO = "\N{MYANMAR DIGIT ZERO}"
+_ZERO_FOR_WA = re.compile(f"(?<![\u1040-\u1049]){_ZERO}(?=[\u1000-\u103f])")
+# Two apostrophes for a gershayim.
+_GERSHAYIM = re.compile("(?<=[\u05d0-\u05ea])['\u2019\u05f3]{2}(?=[\u05d0-\u05ea])")
 _TAG_LETTERS = {0xE0000 + code: code for code in range(ord("a"), ord("z") + 1)}
 # The first and the further characters of any sequence.
 _SEQUENCE = re.compile(
@@ -76,6 +81,8 @@ _BASE_NAMES = (
     re.compile(r"(ARABIC LETTER (?:ALEF|WAW|YEH|KAF)) (?!BARREE)"),
     re.compile(r"((?:HEBREW|SYRIAC) LETTER) FINAL( .+)"),
 )
+# Vowels and final consonants of Hangul.
+_TRAILING_JAMO = re.compile("[\u1160-\u11ff\ud7b0-\ud7ff]")
 _ENCLOSED_NAME = re.compile(r"NEGATIVE (?:CIRCLED|SQUARED) LATIN CAPITAL LETTER ([A-Z])$")
 _SPELLED_NAME = re.compile(r"LATIN (?:SMALL (?:LETTER|LIGATURE)|LETTER SMALL CAPITAL) ([A-Z]{1,2})$")
 _NAMED = {
@@ -157,17 +164,22 @@ def _base_letter(character: str, name: str) -> str:
 
 def _fold_character(character: str) -> str:
     category = unicodedata.category(character)
-    if (first := unicodedata.normalize("NFD", character)[0]) in LOOKALIKES:
-        return _fold_letter(first)
+    if category == "Sk":
+        character = unicodedata.normalize("NFD", character)[0]
+    if character in LOOKALIKES:
+        return _fold_letter(character)
     if category == "Pd":
         return "-"
     if category == "Po" and _STOP.match(character):
         return _fold_punctuation(unicodedata.name(character)) or ","
-    if category[0] == "S" and unicodedata.normalize("NFKC", character) == character:
-        return _fold_symbol(character)
     decomposed = unicodedata.normalize("NFKD", character)
-    if category == "So" and decomposed.isascii() and "<super>" in unicodedata.decomposition(character):
-        return character  # ™ is no part of the word before it.
+    # ™ is no part of the word before it.
+    is_sign = category == "So" and decomposed.isascii() and "<super>" in unicodedata.decomposition(character)
+    if is_sign or (category[0] == "S" and unicodedata.normalize("NFKC", character) == character):
+        return _fold_symbol(character)
+    if decomposed != character and _TRAILING_JAMO.fullmatch(decomposed):
+        # A vowel by itself, as in ㅠㅠ, is not that of the syllable before it.
+        return unicodedata.lookup(unicodedata.name(character).removeprefix("HALFWIDTH "))
     if category[0] == "L" or decomposed[1:] in ("\u3099", "\u309a"):
         # A mark without a letter decomposes to a blank and the mark. These follow their letter.
         decomposed = decomposed.lstrip()
@@ -271,8 +283,11 @@ def _compose(text: str) -> str:
     """
     if _BLACK_FLAG in text:
         text = _TAGGED_FLAG.sub(lambda match: match[0].translate(_TAG_LETTERS), text)
+    if _ZERO in text:
+        text = _ZERO_FOR_WA.sub("\N{MYANMAR LETTER WA}", text)
     if _STROKE in text:
         text = _STRUCK_SYMBOL.sub(lambda match: _padded(unicodedata.normalize("NFC", match[0]), match), text)
+    text = _GERSHAYIM.sub('"\0', text)
     return _SEQUENCE.sub(lambda match: _padded(LETTER_OF_SEQUENCE.get(match[0], match[0]), match), text)
 
 
@@ -305,10 +320,17 @@ _FLAG_ENDS = {0x1F1E6 + letter: 0x1F170 + letter for letter in range(26)}
 _RUN = re.compile(f"[{_SORTED_MARKS}{FLAG_LETTERS}]{{2,}}")
 
 
+# With a vowel above the consonant, the two shifters of Khmer are written as the vowel U.
+_KHMER_VOWEL_ABOVE = re.compile("[\u17b7-\u17ba\u17be]")
+_KHMER_SHIFTERS = dict.fromkeys((0x17BB, 0x17C9), "\N{KHMER SIGN TRIISAP}")
+
+
 def _unify_run(run: re.Match[str]) -> str:
     """Put marks into one order, and replace the second letter of each flag: 🇺🇸🇪🇸 do not contain 🇸🇪."""
     marks = run[0].rstrip(FLAG_LETTERS)
     flags = run[0][len(marks) :]
+    if _KHMER_VOWEL_ABOVE.search(marks):
+        marks = marks.translate(_KHMER_SHIFTERS)
     ordered = sorted(marks, key=lambda mark: (_WRITING_ORDER.find(mark), unicodedata.combining(mark)))
     ends = (letter.translate(_FLAG_ENDS) if place % 2 else letter for place, letter in enumerate(flags))
     return "".join((*ordered, *ends))

@@ -36,7 +36,9 @@ _MAX_LEXEMES = 12
 # number of steps at each of its characters.
 MAX_WORD_COMPARED = 40
 
-_QUOTED_OR_PLAIN = re.compile('"([^"]*)"|([^"]+)')
+# A quotation mark between letters, as in a Hebrew acronym, does not begin or end a phrase.
+_UNQUOTED = r'(?:[^"]|(?<=\w)"(?=\w))'
+_QUOTED_OR_PLAIN = re.compile(rf'"({_UNQUOTED}*)"|({_UNQUOTED}+)')
 _WORD_END = re.compile(rf"(?:[0-9]|{LETTER}|[{SPACELESS}])$")
 _LETTER = re.compile(LETTER)
 _OPERATOR = re.compile(f"[{OPERATORS}]")

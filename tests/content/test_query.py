@@ -84,6 +84,11 @@ def finds(q: str, text: str) -> bool:
         ("\U0001fffd", "unassigned \U0001fffd"),
         ("iphone case", "iPhone™ case"),
         ("ꦱꦗ", "ꦧꦱꦗꦮ"),
+        ("안녕", "안녕ㅠㅠ"),
+        ("ㅠㅠ", "안녕ㅠㅠ"),
+        ("굿", "굿ㄳ"),
+        ('מע"מ', "מע״מ"),
+        ('"מע"מ ודו"ח"', 'מע"מ ודו"ח'),
         ("ᩃᩣ", "ᨠᩃᩣ"),
         ("1 1/2 cups", "1½ cups"),
         ("1080", "1920×1080"),
@@ -107,6 +112,8 @@ def test_query_finds_text(q: str, text: str) -> None:
         ("qui fox", "quick fox"),
         ("foo ", "foobar"),
         ("11/2", "1½"),
+        ('מע"מ', "מע אב מ"),
+        ("녕", "녀ㅇ"),
         ("ހި", "ދިވެހި"),
         ("कि", "को"),
         ("foo.", "foobar"),
@@ -133,9 +140,13 @@ def test_query_does_not_find_text(q: str, text: str) -> None:
     assert not finds(q, text)
 
 
-# A letter such as ŉ folds to an apostrophe and a letter, of which a snippet marks the letter.
+# A letter such as ŉ folds to an apostrophe and a letter, of which a snippet marks the letter. NFKC makes a
+# part of the syllable before it of a letter of Hangul.
+HANGUL_LETTERS = "".join(map(chr, (*range(0x3131, 0x318F), *range(0xFFA0, 0xFFDD))))
 WORDS = st.text(
-    st.characters(categories=["Lu", "Ll", "Lt", "Lo", "Nd"], exclude_characters="ͅ"), min_size=1, max_size=12
+    st.characters(categories=["Lu", "Ll", "Lt", "Lo", "Nd"], exclude_characters=f"ͅ{HANGUL_LETTERS}"),
+    min_size=1,
+    max_size=12,
 ).filter(lambda word: fold(word).split() == [fold(word)] and "'" not in fold(word))
 HIDDEN = ["\u00ad", "\u200b", "\u200d", "\u2060", "\ufeff", "\u202a", "\x1b[31m", "\x1b[0m"]
 VARIATIONS: list[Callable[[str], str]] = [
