@@ -10,7 +10,7 @@ import orjson
 from mai_sessions.content.lexemes import fold_title, title_vector
 from mai_sessions.content.message import UNSET, NewMessage, has_long_text
 from mai_sessions.content.metadata import NO_METADATA, Metadata
-from mai_sessions.errors import Invalid, Stale
+from mai_sessions.errors import Invalid, Stale, Unavailable
 from mai_sessions.idempotency import NO_KEY, IdempotencyKey, check_same_body
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.adapters import Json
@@ -45,10 +45,9 @@ KEEP_KEY: LiteralString = """
 # Release 0.1 stored no reply: then the current version of the session is returned.
 GET_KEY: LiteralString = """
     SELECT /* create_session */ k.fingerprint = %(fingerprint)s, k.id, k.created_at,
-           coalesce(k.reply, (SELECT json_build_object('version', s.version)
-                                FROM sessions AS s
-                               WHERE s.user_id = %(user_id)s AND s.id = k.id))
+           coalesce(k.reply, json_build_object('version', s.version))
       FROM idempotency_keys AS k
+      JOIN sessions AS s ON s.user_id = %(user_id)s AND s.id = k.id
      WHERE k.user_id = %(user_id)s AND k.path = %(path)s AND k.key = %(key)s"""
 # With messages, the key also stores their ids and places, and the session of the first reply.
 REPLACE_KEY: LiteralString = """
@@ -133,7 +132,8 @@ def create_session(
 
     If the user has a session with this id, it is returned unchanged, with the newest messages that fit into
     `max_bytes` of JSON; with `must_be_new` that raises Stale. Raises Invalid for a key that was used with
-    another body, and for an unknown parent, head or image.
+    another body, and for an unknown parent, head or image, and Unavailable if the session of the key is
+    deleted meanwhile.
     """
     version = new_id()
     if head_id is not None and not messages:
@@ -171,6 +171,8 @@ def create_session(
         if must_be_new:
             raise Stale("The session is there already")
         return get_session(conn, user_id, session.id, max_bytes=max_bytes, must_fit=False)
+    if not rows[GET_KEY]:
+        raise Unavailable("The session of the key was deleted meanwhile")
     [(same_body, session_id, kept_at, reply)] = rows[GET_KEY]
     check_same_body(same_body)
     kept = orjson.loads(reply)

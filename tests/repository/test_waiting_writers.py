@@ -13,7 +13,8 @@ from support.races import wait_until_blocked
 from mai_sessions.config import Settings
 from mai_sessions.content.message import NewMessage
 from mai_sessions.content.metadata import MAX_METADATA, Metadata
-from mai_sessions.errors import Invalid
+from mai_sessions.errors import Invalid, Unavailable
+from mai_sessions.idempotency import IdempotencyKey
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection
 from mai_sessions.postgres.database import Database
@@ -100,3 +101,21 @@ def test_metadata_that_two_writers_merge_into_a_message_stay_within_their_limit(
     with pytest.raises(Invalid, match="after the merge"):
         write_both(conn, database, lambda writer: merge(writer, "a"), lambda writer: merge(writer, "b"))
     assert conn.execute("SELECT metadata ? 'a', metadata ? 'b' FROM messages").fetchall() == [(True, False)]
+
+
+def test_key_of_a_session_that_is_deleted_meanwhile_is_not_replayed(conn: Conn, database: Database) -> None:
+    def create(pooled: Connection) -> creations.SessionReply:
+        session = creations.NewSession(new_id(), "x", "chat")
+        return creations.create_session(pooled, USER, session, key=IdempotencyKey("sessions", "k", b"x"))
+
+    def delete(writer: Connection) -> None:
+        # Between the statements of the retry that look for the key and read it.
+        writer.execute("LOCK TABLE session_titles IN SHARE MODE")
+        writer.execute("DELETE FROM sessions")
+
+    with database.connection() as pooled:
+        create(pooled)
+    with pytest.raises(Unavailable, match="deleted meanwhile"):
+        write_both(conn, database, delete, create)
+    with database.connection() as pooled:
+        assert create(pooled).is_new
