@@ -8,7 +8,8 @@ from flask import Flask
 
 from mai_sessions import MaiSessions
 
-# The parent and the child of a fork print the process of PostgreSQL that serves them, and their threads.
+# A process, its child, and then the process again, at last after another child that only closes, print which
+# process of PostgreSQL serves them, and their threads.
 FORK = """
 import os, sys, threading
 from flask import Flask
@@ -25,21 +26,24 @@ def serve():
         backend = conn.info.backend_pid
     print(backend, *sorted({thread.name for thread in threading.enumerate()} & {"watchdog", "expiry"}))
 
+close = app.extensions["mai_sessions"].close
 serve()
-if child := os.fork():
-    os.waitpid(child, 0)
-    serve()
-    app.extensions["mai_sessions"].close()
-else:
-    serve()
+for work in (serve, close):
+    if child := os.fork():
+        os.waitpid(child, 0)
+        serve()
+    else:
+        work()
+        os._exit(0)
+close()
 """
 
 
 def test_child_of_a_fork_has_connections_and_threads_of_its_own(database_url: str) -> None:
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-u", "-c", FORK, database_url]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    before, child, after = (line.split() for line in printed)
-    assert before == after
+    before, child, *after = (line.split() for line in printed)
+    assert after == [before, before]
     assert child[0] != before[0]
     assert before[1:] == child[1:] == ["expiry", "watchdog"]
 

@@ -117,7 +117,12 @@ class Pool:
         return f"{parameters.get('dbname') or 'of the user'} on {host}"
 
     def close(self) -> None:
-        """Close every connection, and end the threads. A closed pool cannot be opened again."""
+        """Close every connection, and end the threads. A closed pool cannot be opened again.
+
+        Does nothing in a process that has not opened it: the connections are those of its parent.
+        """
+        if self._process != os.getpid():
+            return
         self._pool.close()
         self._watchdog.stop()
         if self.on_close:
