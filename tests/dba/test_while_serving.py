@@ -158,3 +158,18 @@ def test_script_that_waits_for_the_count_of_a_user_holds_no_attachment(
         assert conn.execute(f"{attachments} FOR UPDATE SKIP LOCKED".encode(), [ANN]).rowcount == number > 0
     thread.join()
     assert not conn.execute(attachments, [ANN]).rowcount
+
+
+def test_erasure_that_waits_for_a_key_holds_no_count_of_the_user(
+    conn: Conn, chats: Chats, database_url: str, run_script: RunScript
+) -> None:
+    variables = {"apply": 1, "user_id": ANN}
+    erasure = threading.Thread(target=run_script, args=["subject/erase_user.sql"], kwargs=variables)
+    with psycopg.connect(database_url) as writer:
+        writer.execute("SELECT FROM idempotency_keys WHERE user_id = %s FOR UPDATE", [ANN])
+        erasure.start()
+        wait_until_blocked(conn)
+        users = "SELECT FROM users WHERE user_id = %s FOR UPDATE SKIP LOCKED"
+        assert conn.execute(users, [ANN]).rowcount == 1
+    erasure.join()
+    assert not conn.execute("SELECT FROM users WHERE user_id = %s", [ANN]).rowcount

@@ -43,6 +43,10 @@ BEGIN
                       ORDER BY s.id
                       LIMIT batch FOR UPDATE);
         IF ids = '{}' THEN
+            -- Lock in the order in which a creation locks: its key, the count of the user.
+            DELETE FROM idempotency_keys AS k WHERE k.user_id = erased;
+            GET DIAGNOSTICS counted = ROW_COUNT;
+            keys := keys + counted;
             -- A new session needs a lock of this row, so none can appear after the check below.
             PERFORM FROM users AS u WHERE u.user_id = erased FOR UPDATE;
             EXIT WHEN NOT EXISTS (SELECT FROM sessions AS s WHERE s.user_id = erased);
@@ -72,7 +76,8 @@ BEGIN
     DELETE FROM attachments AS a WHERE a.user_id = erased;
     GET DIAGNOSTICS images = ROW_COUNT;
     DELETE FROM idempotency_keys AS k WHERE k.user_id = erased;
-    GET DIAGNOSTICS keys = ROW_COUNT;
+    GET DIAGNOSTICS counted = ROW_COUNT;
+    keys := keys + counted;
     DELETE FROM users AS u WHERE u.user_id = erased;
     GET DIAGNOSTICS users = ROW_COUNT;
 
