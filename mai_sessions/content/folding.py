@@ -130,7 +130,7 @@ def _is_removed(character: str) -> bool:
         return True
     if category[0] == "M" and unicodedata.combining(character) not in _KEPT_CLASSES:
         return True
-    return bool(_IGNORABLE_NAME.search(unicodedata.name(character, "")) or _NONCHARACTER.match(character))
+    return bool(_IGNORABLE_NAME.search(unicodedata.name(character, "")))
 
 
 def _fold_letter(character: str) -> str:
@@ -209,10 +209,10 @@ class _Folds(dict[int, str]):
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
-        folded = _fold_character(character)
-        if unicodedata.category(character) not in ("Cn", "Co"):  # Do not cache the million unassigned ones.
-            self[code] = folded
-        return folded
+        if unicodedata.category(character) in ("Cn", "Co"):  # Do not cache the million unassigned ones.
+            return "" if _NONCHARACTER.match(character) else character
+        self[code] = _fold_character(character)
+        return self[code]
 
 
 _folds = _Folds()

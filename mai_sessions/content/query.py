@@ -36,8 +36,8 @@ _MAX_LEXEMES = 12
 # number of steps at each of its characters.
 MAX_WORD_COMPARED = 40
 
-# A quotation mark between letters, as in a Hebrew acronym, does not begin or end a phrase.
-_UNQUOTED = r'(?:[^"]|(?<=\w)"(?=\w))'
+# A quotation mark between letters of Hebrew is that of an acronym, and does not begin or end a phrase.
+_UNQUOTED = '(?:[^"]|(?<=[\u05d0-\u05ea])"(?=[\u05d0-\u05ea]))'
 _QUOTED_OR_PLAIN = re.compile(rf'"({_UNQUOTED}*)"|({_UNQUOTED}+)')
 _WORD_END = re.compile(rf"(?:[0-9]|{LETTER}|[{SPACELESS}])$")
 _LETTER = re.compile(LETTER)
