@@ -84,6 +84,7 @@ export type Client = ReturnType<typeof createClient>;
 /** The parts of a client that the calls use. */
 interface Connection {
   root: string;
+  url: (path: string) => string;
   send: Requester;
   /** Send a request, and parse the JSON of the reply. */
   request<T>(method: string, path: string, outbound: Outbound & { known?: object | undefined }): Promise<T>;
@@ -123,6 +124,15 @@ const read = <T extends object>({ known, headers, ...rest }: ReadOptions<T>) => 
 export function createClient(options: ClientOptions = {}) {
   const { baseUrl = "" } = options;
   const root = baseUrl.replace(/\/$/, "");
+  const origin = /^[^/]+:\/\/[^/]+/.exec(root)?.[0] ?? "";
+  const mount = root.slice(origin.length);
+  // What the links of replies are relative to. They carry the path below which the service is mounted, unless a
+  // proxy strips it from the requests.
+  let base = root;
+  const url = (path: string) => {
+    if (mount && path.startsWith(`${mount}${api}/`)) base = origin;
+    return root && path.startsWith("/") ? base + path : path;
+  };
   const send = createRequester(options);
 
   async function request<T>(
@@ -138,14 +148,14 @@ export function createClient(options: ClientOptions = {}) {
     return value;
   }
 
-  const connection: Connection = { root, send, request };
+  const connection: Connection = { root, url, send, request };
   return {
-    /** The service's origin, as it was given. */
+    /** As it was given, without a slash at its end. */
     baseUrl: root,
     /** A URL of a reply, such as that of an image, made absolute. */
-    url: (path: string) => (root && path.startsWith("/") ? root + path : path),
+    url,
     /** The reverse: an absolute URL as replies give it, to send it again. */
-    path: (url: string) => (root && url.startsWith(`${root}/`) ? url.slice(root.length) : url),
+    path: (url: string) => (root && url.startsWith(`${root}/`) ? url.slice(base.length) : url),
     ...sessionCalls(connection),
     ...messageCalls(connection),
     ...pagedCalls(connection),
@@ -290,13 +300,12 @@ function pagedCalls(connection: Connection) {
   };
 }
 
-function queryCalls({ root, send, request }: Connection) {
+function queryCalls({ root, url, send, request }: Connection) {
   return {
     /** The bytes of an attachment, or a `Range` of them, by its link in a message or by its SHA-256. */
     async getAttachment(link: string, { headers, ...options }: RequestOptions = {}): Promise<Blob> {
-      const path = /^[0-9a-f]{64}$/.test(link) ? `${api}/attachments/${link}` : link;
-      const url = path.startsWith("/") ? root + path : path;
-      const reply = await send("GET", url, { ...options, headers: { Accept: "*/*", ...headers } });
+      const target = /^[0-9a-f]{64}$/.test(link) ? `${root}${api}/attachments/${link}` : url(link);
+      const reply = await send("GET", target, { ...options, headers: { Accept: "*/*", ...headers } });
       return new Blob([reply.bytes], { type: reply.headers.get("Content-Type") ?? "" });
     },
 

@@ -5,7 +5,10 @@ import { jsonOf } from "./text.js";
 import { attempt, type Outgoing, type Reply } from "./transport.js";
 
 export interface ClientOptions {
-  /** The service's origin, such as `http://localhost:8000`. Default: the page's own. */
+  /**
+   * The service's origin, such as `http://localhost:8000`, and the path below which it is mounted, if there is
+   * one. Default: the page's own origin.
+   */
   baseUrl?: string;
   /**
    * Returns the bearer token. Called before every attempt, and once more after a 401, with the refused token.

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { test } from "node:test";
 import { branchOf, newestAfter, type Node, withFailed } from "../src/branch.js";
-import { isUuid, uuid, uuidOf } from "../src/index.js";
+import { createClient, isUuid, uuid, uuidOf } from "../src/index.js";
 import { beginningOf, jsonOf, wellFormed } from "../src/text.js";
 import type { Message } from "../src/view.js";
 
@@ -19,6 +19,22 @@ test("new ids are UUIDs of version 7, in the order in which they are made", asyn
   const time = parseInt(first.replaceAll("-", "").slice(0, 12), 16);
   assert(before <= time && time <= after);
 });
+
+for (const [name, baseUrl, link, absolute] of [
+  ["at the root", "http://host", "/api/v1/", "http://host/api/v1/"],
+  ["below a path that its links carry", "http://host/chat/", "/chat/api/v1/", "http://host/chat/api/v1/"],
+  ["below a path that a proxy strips", "http://host/chat", "/api/v1/", "http://host/chat/api/v1/"],
+  ["below a path of the page's own origin", "/chat", "/chat/api/v1/", "/chat/api/v1/"],
+  ["below a path that is called api", "http://host/api", "/api/v1/", "http://host/api/api/v1/"],
+] as const)
+  test(`links of a service ${name} are made absolute, and back`, () => {
+    const { url, path } = createClient({ baseUrl });
+    const image = `attachments/${"0".repeat(64)}`;
+    assert.equal(url(link + image), absolute + image);
+    assert.equal(path(absolute + image), link + image);
+    assert.equal(url("data:image/png;base64,"), "data:image/png;base64,");
+    assert.equal(path("http://other/image.png"), "http://other/image.png");
+  });
 
 test("the id of a name is the UUID of version 5 that RFC 9562 gives", () => {
   const dns = "6ba7b810-9dad-11d1-80b4-00c04fd430c8";
