@@ -59,7 +59,7 @@ INDIC = (
 # Marks between sentences and their parts, also of Burmese and Khmer.
 _STOP = re.compile(f"[{INDIC}\u104a\u104b\u17d4-\u17d6\u17d8-\u17da]")
 _IGNORABLE_NAME = re.compile(
-    r"VARIATION SELECTOR|\bFILLER$|GRAPHEME JOINER|VOWEL INHERENT|TATWEEL|LAJANYALAN|EMOJI MODIFIER"
+    r"VARIATION SELECTOR|\bFILLER$|NUKTA|GRAPHEME JOINER|VOWEL INHERENT|TATWEEL|LAJANYALAN|EMOJI MODIFIER"
     # Armenian writes the signs of a question or exclamation behind a vowel of the word.
     "|ARABIC SMALL |^ARMENIAN (EMPHASIS|EXCLAMATION|QUESTION|ABBREVIATION) MARK"
 )
