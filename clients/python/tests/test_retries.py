@@ -233,6 +233,16 @@ def test_attachment_of_another_host_gets_no_token() -> None:
     assert network.requests == []
 
 
+@pytest.mark.parametrize("prefix", ["", "/chat"])
+def test_attachment_is_read_below_the_base_url_whether_or_not_its_link_has_the_prefix(prefix: str) -> None:
+    network = Network(httpx.Response(200, content=b"image"))
+    with Client("http://chats/chat", transport=httpx.MockTransport(network)) as client:
+        attachment = client.get_attachment(f"{prefix}/api/v1/attachments/{'0' * 64}?expires=1")
+    assert attachment.content == b"image"
+    [request] = network.requests
+    assert str(request.url) == f"http://chats/chat/api/v1/attachments/{'0' * 64}?expires=1"
+
+
 def test_asynchronous_client_repeats_and_awaits_its_token(monkeypatch: pytest.MonkeyPatch) -> None:
     async def no_sleep(pause: float) -> None:
         assert pause > 0

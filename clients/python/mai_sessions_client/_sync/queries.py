@@ -120,10 +120,11 @@ class Queries(BaseClient):
         `byte_range` selects the bytes from the first to the last one, both included; None for the end.
         Raises ValueError for a URL of another host.
         """
-        absolute = self._http.base_url.join(url if "/" in url else f"attachments/{url}")
-        if absolute.netloc != self._http.base_url.netloc:
+        if self._http.base_url.join(url).netloc != self._http.base_url.netloc:
             raise ValueError(f"not an attachment of this service: {url}")
-        response = self._send("GET", str(absolute), headers=range_header(byte_range))
+        # Below `base_url`: behind a proxy that strips a prefix, the service does not know the whole path.
+        name = url.partition("/attachments/")[2] or url
+        response = self._send("GET", f"attachments/{name}", headers=range_header(byte_range))
         return Attachment(response.content, response.headers.get("Content-Type", "application/octet-stream"))
 
     def export(self, *, session_id: str | None = None) -> Iterator[Json]:
