@@ -1,5 +1,6 @@
 """`flask mai-sessions`, the commands in a host application."""
 
+import re
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import Any
@@ -44,6 +45,15 @@ def test_commands_of_the_server_are_left_out(run: Callable[..., Result], databas
     app = make_host(database_url)
     assert "serve" not in run(app, "--help").output
     assert run(app, "serve").exit_code == 2
+
+
+def test_help_names_no_private_database(run: Callable[..., Result], database_url: str) -> None:
+    app = make_host(database_url)
+    names = re.findall(r"^  (\w+) ", run(app, "--help").output.partition("Commands:")[2], re.M)
+    assert "migrate" in names
+    for name in names:
+        shown = run(app, name, "--help").output
+        assert not re.search(r"private|data-dir|\bDATABASE_URL", shown), shown
 
 
 def test_commands_are_those_of_the_application_alone(run: Callable[..., Result], database_url: str) -> None:

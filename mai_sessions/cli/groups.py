@@ -1,5 +1,8 @@
 """The command groups: `mai-sessions`, and `flask mai-sessions` in another application."""
 
+import re
+from copy import copy
+
 import click
 from flask.cli import ScriptInfo
 
@@ -32,7 +35,16 @@ class _FlaskGroup(_Group):
         return [name for name in main.list_commands(ctx) if name not in self._EXCLUDED]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return None if cmd_name in self._EXCLUDED else main.get_command(ctx, cmd_name)
+        """Return a command without its help on the private PostgreSQL, which an application does not have."""
+        command = copy(main.get_command(ctx, cmd_name))
+        if command is None or cmd_name in self._EXCLUDED:
+            return None
+        command.help = as_in_application(re.sub(", or else.* private PostgreSQL,?", "", command.help or ""))
+        command.params = [copy(param) for param in command.params]
+        for param in command.params:
+            if isinstance(param, click.Option) and param.name == "data_dir":
+                param.hidden = True
+        return command
 
     def describe(self, error: StartupError) -> str:
         """Return the message with the names that the application knows."""
