@@ -16,7 +16,6 @@ from mai_sessions.postgres.adapters import Json
 from mai_sessions.postgres.connection import Connection, run_transaction
 from mai_sessions.repository.append_keys import GET_KEY
 from mai_sessions.repository.columns import (
-    HEAD_ID,
     LOCK_SESSION,
     NEXT_UPDATED_AT,
     PARENT_ID,
@@ -36,15 +35,16 @@ class PlainAppend(NamedTuple):
     kept: Sequence[tuple[bool, bytes]] = ()
 
 
-_HEAD: LiteralString = f"""
-            SELECT {HEAD_ID} AS id
+_HEAD: LiteralString = """
+            SELECT s.head_id AS id
               FROM sessions AS s
              WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
 _LOCKED_HEAD: LiteralString = f"""{_HEAD}
                FOR UPDATE OF s"""
 
 
-# Returned is the message before the new one, the head that the last writer left.
+# Returned is the message before the new one, the head that the last writer left. Release 0.1 moves no head:
+# then append_messages looks for it, once for each session that it has written.
 def _move_session(head: LiteralString, condition: LiteralString) -> LiteralString:
     return f"""
     UPDATE /* append_plain_message */ sessions AS s
@@ -58,7 +58,7 @@ def _move_session(head: LiteralString, condition: LiteralString) -> LiteralStrin
            version              = %(version)s
       FROM ({head}) AS head
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s
-       AND NOT (s.is_branched AND s.head_seq IS DISTINCT FROM s.newest_seq) AND {condition}
+       AND s.head_seq IS NOT DISTINCT FROM s.newest_seq AND {condition}
     RETURNING head.id"""
 
 

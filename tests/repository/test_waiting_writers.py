@@ -119,3 +119,25 @@ def test_key_of_a_session_that_is_deleted_meanwhile_is_not_replayed(conn: Conn, 
         write_both(conn, database, delete, create)
     with database.connection() as pooled:
         assert create(pooled).is_new
+
+
+def test_append_after_one_of_release_0_1_names_it_as_parent(
+    conn: Conn, database: Database, stream: tuple[str, UUID, UUID]
+) -> None:
+    parent_id = new_id()
+
+    def append_as_0_1(writer: Connection) -> None:
+        writer.execute("UPDATE sessions SET message_count = 2, last_seq = 2, newest_seq = 2")
+        writer.execute(
+            """
+            INSERT INTO messages (user_id, session_id, id, seq, role, content, token_count, is_error, images,
+                                  documents, created_at)
+            VALUES (%s, %s, %s, 2, 'user', 'x', 1, false, '{}', '{}', now())""",
+            [*stream[:2], parent_id],
+        )
+
+    def append(writer: Connection) -> appends.AppendReply:
+        return appends.append_messages(writer, *stream[:2], [NewMessage("user", "y", 1)])
+
+    reply = write_both(conn, database, append_as_0_1, append)
+    assert orjson.loads(reply.messages[0])["parent_id"] == str(parent_id)
