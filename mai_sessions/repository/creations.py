@@ -171,13 +171,7 @@ def create_session(
         if must_be_new:
             raise Stale("The session is there already")
         return get_session(conn, user_id, session.id, max_bytes=max_bytes, must_fit=False)
-    if not rows[GET_KEY]:
-        raise Unavailable("The session of the key was deleted meanwhile")
-    [(same_body, session_id, kept_at, reply)] = rows[GET_KEY]
-    check_same_body(same_body)
-    kept = orjson.loads(reply)
-    body = _first_body(session._replace(id=session_id), messages, kept_at, kept)
-    return SessionReply(session_id, UUID(kept["version"]), body, is_new=True, is_replay=True)
+    return _replay(session, messages, rows[GET_KEY])
 
 
 def _reply_statement(messages: Sequence[NewMessage], head_id: UUID | None) -> LiteralString:
@@ -249,6 +243,17 @@ def _message_params(
         "known_versions": [],
         "max_bytes": NO_LIMIT,
     }
+
+
+def _replay(session: NewSession, messages: Sequence[NewMessage], rows: Sequence[Any]) -> SessionReply:
+    """Return the first reply. `rows` are those of GET_KEY."""
+    if not rows:
+        raise Unavailable("The session of the key was deleted meanwhile")
+    [(same_body, session_id, kept_at, reply)] = rows
+    check_same_body(same_body)
+    kept = orjson.loads(reply)
+    body = _first_body(session._replace(id=session_id), messages, kept_at, kept)
+    return SessionReply(session_id, UUID(kept["version"]), body, is_new=True, is_replay=True)
 
 
 def _first_body(
