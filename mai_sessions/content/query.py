@@ -45,6 +45,8 @@ _OPERATOR = re.compile(f"[{OPERATORS}]")
 _SPACELESS_CHARACTER = re.compile(f"[{SPACELESS}]")
 # Punctuation around a word, which is not part of it.
 _OPENING, _CLOSING = "<'`¡¿", ">'`.,;:!?"
+# Angle brackets that are part of an arrow or a tag: -->, <==, </.
+_ARROW_TAIL, _ARROW_HEAD = re.compile("<[-=~|/!]"), re.compile("[-=~|/!]>")
 # The Unicode categories of brackets and quotation marks.
 _BRACKETS = ("Ps", "Pe", "Pi", "Pf")
 
@@ -154,12 +156,20 @@ def _term(groups: tuple[str, ...], *, is_prefix: bool) -> Term:
 def _trim(group: str) -> str:
     """Remove punctuation around a word, unless nothing else is left."""
     start, end = 0, len(group)
-    while start < end and (group[start] in _OPENING or unicodedata.category(group[start]) in _BRACKETS):
+    while start < end and _is_around(group[start], _OPENING) and not _ARROW_TAIL.match(group, start):
         start += 1
-    while start < end and (group[end - 1] in _CLOSING or unicodedata.category(group[end - 1]) in _BRACKETS):
+    while (
+        start < end
+        and _is_around(group[end - 1], _CLOSING)
+        and not _ARROW_HEAD.fullmatch(group, end - 2, end)
+    ):
         end -= 1
     trimmed = group[start:end]
     return trimmed if any(tokenize(trimmed)) else group
+
+
+def _is_around(character: str, punctuation: str) -> bool:
+    return character in punctuation or unicodedata.category(character) in _BRACKETS
 
 
 def _group_lexemes(group: str, *, is_prefix: bool) -> Iterator[Lexeme]:
