@@ -10,7 +10,7 @@ import orjson
 from mai_sessions.content.lexemes import fold_title, title_vector
 from mai_sessions.content.message import UNSET, NewMessage, has_long_text
 from mai_sessions.content.metadata import NO_METADATA, Metadata
-from mai_sessions.errors import Invalid, Stale, Unavailable
+from mai_sessions.errors import Invalid, Stale
 from mai_sessions.idempotency import NO_KEY, IdempotencyKey, check_same_body
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.adapters import Json
@@ -132,8 +132,7 @@ def create_session(
 
     If the user has a session with this id, it is returned unchanged, with the newest messages that fit into
     `max_bytes` of JSON; with `must_be_new` that raises Stale. Raises Invalid for a key that was used with
-    another body, and for an unknown parent, head or image, and Unavailable if the session of the key is
-    deleted meanwhile.
+    another body, and for an unknown parent, head or image.
     """
     version = new_id()
     if head_id is not None and not messages:
@@ -161,6 +160,9 @@ def create_session(
         *([GET_KEY, DROP_KEY] if key else []),
     ]
     rows = _run(conn, statements, params, messages)
+    while key and not any(rows[statement] for statement in (insert, GET_KEY, DROP_KEY)):
+        # The session of the key was deleted meanwhile: now the key is forgotten.
+        rows = _run(conn, statements, params, messages)
     for (created_at,) in rows[insert]:
         if READ_REPLY in rows:
             body = _first_body(session, messages, created_at, orjson.loads(rows[READ_REPLY][0][0]))
@@ -247,8 +249,6 @@ def _message_params(
 
 def _replay(session: NewSession, messages: Sequence[NewMessage], rows: Sequence[Any]) -> SessionReply:
     """Return the first reply. `rows` are those of GET_KEY."""
-    if not rows:
-        raise Unavailable("The session of the key was deleted meanwhile")
     [(same_body, session_id, kept_at, reply)] = rows
     check_same_body(same_body)
     kept = orjson.loads(reply)
