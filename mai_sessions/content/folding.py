@@ -286,13 +286,16 @@ def _compose(text: str) -> str:
     if _ZERO in text:
         text = _ZERO_FOR_WA.sub("\N{MYANMAR LETTER WA}", text)
     if _STROKE in text:
-        text = _STRUCK_SYMBOL.sub(lambda match: _padded(unicodedata.normalize("NFC", match[0]), match), text)
+        text = _STRUCK_SYMBOL.sub(lambda match: unicodedata.normalize("NFC", match[0]).ljust(2, "\0"), text)
     text = _GERSHAYIM.sub('"\0', text)
-    return _SEQUENCE.sub(lambda match: _padded(LETTER_OF_SEQUENCE.get(match[0], match[0]), match), text)
+    return _SEQUENCE.sub(_compose_sequence, text)
 
 
-def _padded(character: str, match: re.Match[str]) -> str:
-    return character.ljust(len(match[0]), "\0")
+def _compose_sequence(match: re.Match[str]) -> str:
+    for size in (3, 2):
+        if letter := LETTER_OF_SEQUENCE.get(match[0][:size]):
+            return letter.ljust(min(size, len(match[0])), "\0") + match[0][size:]
+    return match[0]
 
 
 # Marks that are typed in any order and look the same: in the order in which they are written, so that the
