@@ -255,26 +255,23 @@ def fetch_all(
 
 
 def run_transaction(
-    conn: Connection, queries: Sequence[LiteralString], params: Mapping[str, Any]
+    conn: Connection, queries: Sequence[LiteralString], params: Mapping[str, Any], *, attempts: int = 3
 ) -> list[list[TupleRow]]:
     """Run statements as one transaction, in one round trip, and return the rows of each.
 
     Each statement takes from `params` what it names. A transaction that PostgreSQL undoes to end a deadlock
-    is run once more, unless it is a part of another. Raises Conflict and Unavailable; nothing is written
-    then.
+    is run again, unless it is a part of another. Raises Conflict and Unavailable; nothing is written then.
     """
     is_outermost = conn.pgconn.transaction_status == TransactionStatus.IDLE
     try:
-        try:
-            return conn.run_all(queries, params)
-        except psycopg.errors.DeadlockDetected:
-            if not is_outermost:
-                raise
-            log.warning(RUN_AGAIN)
-            return conn.run_all(queries, params)
+        return conn.run_all(queries, params)
     except psycopg.Error as error:
-        raise_translated(error)
-        raise
+        is_deadlock = isinstance(error, psycopg.errors.DeadlockDetected)
+        if not (is_deadlock and is_outermost and attempts > 1):
+            raise_translated(error)
+            raise
+    log.warning(RUN_AGAIN)
+    return run_transaction(conn, queries, params, attempts=attempts - 1)
 
 
 def raise_translated(error: BaseException | None) -> None:

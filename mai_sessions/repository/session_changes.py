@@ -76,12 +76,14 @@ FIND_HEAD: LiteralString = """
      WHERE m.user_id = %(user_id)s AND m.session_id = %(session_id)s AND m.id = %(new_head_id)s"""
 
 
-# A writer of attachments locks the count first, as in a creation.
+# A writer of attachments locks the count first, as in a creation. Without the session it locks nothing:
+# another writer may make the session, lock it, and then the count.
 LOCK_USER: LiteralString = """
     SELECT /* lock_user */ u.user_id
       FROM users AS u
      WHERE u.user_id = %(user_id)s
-       FOR UPDATE"""
+       AND EXISTS (SELECT FROM sessions AS s WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s)
+       FOR UPDATE OF u"""
 
 
 def change_statements(changes: SessionChanges) -> list[LiteralString]:

@@ -11,9 +11,10 @@ import pytest
 from support.races import wait_until_blocked
 
 from mai_sessions.config import Settings
+from mai_sessions.content.attachments import Attachment
 from mai_sessions.content.message import NewMessage
 from mai_sessions.content.metadata import MAX_METADATA, Metadata
-from mai_sessions.errors import Invalid
+from mai_sessions.errors import Invalid, NotFound
 from mai_sessions.idempotency import IdempotencyKey
 from mai_sessions.ids import new_id
 from mai_sessions.postgres.connection import Connection
@@ -140,3 +141,17 @@ def test_append_after_one_of_release_0_1_names_it_as_parent(
 
     reply = write_both(conn, database, append_as_0_1, append)
     assert orjson.loads(reply.messages[0])["parent_id"] == str(parent_id)
+
+
+def test_append_to_a_missing_session_does_not_wait_for_its_user(conn: Conn, database: Database) -> None:
+    """It would deadlock with a writer that makes the session and then counts it."""
+    file = Attachment("ab" * 32, "image/png", b"x")
+    message = NewMessage("user", "look", 1, images=[file.sha256], attachments=[file])
+    with database.connection() as pooled:
+        creations.create_session(pooled, USER, creations.NewSession(new_id(), "x", "chat"))
+        with conn.transaction():
+            conn.execute("SELECT FROM users WHERE user_id = %s FOR UPDATE", [USER])
+            with pytest.raises(NotFound):
+                appends.append_messages(
+                    pooled, USER, new_id(), [message], changes={"archived": True}, is_batch=True
+                )
