@@ -13,7 +13,8 @@
 
 BEGIN READ ONLY;
 SELECT CASE WHEN current_setting('server_version_num')::int >= 180000
-            THEN 'normalize(casefold(normalize(s.title, NFD) COLLATE pg_unicode_fast), NFC)'
+            THEN 'normalize(replace(replace(casefold(normalize(s.title, NFD) COLLATE pg_unicode_fast),'
+                 '                          ''i'' || chr(775), ''i''), ''ı'', ''i''), NFC)'
             ELSE 'CASE WHEN s.title ~ ''^[\x01-\x7f]*$'' THEN lower(s.title) ELSE t.title END'
             END AS folded_title
 \gset
