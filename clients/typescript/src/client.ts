@@ -126,8 +126,8 @@ export function createClient(options: ClientOptions = {}) {
   const root = baseUrl.replace(/\/$/, "");
   const origin = /^[^/]+:\/\/[^/]+/.exec(root)?.[0] ?? "";
   const mount = root.slice(origin.length);
-  // What the links of replies are relative to. They carry the path below which the service is mounted, unless a
-  // proxy strips it from the requests.
+  // What the links of replies are relative to. They carry the path below which the service is mounted,
+  // unless a proxy strips it from the requests.
   let base = root;
   const url = (path: string) => {
     if (mount && path.startsWith(`${mount}${api}/`)) base = origin;

@@ -6,8 +6,8 @@ import { attempt, type Outgoing, type Reply } from "./transport.js";
 
 export interface ClientOptions {
   /**
-   * The service's origin, such as `http://localhost:8000`, and the path below which it is mounted, if there is
-   * one. Default: the page's own origin.
+   * The service's origin, such as `http://localhost:8000`, and the path below which it is mounted, if there
+   * is one. Default: the page's own origin.
    */
   baseUrl?: string;
   /**
