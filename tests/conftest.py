@@ -25,7 +25,6 @@ from support.scripts import CHECKS, DBA, RunChecks, RunScript, header
 
 from mai_sessions import create_app
 from mai_sessions.config import Settings
-from mai_sessions.content.attachments import LINK, link_base
 from mai_sessions.embedded import private_postgres as embedded
 from mai_sessions.postgres import migrations
 from mai_sessions.postgres.connection import Connection
@@ -109,12 +108,6 @@ def _temporary_data_dir() -> Iterator[Path]:
         # Under root the server runs as another user, and pytest's own directories are closed to that one.
         path.chmod(0o755)
         yield path / "data"
-
-
-@pytest.fixture(autouse=True)
-def own_links() -> None:
-    """Forget the path below which the application of an earlier test served attachments."""
-    link_base.set(LINK)
 
 
 @pytest.fixture(scope="module")

@@ -96,10 +96,12 @@ class Parser(FlaskParser):
 
 def parse(schema: Schema, location: str) -> dict[str, Any]:
     """Load a location of the request (`json` or `query`) with a schema. Raises Invalid."""
-    if location == "json":
-        # Attachments come back as the links that this caller was given.
-        link_base.set(attachments_url())
-    values: dict[str, Any] = _PARSER.parse(schema, request, location=location)
+    # Attachments come back as the links that this caller was given.
+    links = link_base.set(attachments_url())
+    try:
+        values: dict[str, Any] = _PARSER.parse(schema, request, location=location)
+    finally:
+        link_base.reset(links)
     return values
 
 
