@@ -32,7 +32,6 @@ class Watchdog:
     def start(self) -> None:
         """Start the thread, unless it runs. Comes after the fork."""
         with self._lock:
-            self._stopped = False
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
                 self._thread.start()
