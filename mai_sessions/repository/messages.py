@@ -58,12 +58,22 @@ class MessagePage(NamedTuple):
     has_next: bool
 
 
-GET_MESSAGE: LiteralString = f"""
-    SELECT /* get_message */ s.version, m.id, (SELECT row_to_json(r) FROM (SELECT {MESSAGE_COLUMNS}) AS r)
+def read_message(
+    operation: LiteralString, columns: LiteralString, condition: LiteralString = "true"
+) -> LiteralString:
+    """Make the statement that reads the version of a session and a message of it: its status, null if there
+    is no such message, and its JSON if the condition holds.
+    """
+    return f"""
+    SELECT /* {operation} */ s.version, m.status, (
+           SELECT row_to_json(r) FROM (SELECT {columns}) AS r WHERE {condition})
       FROM sessions AS s
       LEFT JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s
             AND m.id = %(message_id)s
      WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
+
+
+GET_MESSAGE: LiteralString = read_message("get_message", MESSAGE_COLUMNS)
 
 
 def get_message(conn: Connection, user_id: str, session_id: UUID, message_id: UUID) -> MessageReply:
@@ -72,8 +82,8 @@ def get_message(conn: Connection, user_id: str, session_id: UUID, message_id: UU
     row = fetch_one(conn, GET_MESSAGE, params)
     if row is None:
         raise NotFound("Session not found")
-    version, found, body = row
-    if found is None:
+    version, status, body = row
+    if status is None:
         raise NotFound("Message not found")
     return MessageReply(message_id, version, body)
 

@@ -40,7 +40,7 @@ from mai_sessions.repository.columns import (
 )
 from mai_sessions.repository.daily_usage import count_messages
 from mai_sessions.repository.message_json import content_param
-from mai_sessions.repository.messages import MessageReply
+from mai_sessions.repository.messages import MessageReply, read_message
 from mai_sessions.repository.new_messages import FIND_UNKNOWN, UNKNOWN_IMAGES, unknown_images
 from mai_sessions.repository.session_changes import refuse_metadata
 
@@ -147,20 +147,12 @@ RELEASE_ATTACHMENTS: LiteralString = release_attachments(_THE_MESSAGE)
 STORE_ATTACHMENTS: LiteralString = store_attachments(_THE_MESSAGE)
 REFER_TO_ATTACHMENTS: LiteralString = refer_to_attachments(_THE_MESSAGE)
 
-
-def _read_changed(columns: LiteralString) -> LiteralString:
-    return f"""
-    SELECT /* patch_message */ s.version, m.status, (
-           SELECT row_to_json(r) FROM (SELECT {columns}) AS r WHERE s.version = %(version)s)
-      FROM sessions AS s
-      LEFT JOIN messages AS m ON m.user_id = %(user_id)s AND m.session_id = %(session_id)s
-            AND m.id = %(message_id)s
-     WHERE s.user_id = %(user_id)s AND s.id = %(session_id)s"""
-
-
 # The message as JSON if it was changed.
-READ_CHANGED: LiteralString = _read_changed(MESSAGE_COLUMNS)
-READ_WITHOUT_CONTENT: LiteralString = _read_changed(message_columns(PARENT_ID, has_content=False))
+_IS_CHANGED: LiteralString = "s.version = %(version)s"
+READ_CHANGED: LiteralString = read_message("patch_message", MESSAGE_COLUMNS, _IS_CHANGED)
+READ_WITHOUT_CONTENT: LiteralString = read_message(
+    "patch_message", message_columns(PARENT_ID, has_content=False), _IS_CHANGED
+)
 GET_CONTENT: LiteralString = """
     SELECT /* patch_message */ to_json(m.content)
       FROM messages AS m
